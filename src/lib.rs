@@ -1,0 +1,1 @@
+//! pgsqlchk tells whoever asks over HTTP what the PostgreSQL instance on this host is right now.

@@ -1,0 +1,2 @@
+//! The `pgsqlchk` binary.
+fn main() {}
