@@ -12,14 +12,17 @@ pub mod cluster;
 pub mod folder;
 pub mod haproxy;
 pub mod http;
+pub mod impostor;
 pub mod postgresql;
 pub mod process;
+pub mod stream;
 
 pub use agent::Agent;
 pub use cluster::{Cluster, StopMode};
 pub use haproxy::{Haproxy, ServerState};
 pub use http::{Reply, exchange};
-pub use process::{Signal, signal};
+pub use process::{Frozen, Signal, signal};
+pub use stream::{Check, Stream};
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
