@@ -268,12 +268,13 @@ fn a_file_that_cannot_be_read_is_refused() {
     fs::write(&binary, b"timeout = \xff").unwrap();
     for (path, cause) in [
         ("/nonexistent/x.conf", "no such file"),
+        ("two\nlines", "no such file"),
         (directory, "is a directory"),
         ("/dev/zero", "larger than 1 MiB"),
         (&large, "larger than 1 MiB"),
         (&binary, "not UTF-8 text"),
     ] {
-        let line = format!("cannot read the configuration file {path}: {cause}");
+        let line = format!("cannot read the configuration file {}: {cause}", path.replace('\n', "\\n"));
         assert_refused(home.agent().args(["--config", path]), &line);
     }
     home.write("rel.conf", "timeout = 2");
