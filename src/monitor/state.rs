@@ -102,8 +102,10 @@ impl State {
         let failure = self.blame(now);
         let mut due = self.take_callers(|caller| caller.deadline <= now, &Err(failure.clone()));
         if self.running_for(now) >= self.timeout * 9 / 10 {
-            self.history.record(&Err(failure), now);
-            due.extend(self.abandon());
+            match self.abandon() {
+                Some(others) => due.extend(others),
+                None => self.history.record(&Err(failure), now),
+            }
         }
         due
     }
@@ -111,10 +113,9 @@ impl State {
     /// Abandons the running flight if it has had the whole timeout and somebody still waits.
     pub(super) fn abandon_overdue(&mut self, now: Instant) -> Due {
         if self.callers.is_empty() || self.running_for(now) < self.timeout {
-            Due::new()
-        } else {
-            self.abandon()
+            return Due::new();
         }
+        self.abandon().unwrap_or_default()
     }
 
     /// When the watch has to look again, if nothing else happens.
@@ -141,18 +142,19 @@ impl State {
         Failure::new(reason, "the time went by waiting for an earlier probe")
     }
 
-    /// Gives up the running flight with its prober. A bounded stage ends by itself within moments and keeps both.
-    fn abandon(&mut self) -> Due {
-        let Some(running) = &self.running else { return Due::new() };
+    /// Gives up the running flight with its prober, and answers those who share it. A bounded stage ends by itself
+    /// within moments and keeps both; so does a hanging one while too many others hang already.
+    fn abandon(&mut self) -> Option<Due> {
+        let running = self.running.as_ref()?;
         let stage = running.stage.get();
         if stage.is_bounded() || self.abandoned >= MAX_ABANDONED {
-            return Due::new();
+            return None;
         }
         let flight = running.flight;
         let cause = format!("still {} after {:?}; session abandoned", stage.describe(), self.timeout);
         self.running = None;
         self.abandoned += 1;
-        self.settle(flight, Err(Failure::new(stage.overdue_reason(), cause)))
+        Some(self.settle(flight, Err(Failure::new(stage.overdue_reason(), cause))))
     }
 
     fn running_for(&self, now: Instant) -> Duration {
