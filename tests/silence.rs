@@ -6,6 +6,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use support::folder::Folder;
@@ -78,9 +79,14 @@ fn a_frozen_postmaster_is_postmaster_not_answering_although_the_session_answers(
         assert_eq!(ask(&agent).line(), "200 Primary");
         let frozen = Frozen::new(primary.postmaster_pid());
         assert_eq!(first_failure(&agent).line(), "503 postmaster-not-answering");
-        for path in ["/", "/primary", "/read-write", "/read-only", "/health"] {
-            assert_eq!(agent.get(path).line(), "503 postmaster-not-answering", "{path}");
-        }
+        // All at the same time: each waits for its deadline.
+        let paths = ["/", "/primary", "/read-write", "/read-only", "/health"];
+        thread::scope(|scope| {
+            let ask = |path: &'static str| (path, scope.spawn(|| agent.get(path).line()));
+            for (path, asked) in paths.map(ask) {
+                assert_eq!(asked.join().expect("a check"), "503 postmaster-not-answering", "{path}");
+            }
+        });
         frozen.thaw();
         assert_heals(&agent);
         let log = agent.log();
@@ -187,7 +193,7 @@ fn at_most_four_sessions_are_abandoned_and_the_agent_heals_from_them() {
 #[test]
 fn liveness_answers_at_once_while_sixteen_checks_wait_for_a_frozen_postgresql() {
     let primary = Cluster::primary();
-    let agent = Agent::start(&["--dsn", &primary.dsn(), "--timeout", "3s", "--knock-interval", "1ms"]);
+    let agent = Agent::start(&["--dsn", &primary.dsn(), "--timeout", "3s", "--knock-interval", "10ms"]);
     assert_eq!(agent.get("/").line(), "200 Primary");
     let mut witness = primary.connect();
     let _backend = freeze_backend(&mut witness);

@@ -92,10 +92,10 @@ impl Cluster {
         standby
     }
 
-    /// The same, at 8 MB a second: time to do something to the primary meanwhile.
-    pub fn slow_standby_of(primary: &Cluster) -> Cluster {
-        let standby = Cluster::empty(&[]);
-        standby.back_up(primary, &["--max-rate=8M"]);
+    /// The same, at 16 MB a second: time to do something to the primary meanwhile.
+    pub fn slow_standby_of(primary: &Cluster, settings: &[(&str, &str)]) -> Cluster {
+        let standby = Cluster::empty(settings);
+        standby.back_up(primary, &["--max-rate=16M"]);
         standby
     }
 
