@@ -250,6 +250,22 @@ fn a_host_name_is_resolved_and_its_address_asked() {
 }
 
 #[test]
+fn a_server_that_speaks_tls_is_knocked_at_without_filling_its_log() {
+    let primary = Cluster::stopped(&[("ssl", "on")]);
+    primary.make_certificate();
+    primary.start();
+    let agent = Agent::start(&["--dsn", &primary.tcp_dsn(), "--knock-interval", "10ms"]);
+    let began = Instant::now();
+    while began.elapsed() < millis(500) {
+        assert_eq!(agent.get("/").line(), "200 Primary");
+    }
+    let log = primary.log();
+    let complaints = log.matches("could not accept SSL connection").count();
+    assert!(complaints <= 1, "only the first knock may leave a line: {complaints}");
+    assert!(!log.contains("unsupported frontend protocol"), "knocks are understood");
+}
+
+#[test]
 fn a_removed_socket_file_is_connection_refused_although_the_session_lives() {
     let primary = Cluster::primary();
     let agent = Agent::start(&["--dsn", &primary.dsn(), "--knock-interval", "10ms"]);

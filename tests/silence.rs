@@ -224,6 +224,24 @@ fn liveness_answers_at_once_while_sixteen_checks_wait_for_a_frozen_postgresql() 
 }
 
 #[test]
+fn sixteen_checks_of_a_frozen_postmaster_are_answered_in_time_and_with_its_reason() {
+    let primary = Cluster::primary();
+    let agent = agent(&primary.dsn());
+    assert_eq!(ask(&agent).line(), "200 Primary");
+    let frozen = Frozen::new(primary.postmaster_pid());
+    assert_eq!(first_failure(&agent).line(), "503 postmaster-not-answering");
+    for _ in 0..2 {
+        let lines: Vec<String> = thread::scope(|scope| {
+            let checks: Vec<_> = (0..16).map(|_| scope.spawn(|| ask(&agent).line())).collect();
+            checks.into_iter().map(|check| check.join().expect("a check")).collect()
+        });
+        assert!(lines.iter().all(|line| line == "503 postmaster-not-answering"), "{lines:#?}");
+    }
+    frozen.thaw();
+    assert_heals(&agent);
+}
+
+#[test]
 fn with_knock_interval_0_a_frozen_postmaster_goes_unseen() {
     let primary = Cluster::primary();
     let agent = Agent::start(&["--dsn", &primary.dsn(), "--timeout", "1s", "--knock-interval", "0"]);
