@@ -1,0 +1,345 @@
+//! A real PostgreSQL server on a data directory of its own.
+
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::folder::Folder;
+use super::postgresql::{ServerUser, copy_folder, program_path, run, template, without_pg_variables};
+use super::process::{Signal, children_of, signal, state, wait_for_exit};
+use super::{eventually, free_port, secs, show_log};
+
+/// What every cluster has: fast to start and small, reachable over loopback and a socket in its own folder.
+const BASE: &[(&str, &str)] = &[
+    ("listen_addresses", "127.0.0.1"),
+    ("fsync", "off"),
+    ("full_page_writes", "off"),
+    ("wal_level", "replica"),
+    ("wal_keep_size", "64MB"),
+    ("max_connections", "30"),
+    ("shared_buffers", "16MB"),
+    ("autovacuum", "off"),
+    ("log_line_prefix", "%m [%p] %a "),
+];
+
+/// How PostgreSQL is told to stop; the words and signals are pg_ctl's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopMode {
+    /// Waits until every client has left (SIGTERM).
+    Smart,
+    /// Ends every session, then shuts down cleanly (SIGINT).
+    Fast,
+    /// Gives up at once; the next start recovers from WAL (SIGQUIT).
+    Immediate,
+}
+
+impl StopMode {
+    fn signal(self) -> Signal {
+        match self {
+            StopMode::Smart => Signal::TERM,
+            StopMode::Fast => Signal::INT,
+            StopMode::Immediate => Signal::QUIT,
+        }
+    }
+}
+
+/// A primary or a standby. Stopped at once and removed when dropped, whatever a test has frozen in it.
+pub struct Cluster {
+    folder: Folder,
+    user: ServerUser,
+    port: u16,
+    settings: Mutex<Vec<(String, String)>>,
+    postmaster: Mutex<Option<Child>>,
+}
+
+impl Cluster {
+    /// A running primary with trust authentication.
+    pub fn primary() -> Cluster {
+        Cluster::primary_with(&[])
+    }
+
+    /// A running primary with settings of its own in postgresql.conf.
+    pub fn primary_with(settings: &[(&str, &str)]) -> Cluster {
+        let cluster = Cluster::stopped(settings);
+        cluster.start();
+        cluster
+    }
+
+    /// A primary that was never started.
+    pub fn stopped(settings: &[(&str, &str)]) -> Cluster {
+        let cluster = Cluster::empty(settings);
+        copy_folder(template(), &cluster.data());
+        cluster.write_settings();
+        cluster
+    }
+
+    /// A running standby that streams from `primary` and has everything the primary wrote before.
+    pub fn standby_of(primary: &Cluster) -> Cluster {
+        let standby = Cluster::stopped_standby_of(primary, &[]);
+        standby.start();
+        let written = primary.psql("SELECT pg_current_wal_lsn()");
+        let caught_up = format!("SELECT coalesce(pg_last_wal_replay_lsn() >= '{written}', false)");
+        eventually(secs(20), "the standby caught up", || standby.psql(&caught_up) == "t");
+        standby
+    }
+
+    /// A base backup of a running primary, prepared as a standby and not started yet.
+    pub fn stopped_standby_of(primary: &Cluster, settings: &[(&str, &str)]) -> Cluster {
+        let standby = Cluster::empty(settings);
+        standby.back_up(primary, &[]);
+        standby
+    }
+
+    /// The same, at 8 MB a second: time to do something to the primary meanwhile.
+    pub fn slow_standby_of(primary: &Cluster) -> Cluster {
+        let standby = Cluster::empty(&[]);
+        standby.back_up(primary, &["--max-rate=8M"]);
+        standby
+    }
+
+    fn back_up(&self, primary: &Cluster, options: &[&str]) {
+        let mut backup = self.user.command("pg_basebackup");
+        backup.args(["-R", "-X", "stream", "-c", "fast", "--no-sync", "-d", &primary.dsn()]).args(options);
+        run(backup.arg("-D").arg(self.data()));
+        self.write_settings();
+    }
+
+    fn empty(settings: &[(&str, &str)]) -> Cluster {
+        let user = ServerUser::current();
+        let folder = Folder::of_server("pg", &user);
+        let settings =
+            settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let (settings, postmaster) = (Mutex::new(settings), Mutex::new(None));
+        Cluster { folder, user, port: free_port(), settings, postmaster }
+    }
+
+    /// Starts the server and waits until it accepts sessions (`pg_ctl -w start`).
+    #[track_caller]
+    pub fn start(&self) {
+        self.try_start_nowait();
+        self.wait_ready();
+    }
+
+    /// Starts the server and returns at once, whatever becomes of it.
+    pub fn try_start_nowait(&self) {
+        let mut postmaster = self.postmaster();
+        assert!(postmaster.is_none(), "the server was started already");
+        let log =
+            File::options().create(true).append(true).open(self.log_path()).expect("open the server's log");
+        let mut command = self.user.command("postgres");
+        command.arg("-D").arg(self.data()).stdout(log.try_clone().expect("a second handle")).stderr(log);
+        command.stdin(Stdio::null());
+        *postmaster = Some(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
+    }
+
+    /// Waits until the server accepts sessions; panics when it ends instead.
+    #[track_caller]
+    pub fn wait_ready(&self) {
+        eventually(secs(30), "PostgreSQL is ready", || {
+            let mut postmaster = self.postmaster();
+            let child = postmaster.as_mut().expect("the server was started");
+            let ended = child.try_wait().expect("wait for the postmaster");
+            assert!(ended.is_none(), "PostgreSQL ended: {ended:?}\n{}", self.log());
+            // The first line is the postmaster's process id, the eighth its state, as pg_ctl reads them.
+            let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+            let mut lines = file.lines();
+            lines.next() == Some(&child.id().to_string()) && lines.nth(6).map(str::trim) == Some("ready")
+        });
+    }
+
+    /// Stops the server and waits for its end.
+    #[track_caller]
+    pub fn stop(&self, mode: StopMode) {
+        let mut child = self.postmaster().take().expect("the server runs");
+        signal(child.id(), mode.signal());
+        if wait_for_exit(&mut child, secs(20)).is_none() {
+            // Put back, so that Drop still finds and kills it.
+            *self.postmaster() = Some(child);
+            panic!("PostgreSQL did not stop ({mode:?}) within 20 s");
+        }
+    }
+
+    /// Kills the postmaster (SIGKILL) and waits until its children have noticed and ended.
+    #[track_caller]
+    pub fn kill(&self) {
+        let mut child = self.postmaster().take().expect("the server runs");
+        let children = children_of(child.id());
+        signal(child.id(), Signal::KILL);
+        child.wait().expect("wait for the postmaster");
+        // Whoever adopts them may be slow to reap them: a zombie has ended.
+        let gone = |pid: &u32| matches!(state(*pid), None | Some('Z'));
+        eventually(secs(10), "the children of the postmaster end", || children.iter().all(gone));
+    }
+
+    /// Stops the server, starts it again and waits until it accepts sessions.
+    #[track_caller]
+    pub fn restart(&self, mode: StopMode) {
+        self.stop(mode);
+        self.start();
+    }
+
+    /// Makes a standby a primary; returns when pg_promote() has returned.
+    #[track_caller]
+    pub fn promote(&self) {
+        assert_eq!(self.psql("SELECT pg_promote()"), "t", "pg_promote() succeeds");
+    }
+
+    /// Runs SQL as superuser `postgres` through psql over the socket; panics when it fails.
+    #[track_caller]
+    pub fn psql(&self, sql: &str) -> String {
+        self.try_psql(sql).unwrap_or_else(|error| panic!("psql: {sql}: {error}"))
+    }
+
+    /// The same; psql's stderr when it fails.
+    pub fn try_psql(&self, sql: &str) -> Result<String, String> {
+        let mut psql = psql_command();
+        psql.args(["-d", &self.dsn(), "-v", "ON_ERROR_STOP=1", "-c", sql]);
+        let output = psql.output().unwrap_or_else(|error| panic!("{psql:?}: {error}"));
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
+
+    /// A session that stays open: a frozen postmaster lets no new one in. Superuser, over the socket.
+    #[track_caller]
+    pub fn connect(&self) -> postgres::Client {
+        let dsn = format!("{} application_name=witness connect_timeout=10", self.dsn());
+        postgres::Client::connect(&dsn, postgres::NoTls).expect("a session of the test's own")
+    }
+
+    /// Changes postgresql.conf; a running server has read it when this returns.
+    #[track_caller]
+    pub fn configure(&self, settings: &[(&str, &str)]) {
+        for (name, value) in settings {
+            let mut own = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+            own.retain(|(known, _)| known != name);
+            own.push(((*name).to_owned(), (*value).to_owned()));
+        }
+        self.write_settings();
+        self.reload();
+    }
+
+    /// Replaces pg_hba.conf; a running server has read it when this returns.
+    #[track_caller]
+    pub fn write_hba(&self, content: &str) {
+        self.write_file("pg_hba.conf", content);
+        self.reload();
+    }
+
+    /// Connection string over the socket, user `postgres`.
+    pub fn dsn(&self) -> String {
+        format!("host={} port={} user=postgres dbname=postgres", self.socket_dir().display(), self.port)
+    }
+
+    /// Connection string over TCP, user `postgres`.
+    pub fn tcp_dsn(&self) -> String {
+        format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port)
+    }
+
+    /// The folder of the socket file.
+    pub fn socket_dir(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The socket file.
+    pub fn socket_path(&self) -> PathBuf {
+        self.socket_dir().join(format!(".s.PGSQL.{}", self.port))
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Its TCP port, also part of the socket's name.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The postmaster's process id; panics when the server was stopped.
+    #[track_caller]
+    pub fn postmaster_pid(&self) -> u32 {
+        self.postmaster().as_ref().expect("the server runs").id()
+    }
+
+    /// The backends of sessions with this application name, as pg_stat_activity lists them.
+    #[track_caller]
+    pub fn backend_pids(&self, application_name: &str) -> Vec<u32> {
+        let sql = format!("SELECT pid FROM pg_stat_activity WHERE application_name = '{application_name}'");
+        self.psql(&sql).lines().map(|pid| pid.parse().expect("a process id")).collect()
+    }
+
+    /// The server's log.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log_path()).unwrap_or_default()).into_owned()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("server.log")
+    }
+
+    fn postmaster(&self) -> MutexGuard<'_, Option<Child>> {
+        self.postmaster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_settings(&self) {
+        let place = [
+            ("port".to_owned(), self.port.to_string()),
+            ("unix_socket_directories".to_owned(), self.socket_dir().display().to_string()),
+        ];
+        let base = BASE.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let own = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut content = String::new();
+        for (name, value) in base.chain(place).chain(own) {
+            writeln!(content, "{name} = '{}'", value.replace('\'', "''")).expect("write to a String");
+        }
+        self.write_file("postgresql.conf", &content);
+    }
+
+    fn write_file(&self, name: &str, content: &str) {
+        let path = self.data().join(name);
+        fs::write(&path, content).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+        self.user.give(&path);
+    }
+
+    /// The postmaster logs the signal, reads its files and only then accepts again: whoever connects after the
+    /// log line meets the new settings.
+    #[track_caller]
+    fn reload(&self) {
+        let Some(pid) = self.postmaster().as_ref().map(Child::id) else { return };
+        let reloads = |log: &str| log.matches("received SIGHUP").count();
+        let before = reloads(&self.log());
+        signal(pid, Signal::HUP);
+        eventually(secs(10), "PostgreSQL reads its configuration again", || reloads(&self.log()) > before);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.postmaster().take() {
+            // A stopped process takes no signal but SIGKILL: thaw what a test has frozen, backends included.
+            let family: Vec<u32> = [child.id()].into_iter().chain(children_of(child.id())).collect();
+            family.iter().for_each(|pid| signal(*pid, Signal::CONT));
+            signal(child.id(), Signal::QUIT);
+            if wait_for_exit(&mut child, secs(5)).is_none() {
+                // Its children exist as long as their parent was not waited for, so these ids are still theirs.
+                children_of(child.id()).into_iter().for_each(|pid| signal(pid, Signal::KILL));
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+        show_log(&format!("log of PostgreSQL in {}", self.folder.path().display()), &self.log());
+    }
+}
+
+/// psql as a script uses it: no psqlrc, bare values, a bounded connect and a bounded statement.
+pub fn psql_command() -> std::process::Command {
+    let mut psql = std::process::Command::new(program_path("psql"));
+    without_pg_variables(&mut psql);
+    psql.arg("-XAtq").env("LC_ALL", "C").stdin(Stdio::null());
+    psql.env("PGCONNECT_TIMEOUT", "10").env("PGOPTIONS", "-c statement_timeout=60s");
+    psql
+}

@@ -1,0 +1,85 @@
+//! What the integration tests stand on: real PostgreSQL servers, the agent under test, a real HAProxy and a
+//! small HTTP client. Everything lives in folders and processes of its own and goes away in `Drop`.
+//!
+//! Nothing is skipped: a missing PostgreSQL or HAProxy is a panic that names `make test`, which installs it.
+
+// Every file under tests/ is a crate of its own and compiles its own copy of this module, so whatever one of
+// them leaves unused would be a warning there although another file needs it. The allow ends with this module.
+#![allow(dead_code, unused_imports)]
+
+pub mod agent;
+pub mod cluster;
+pub mod folder;
+pub mod haproxy;
+pub mod http;
+pub mod impostor;
+pub mod postgresql;
+pub mod process;
+pub mod stream;
+
+pub use agent::Agent;
+pub use cluster::{Cluster, StopMode};
+pub use haproxy::{Haproxy, ServerState};
+pub use http::{Reply, exchange};
+pub use process::{Frozen, Signal, signal};
+pub use stream::{Check, Stream};
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::net::{Ipv4Addr, TcpListener};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Between two looks at a condition: short enough not to slow a test, long enough to leave two cores free.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// `n` seconds, for limits that read well: `eventually(secs(10), "the standby answers", || …)`.
+pub const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// `n` milliseconds.
+pub const fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// Waits until `condition` holds; panics with `what` when it still doesn't after `limit`.
+#[track_caller]
+pub fn eventually(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < limit, "not within {limit:?}: {what}");
+        thread::sleep(PAUSE);
+    }
+}
+
+/// A TCP port of 127.0.0.1 that nobody listens on.
+///
+/// It lies below Linux's ephemeral range (32768 and up): a server of a test stops and starts again on its port,
+/// and meanwhile no outgoing connection of anyone may be given that number. Random, because several test
+/// programs look for ports at the same time.
+pub fn free_port() -> u16 {
+    for _ in 0..1000 {
+        let port = 10_000 + u16::try_from(random() % 20_000).expect("below 20000");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port between 10000 and 30000 in a thousand attempts");
+}
+
+/// Shows a program's log under a failing test; does nothing while no test fails.
+pub fn show_log(title: &str, log: &str) {
+    if thread::panicking() {
+        // eprintln and not io::stderr(): the test harness catches it and shows it under the test's own name.
+        #[expect(clippy::print_stderr, reason = "a failing test has to show what its servers said")]
+        {
+            eprintln!("--- {title}\n{log}---");
+        }
+    }
+}
+
+/// A number nobody else got: std seeds every `RandomState` differently.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,91 @@
+//! Signals to processes the tests started, and what /proc says about them.
+
+use std::fs;
+use std::process::{Child, ExitStatus};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
+
+/// Sends a signal to a process of the test's own; a process that is gone already is no error.
+pub fn signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
+    let _ = kill_process(pid, signal);
+}
+
+/// Waits for a child to end, for `limit` at most.
+pub fn wait_for_exit(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("wait for a child") {
+            return Some(status);
+        }
+        if began.elapsed() > limit {
+            return None;
+        }
+        thread::sleep(super::PAUSE);
+    }
+}
+
+/// The processes whose parent is `parent`.
+pub fn children_of(parent: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").expect("read /proc").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| stat_field(*pid, 1).as_deref() == Some(&parent.to_string())).collect()
+}
+
+/// The state letter of a process (`T` stopped, `S` sleeping, `Z` zombie; proc(5)), None when it is gone.
+pub fn state(pid: u32) -> Option<char> {
+    stat_field(pid, 0)?.chars().next()
+}
+
+/// One field of /proc/PID/stat, counted after the command name (which may hold blanks and brackets).
+fn stat_field(pid: u32, field: usize) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(field).map(str::to_owned)
+}
+
+/// A number of /proc/PID/status, such as `VmRSS` (KiB), `VmHWM` (KiB) or `Threads`.
+pub fn status_number(pid: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("read /proc/PID/status");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let value = line.unwrap_or_else(|| panic!("no {name} in /proc/{pid}/status"));
+    value.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number in /proc")
+}
+
+/// How many descriptors a process has open.
+pub fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).expect("read /proc/PID/fd").count()
+}
+
+/// A process under SIGSTOP; thawed when dropped.
+pub struct Frozen {
+    pid: u32,
+}
+
+impl Frozen {
+    /// Stops a process and waits until it stands still.
+    #[track_caller]
+    pub fn new(pid: u32) -> Frozen {
+        signal(pid, Signal::STOP);
+        let frozen = Frozen { pid };
+        super::eventually(Duration::from_secs(5), "a process stops", || state(pid) == Some('T'));
+        frozen
+    }
+
+    /// Which process it is.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Lets it go on.
+    pub fn thaw(self) {}
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        signal(self.pid, Signal::CONT);
+    }
+}
