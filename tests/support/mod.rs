@@ -14,6 +14,7 @@ pub mod haproxy;
 pub mod http;
 pub mod postgresql;
 pub mod process;
+pub mod siege;
 pub mod wire;
 
 pub use agent::Agent;
