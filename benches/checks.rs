@@ -1,2 +1,226 @@
-//! x
-fn main() {}
+//! What a check costs, as ratios within one run: the machine and its mood cancel out.
+//!
+//! A real primary, the release build of the agent beside it, and one table. Whatever is compared is measured in
+//! turns, in the same loop. Nothing is asserted: the column `goal` says what is aimed at. `BENCH_CHECKS` is the
+//! number of checks of the whole run, 200,000 unless it says otherwise.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::{Client, SimpleQueryMessage};
+use support::{Agent, Cluster, millis};
+
+/// The bare question, which is the unit everything else is measured in.
+const ROLE: &str = "SELECT pg_is_in_recovery()";
+
+/// HAProxy's default check.
+const CHECK: &str = "OPTIONS / HTTP/1.0\r\n\r\n";
+
+/// A check that never reaches PostgreSQL.
+const LIVENESS: &str = "OPTIONS /liveness HTTP/1.0\r\n\r\n";
+
+/// Clients at the same time where that is what is measured.
+const CLIENTS: usize = 8;
+
+fn main() {
+    let checks = checks();
+    let primary = Cluster::primary();
+    let agent = Agent::start(&["--dsn", &primary.dsn()]);
+    let mut session = primary.connect();
+    let server = ask(&mut session, "SHOW server_version");
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    say(&format!("PostgreSQL {server}, {processors} processors, {} checks\n", grouped(checks)));
+
+    let few = checks / 200;
+    (0..few).for_each(|_| exchange(agent.addr(), CHECK));
+    let mut memory = vec![(few, agent.rss_kib())];
+
+    let turns = checks / 10;
+    let timings = Timings::measure(turns, agent.addr(), &mut session);
+    let mut done = few + turns;
+
+    let mut crowd = Crowd::default();
+    for mark in [checks / 2, checks] {
+        crowd.run(mark - done, agent.addr(), &mut session);
+        done = mark;
+        memory.push((done, agent.rss_kib()));
+    }
+
+    timings.print();
+    crowd.print();
+    print_memory(&memory);
+    row("threads", &agent.threads().to_string(), "");
+    row("descriptors", &agent.descriptors().to_string(), "");
+}
+
+/// How many checks the whole run makes.
+fn checks() -> usize {
+    let text = std::env::var("BENCH_CHECKS").unwrap_or_else(|_| "200000".to_owned());
+    let number: usize = text.replace([',', '_'], "").parse().expect("BENCH_CHECKS is a number");
+    number.max(1000)
+}
+
+/// Round trips of the three kinds, in the order they were made.
+struct Timings {
+    bare: Vec<Duration>,
+    check: Vec<Duration>,
+    liveness: Vec<Duration>,
+}
+
+impl Timings {
+    /// One of each, in turns.
+    fn measure(turns: usize, agent: SocketAddr, session: &mut Client) -> Timings {
+        let [mut bare, mut check, mut liveness] = [(); 3].map(|()| Vec::with_capacity(turns));
+        for _ in 0..turns {
+            bare.push(timed(|| session.simple_query(ROLE).expect("the bare question")));
+            check.push(timed(|| exchange(agent, CHECK)));
+            liveness.push(timed(|| exchange(agent, LIVENESS)));
+        }
+        Timings { bare, check, liveness }
+    }
+
+    fn print(mut self) {
+        say(&format!("{:<52}{:>10}{:>10}{:>8}  {}", "one client", "median", "p99", "ratio", "goal"));
+        let unit = median(&mut self.bare);
+        for (name, timings, goal) in [
+            (format!("{ROLE}, open session, Unix socket"), &mut self.bare, "the unit"),
+            ("check over a new TCP connection".to_owned(), &mut self.check, "3.50, aim 2.50"),
+            ("/liveness over a new TCP connection".to_owned(), &mut self.liveness, ""),
+        ] {
+            let middle = median(timings);
+            let slow = percentile(timings, 99);
+            let ratio = middle.as_secs_f64() / unit.as_secs_f64();
+            let line = format!("{name:<52}{:>10}{:>10}{ratio:>8.2}  {goal}", micros(middle), micros(slow));
+            say(line.trim_end());
+        }
+        say("");
+    }
+}
+
+/// Several clients at the same time, and how many sessions PostgreSQL saw of the agent meanwhile.
+#[derive(Default)]
+struct Crowd {
+    checks: usize,
+    elapsed: Duration,
+    most_sessions: u64,
+}
+
+impl Crowd {
+    /// `checks` checks, shared by all clients.
+    fn run(&mut self, checks: usize, agent: SocketAddr, session: &mut Client) {
+        let each = checks / CLIENTS;
+        let running = AtomicBool::new(true);
+        let begin = Instant::now();
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..CLIENTS)
+                .map(|number| {
+                    let own = each + usize::from(number < checks % CLIENTS);
+                    scope.spawn(move || (0..own).for_each(|_| exchange(agent, CHECK)))
+                })
+                .collect();
+            let running = &running;
+            let witness = scope.spawn(move || {
+                let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgsqlchk'";
+                let mut most = 0;
+                while running.load(Ordering::SeqCst) {
+                    most = most.max(ask(session, sessions).parse().expect("a count"));
+                    thread::park_timeout(millis(20));
+                }
+                most
+            });
+            clients.into_iter().for_each(|client| client.join().expect("a client"));
+            self.elapsed += begin.elapsed();
+            running.store(false, Ordering::SeqCst);
+            self.most_sessions = self.most_sessions.max(witness.join().expect("the witness"));
+        });
+        self.checks += checks;
+    }
+
+    fn print(&self) {
+        let rate = self.checks as f64 / self.elapsed.as_secs_f64();
+        say(&format!("{:<52}{:>10}{:>20}", "the whole run", "value", "goal"));
+        row(&format!("checks per second, {CLIENTS} clients"), &format!("{rate:.0}"), "");
+        row("sessions in pg_stat_activity at most", &self.most_sessions.to_string(), "1");
+    }
+}
+
+fn print_memory(memory: &[(usize, u64)]) {
+    let mebibytes = |kibibytes: u64| format!("{:.2} MiB", kibibytes as f64 / 1024.0);
+    for (place, (checks, resident)) in memory.iter().enumerate() {
+        let goal = match place {
+            0 => "",
+            1 => "4.00 MiB",
+            _ => "no growth",
+        };
+        row(&format!("resident memory after {} checks", grouped(*checks)), &mebibytes(*resident), goal);
+    }
+}
+
+/// Connects, asks, reads to the end and closes: what HAProxy does for every check.
+fn exchange(agent: SocketAddr, request: &str) {
+    let mut stream = TcpStream::connect(agent).expect("connect to the agent");
+    stream.write_all(request.as_bytes()).expect("send the check");
+    let mut reply = [0; 1024];
+    let mut length = 0;
+    loop {
+        match stream.read(&mut reply[length..]).expect("read the reply") {
+            0 => break,
+            count => length += count,
+        }
+    }
+    assert!(reply.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&reply[..length]));
+}
+
+/// The single value a query returns.
+fn ask(session: &mut Client, sql: &str) -> String {
+    let messages = session.simple_query(sql).expect("a query");
+    let value = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    value.expect("one row with one value").to_owned()
+}
+
+fn timed<T>(action: impl FnOnce() -> T) -> Duration {
+    let begin = Instant::now();
+    let result = action();
+    let elapsed = begin.elapsed();
+    // Freeing what came back is no part of the round trip.
+    drop(result);
+    elapsed
+}
+
+fn median(timings: &mut [Duration]) -> Duration {
+    percentile(timings, 50)
+}
+
+fn percentile(timings: &mut [Duration], percent: usize) -> Duration {
+    timings.sort_unstable();
+    timings[(timings.len() - 1) * percent / 100]
+}
+
+fn micros(duration: Duration) -> String {
+    format!("{:.1} us", duration.as_secs_f64() * 1e6)
+}
+
+/// A number with a comma between groups of three digits.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev();
+    groups.map(|group| String::from_utf8_lossy(group)).collect::<Vec<_>>().join(",")
+}
+
+fn row(name: &str, value: &str, goal: &str) {
+    say(format!("{name:<52}{value:>10}{goal:>20}").trim_end());
+}
+
+/// The table is what this program is for; a closed pipe ends it.
+fn say(line: &str) {
+    writeln!(io::stdout(), "{line}").expect("write to stdout");
+}
