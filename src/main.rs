@@ -1,2 +1,7 @@
 //! The `pgsqlchk` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pgsqlchk::run(std::env::args_os())
+}

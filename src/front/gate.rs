@@ -1,0 +1,277 @@
+//! The public side of the agent: one thread and one `poll` loop between hostile clients and tiny_http.
+//!
+//! tiny_http has no limits of its own: one announced body can abort the process, one failed accept ends its
+//! service for ever. It therefore never meets a byte that was not checked here. The gate accepts, lets in whom
+//! `--allow` names, holds at most `--max-connections` clients, reads one head each within its limits, and passes
+//! a canonical head on over a private lane (see [`super::lane`]). Replies come back whole and are sent and closed
+//! so that no reset can destroy them.
+//!
+//! Owns every client; nothing here blocks but `poll`.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::client::{Client, Interest, Next};
+use super::dispatch::{Dispatcher, Errand};
+use super::head::RequestHead;
+use super::listener::{AcceptError, Listener};
+use super::service::{Service, waits_for_postgresql};
+use crate::config::Allow;
+use crate::reason::Reason;
+use crate::reply::HttpReply;
+
+/// How long accepting rests after the system ran out of descriptors or memory, instead of spinning.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+
+/// Clients accepted in one turn before the others get theirs.
+const ACCEPTS_PER_TURN: usize = 64;
+
+/// After the signal to stop: for heads that are still under way.
+const STOP_HEAD_GRACE: Duration = Duration::from_millis(100);
+
+/// After the signal to stop: for answers that are still under way. The process ends within a second.
+const STOP_ANSWER_GRACE: Duration = Duration::from_millis(750);
+
+/// After the signal to stop: the last moment.
+const STOP_LIMIT: Duration = Duration::from_millis(900);
+
+/// The gate; see the module's own words.
+pub(super) struct Gate {
+    listeners: Vec<Listener>,
+    allow: Allow,
+    max_connections: usize,
+    service: Arc<Service>,
+    dispatcher: Dispatcher,
+    stop_signal: UnixStream,
+    /// A client keeps its index for life; free places are reused.
+    clients: Vec<Option<Client>>,
+    accept_again_at: Option<Instant>,
+    stopping_since: Option<Instant>,
+}
+
+/// What became ready, in the order in which it is served: replies before requests, new clients last.
+#[derive(Clone, Copy)]
+enum Ready {
+    Stop,
+    Lane(usize),
+    Client(usize),
+    Listener(usize),
+}
+
+impl Gate {
+    /// `stop_signal` becomes readable when the agent has to stop.
+    pub(super) fn new(
+        listeners: Vec<Listener>,
+        allow: Allow,
+        max_connections: usize,
+        service: Arc<Service>,
+        dispatcher: Dispatcher,
+        stop_signal: UnixStream,
+    ) -> Gate {
+        Gate {
+            listeners,
+            allow,
+            max_connections,
+            service,
+            dispatcher,
+            stop_signal,
+            clients: Vec::new(),
+            accept_again_at: None,
+            stopping_since: None,
+        }
+    }
+
+    /// Serves until the stop signal, then finishes what is in flight.
+    pub(super) fn run(mut self) -> Result<(), String> {
+        loop {
+            let ready = self.wait().map_err(|error| format!("poll failed: {error}"))?;
+            let now = Instant::now();
+            for item in ready {
+                match item {
+                    Ready::Stop => self.begin_stop(now),
+                    Ready::Lane(index) => {
+                        if let Some((client, bytes)) = self.dispatcher.on_ready(index) {
+                            self.deliver(client, bytes, now);
+                        }
+                    }
+                    Ready::Client(index) => self.advance(index, now, Client::on_ready),
+                    Ready::Listener(index) => self.accept(index, now),
+                }
+            }
+            self.expire(now);
+            if self.dispatcher.is_broken() {
+                return Err("the HTTP server behind the gate ended a connection".into());
+            }
+            if self.is_stopped(now) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn wait(&self) -> Result<Vec<Ready>, Errno> {
+        let mut items = Vec::with_capacity(self.clients.len() + 16);
+        let mut fds = Vec::with_capacity(self.clients.len() + 16);
+        if self.stopping_since.is_none() {
+            items.push(Ready::Stop);
+            fds.push(PollFd::new(&self.stop_signal, PollFlags::IN));
+        }
+        for (index, socket) in self.dispatcher.sockets().enumerate() {
+            items.push(Ready::Lane(index));
+            fds.push(PollFd::from_borrowed_fd(socket, PollFlags::IN));
+        }
+        for (index, client) in self.clients.iter().enumerate() {
+            let Some(client) = client else { continue };
+            let flags = match client.interest() {
+                Interest::Read => PollFlags::IN,
+                Interest::Write => PollFlags::OUT,
+                Interest::HangUp => PollFlags::empty(),
+            };
+            items.push(Ready::Client(index));
+            fds.push(PollFd::from_borrowed_fd(client.socket.as_fd(), flags));
+        }
+        if self.accept_again_at.is_none() {
+            for (index, listener) in self.listeners.iter().enumerate() {
+                items.push(Ready::Listener(index));
+                fds.push(PollFd::new(&listener.socket, PollFlags::IN));
+            }
+        }
+        let timeout = self.next_deadline().map(|deadline| {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            Timespec::try_from(rest).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 })
+        });
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+        let ready = items.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
+        Ok(ready.map(|(item, _)| item).collect())
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let clients = self.clients.iter().flatten().filter_map(Client::deadline);
+        let stop = self.stopping_since.map(|since| {
+            let grace = since + STOP_ANSWER_GRACE;
+            if Instant::now() < grace { grace } else { since + STOP_LIMIT }
+        });
+        clients.chain(self.accept_again_at).chain(stop).min()
+    }
+
+    fn accept(&mut self, index: usize, now: Instant) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.listeners[index].accept() {
+                // Closed at once, without a byte: who is not allowed gets nothing to work with.
+                Ok((_, Some(peer))) if !self.allow.permits(peer) => {}
+                Ok((socket, _)) => self.admit(socket, now),
+                Err(AcceptError::Lost) => {}
+                Err(AcceptError::Empty) => return,
+                Err(AcceptError::Exhausted) => {
+                    log::debug!("accept rests: out of descriptors or memory");
+                    // Makes room for one; the pause keeps a full system from being polled in circles.
+                    self.drop_oldest_heading();
+                    self.accept_again_at = Some(now + EXHAUSTED_PAUSE);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes the client in; where the house is full, the oldest one that has not asked yet gives way, or else
+    /// the new one.
+    fn admit(&mut self, socket: OwnedFd, now: Instant) {
+        let count = self.clients.iter().flatten().count();
+        if count >= self.max_connections && !self.drop_oldest_heading() {
+            return;
+        }
+        let index = match self.clients.iter().position(Option::is_none) {
+            Some(index) => index,
+            None => {
+                self.clients.push(None);
+                self.clients.len() - 1
+            }
+        };
+        self.clients[index] = Some(Client::new(socket, now));
+        // The request has mostly come with the connection.
+        self.advance(index, now, Client::on_ready);
+    }
+
+    fn drop_oldest_heading(&mut self) -> bool {
+        let heading = self.clients.iter().enumerate().filter_map(|(index, client)| {
+            let client = client.as_ref().filter(|client| client.is_heading())?;
+            Some((client.deadline(), index))
+        });
+        let oldest = heading.min().map(|(_, index)| index);
+        if let Some(index) = oldest {
+            self.clients[index] = None;
+        }
+        oldest.is_some()
+    }
+
+    /// Lets a client take its next step, and acts on what comes of it.
+    fn advance(&mut self, index: usize, now: Instant, step: impl FnOnce(&mut Client, Instant) -> Next) {
+        let Some(client) = &mut self.clients[index] else { return };
+        match step(client, now) {
+            Next::Wait => {}
+            Next::Close => self.close(index),
+            Next::Ask(request) => self.ask(index, &request, now),
+        }
+    }
+
+    /// The request has arrived, at `now`: truth and deadline count from here.
+    fn ask(&mut self, index: usize, request: &RequestHead, now: Instant) {
+        self.dispatcher.submit(Errand {
+            client: index,
+            head: self.service.canonical_head(request, now),
+            is_head: request.method == "HEAD",
+            waits_for_postgresql: waits_for_postgresql(request),
+        });
+    }
+
+    fn deliver(&mut self, index: usize, bytes: Vec<u8>, now: Instant) {
+        self.advance(index, now, |client, now| client.reply(bytes, now));
+    }
+
+    fn close(&mut self, index: usize) {
+        self.clients[index] = None;
+        self.dispatcher.forget(index);
+    }
+
+    fn expire(&mut self, now: Instant) {
+        if self.accept_again_at.is_some_and(|at| at <= now) {
+            self.accept_again_at = None;
+        }
+        let is_answer_late = self.stopping_since.is_some_and(|since| now >= since + STOP_ANSWER_GRACE);
+        for index in 0..self.clients.len() {
+            let Some(client) = &self.clients[index] else { continue };
+            if client.deadline().is_some_and(|deadline| deadline <= now) {
+                self.advance(index, now, Client::on_deadline);
+            } else if is_answer_late && client.is_asking() {
+                self.dispatcher.forget(index);
+                self.deliver(index, HttpReply::down(Reason::AgentStopping).to_bytes(false), now);
+            }
+        }
+    }
+
+    /// Takes in who is waiting already, then listens no more.
+    fn begin_stop(&mut self, now: Instant) {
+        log::info!(target: "pgsqlchk", "stopping");
+        self.stopping_since = Some(now);
+        for index in 0..self.listeners.len() {
+            self.accept(index, now);
+        }
+        self.listeners.clear();
+        self.accept_again_at = None;
+        for client in self.clients.iter_mut().flatten() {
+            client.hurry(now + STOP_HEAD_GRACE);
+        }
+    }
+
+    fn is_stopped(&self, now: Instant) -> bool {
+        self.stopping_since
+            .is_some_and(|since| now >= since + STOP_LIMIT || self.clients.iter().all(Option::is_none))
+    }
+}

@@ -1,0 +1,109 @@
+//! The public sockets: binding and accepting.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind, getsockname, listen, socket_with,
+};
+
+/// The port that DBAs have opened for the classic script for a decade.
+const DEFAULT_PORT: u16 = 23267;
+
+/// Connections that may wait for accept; the system cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// A public listening socket, non-blocking.
+pub(super) struct Listener {
+    pub(super) socket: OwnedFd,
+    /// The address that was really bound: a port 0 is replaced by the one the system chose.
+    pub(super) address: SocketAddr,
+}
+
+/// Binds every address, or the default one where none is given: `[::]`, which takes IPv4 clients too, or
+/// `0.0.0.0` where IPv6 is off.
+pub(super) fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<Listener>, String> {
+    if addresses.is_empty() {
+        return bind_default().map(|listener| vec![listener]);
+    }
+    let bind_one = |address: &SocketAddr| {
+        bind_listener(*address, shares_port_with_ipv4(*address, addresses))
+            .map_err(|error| cannot_listen(*address, error))
+    };
+    addresses.iter().map(bind_one).collect()
+}
+
+fn bind_default() -> Result<Listener, String> {
+    let dual_stack = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), DEFAULT_PORT);
+    match bind_listener(dual_stack, false) {
+        Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
+            let ipv4 = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), DEFAULT_PORT);
+            bind_listener(ipv4, false).map_err(|error| cannot_listen(ipv4, error))
+        }
+        result => result.map_err(|error| cannot_listen(dual_stack, error)),
+    }
+}
+
+/// `[::]:P` beside `0.0.0.0:P` means one socket each, so the IPv6 one must keep to itself.
+fn shares_port_with_ipv4(address: SocketAddr, all: &[SocketAddr]) -> bool {
+    address.is_ipv6() && all.iter().any(|other| other.is_ipv4() && other.port() == address.port())
+}
+
+fn bind_listener(address: SocketAddr, is_ipv6_only: bool) -> Result<Listener, Errno> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    // Without it a restart would have to wait for the last clients' TIME_WAIT.
+    set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        // The system's default (net.ipv6.bindv6only) must not decide what [::] means.
+        set_ipv6_v6only(&socket, is_ipv6_only)?;
+    }
+    bind(&socket, &address)?;
+    listen(&socket, BACKLOG)?;
+    let address = getsockname(&socket)?.try_into().unwrap_or(address);
+    Ok(Listener { socket, address })
+}
+
+fn cannot_listen(address: SocketAddr, error: Errno) -> String {
+    let way_out = match error {
+        Errno::ADDRINUSE => " (is another pgsqlchk, or xinetd, running? --listen chooses another address)",
+        Errno::ADDRNOTAVAIL => " (this host does not have the address; see --listen)",
+        Errno::ACCESS => " (ports below 1024 need a privilege; --listen chooses another)",
+        _ => "",
+    };
+    format!("cannot listen on {address}: {}{way_out}", io::Error::from(error))
+}
+
+/// A client that was accepted, and where it comes from; `None` where that is unknown.
+pub(super) type Accepted = (OwnedFd, Option<IpAddr>);
+
+/// What to do after accept failed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum AcceptError {
+    /// Nobody is waiting.
+    Empty,
+    /// This one client was lost (it gave up, or a network error was reported for it); try the next.
+    Lost,
+    /// No descriptor or memory; the client stays in the backlog.
+    Exhausted,
+}
+
+impl Listener {
+    /// Takes the next client. accept(2): Linux passes pending network errors of the new socket on, so all errors
+    /// but exhaustion concern a single client.
+    pub(super) fn accept(&self) -> Result<Accepted, AcceptError> {
+        match acceptfrom_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok((socket, peer)) => {
+                let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                Ok((socket, peer.map(|peer| peer.ip())))
+            }
+            Err(Errno::AGAIN) => Err(AcceptError::Empty),
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Err(AcceptError::Exhausted),
+            Err(_) => Err(AcceptError::Lost),
+        }
+    }
+}

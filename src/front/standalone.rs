@@ -1,0 +1,65 @@
+//! `--mode standalone`: listens itself until SIGTERM or SIGINT.
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::dispatch::Dispatcher;
+use super::gate::Gate;
+use super::lane::sealed_lanes;
+use super::service::Service;
+use super::{listener, pool};
+use crate::config::Config;
+use crate::monitor::Monitor;
+
+/// Descriptors beside the clients: standard ones, listeners, lanes, sessions, and reserve.
+const RESERVED_DESCRIPTORS: u64 = 64;
+
+/// Runs the agent. An `Err` is one line: what could not be started, or what failed.
+pub fn run(config: Config) -> Result<(), String> {
+    let listeners = listener::bind_all(&config.listen)?;
+    let stop_signal = watch_signals().map_err(|error| format!("cannot watch signals: {error}"))?;
+    let max_connections = fit_descriptors(config.max_connections);
+    let (sealed, lanes) = sealed_lanes(config.workers + 1)
+        .map_err(|error| format!("cannot open the private way to the HTTP server: {error}"))?;
+    let monitor = Monitor::new(config.connection, config.timeout, config.knock_interval);
+    let service = Arc::new(Service::new(monitor, config.timeout));
+    pool::start(sealed, config.workers, &service)
+        .map_err(|error| format!("cannot start the HTTP server: {error}"))?;
+    for listener in &listeners {
+        log::info!(target: "pgsqlchk", "listening on {}", listener.address);
+    }
+    Gate::new(listeners, config.allow, max_connections, service, Dispatcher::new(lanes), stop_signal).run()
+}
+
+/// A socket that becomes readable on SIGTERM or SIGINT.
+fn watch_signals() -> std::io::Result<UnixStream> {
+    let (reader, writer) = UnixStream::pair()?;
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
+    }
+    Ok(reader)
+}
+
+/// Raises the soft limit of descriptors as far as `wanted` clients need it, and says how many clients fit.
+fn fit_descriptors(wanted: usize) -> usize {
+    let needed = wanted as u64 + RESERVED_DESCRIPTORS;
+    let limit = getrlimit(Resource::Nofile);
+    let Some(current) = limit.current.filter(|current| *current < needed) else { return wanted };
+    let raised = limit.maximum.map_or(needed, |maximum| maximum.min(needed)).max(current);
+    if setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: limit.maximum }).is_err() {
+        log::debug!("the limit of descriptors stays at {current}");
+    }
+    let fitting = getrlimit(Resource::Nofile).current.unwrap_or(needed).saturating_sub(RESERVED_DESCRIPTORS);
+    if fitting >= wanted as u64 {
+        return wanted;
+    }
+    let fitting = usize::try_from(fitting).unwrap_or(wanted).max(1);
+    log::warn!(
+        target: "pgsqlchk",
+        "only {fitting} of --max-connections {wanted} clients fit the limit of descriptors (RLIMIT_NOFILE)"
+    );
+    fitting
+}

@@ -1,0 +1,176 @@
+//! From the ways in which connecting and asking can fail to one [`Reason`] and one line for the log.
+
+use std::error::Error;
+use std::io;
+
+use crate::reason::Reason;
+
+/// Why a probe brought back no sighting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The word for the reply.
+    pub reason: Reason,
+    /// The whole cause chain on one line, for the log only: it may hold text from the server.
+    pub cause: String,
+}
+
+impl Failure {
+    /// A failure with its cause, folded to one line.
+    pub fn new(reason: Reason, cause: impl AsRef<str>) -> Failure {
+        Failure { reason, cause: one_line(cause.as_ref()) }
+    }
+
+    /// What a failed system call on the way to the server means. `place` names the address.
+    pub fn from_io(place: &str, error: &io::Error) -> Failure {
+        let (reason, hint) = match error.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+                (Reason::ConnectionRefused, " (is PostgreSQL running?)")
+            }
+            io::ErrorKind::PermissionDenied => {
+                (Reason::PermissionDenied, " (may the agent's user enter the socket's directory?)")
+            }
+            // A socket with a full backlog answers EAGAIN: nobody accepts any more.
+            io::ErrorKind::WouldBlock => (Reason::PostmasterNotAnswering, ""),
+            io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                (Reason::Unreachable, "")
+            }
+            io::ErrorKind::OutOfMemory => (Reason::AgentOutOfResources, ""),
+            _ if is_exhaustion(error) => (Reason::AgentOutOfResources, ""),
+            _ => (Reason::ConnectionLost, ""),
+        };
+        Failure::new(reason, format!("{place}: {error}{hint}"))
+    }
+
+    /// What an error of the `postgres` crate means. Its `Display` alone is just "db error", so the cause
+    /// chain is walked.
+    pub(super) fn from_postgres(place: &str, error: &postgres::Error) -> Failure {
+        let reason = if let Some(refusal) = error.as_db_error() {
+            reason_of_sqlstate(refusal.code().code(), refusal.message())
+        } else if let Some(cause) = find_io_error(error) {
+            return Failure::from_io(place, cause);
+        } else if error.is_closed() {
+            Reason::ConnectionLost
+        } else if is_login_refused_by_client(error) {
+            Reason::AuthenticationFailed
+        } else {
+            Reason::QueryFailed
+        };
+        Failure::new(reason, format!("{place}: {}", cause_chain(error)))
+    }
+}
+
+/// PostgreSQL manual, appendix A (error codes). `message` is only consulted where one code has two meanings.
+fn reason_of_sqlstate(code: &str, message: &str) -> Reason {
+    match code {
+        "3D000" => Reason::DatabaseMissing,
+        "42501" => Reason::PermissionDenied,
+        "53300" => Reason::TooManyClients,
+        "57P01" | "57P02" => Reason::ShuttingDown,
+        // cannot_connect_now: the same code for a server that starts and one that stops. The texts are those of
+        // backend_startup.c (postmaster.c before 17); a server with translated messages is told apart by none.
+        "57P03" if message.contains("shutting down") => Reason::ShuttingDown,
+        "57P03" if message.contains("starting up") => Reason::StartingUp,
+        "57P03" if message.contains("in recovery mode") => Reason::StartingUp,
+        "57P03" if message.contains("not yet accepting connections") => Reason::StartingUp,
+        "57P03" => Reason::NotAcceptingConnections,
+        "57014" => Reason::DeadlinePassed,
+        _ if code.starts_with("28") => Reason::AuthenticationFailed,
+        _ => Reason::QueryFailed,
+    }
+}
+
+/// The crate refuses a login by itself where no password is configured or the method is unknown to it; it offers
+/// no accessor for that, only these texts.
+fn is_login_refused_by_client(error: &postgres::Error) -> bool {
+    let text = error.to_string();
+    text.starts_with("invalid configuration") || text.starts_with("authentication error")
+}
+
+/// EMFILE and ENFILE have no stable `ErrorKind`.
+fn is_exhaustion(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+}
+
+fn find_io_error(error: &postgres::Error) -> Option<&io::Error> {
+    let mut next = error.source();
+    while let Some(source) = next {
+        if let Some(found) = source.downcast_ref::<io::Error>() {
+            return Some(found);
+        }
+        next = source.source();
+    }
+    None
+}
+
+fn cause_chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
+}
+
+/// Server messages may hold line breaks and control characters; a log line may not.
+fn one_line(text: &str) -> String {
+    let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).collect();
+    words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sqlstates_map_to_reasons() {
+        let table = [
+            ("28P01", "password authentication failed", Reason::AuthenticationFailed),
+            ("28000", "role \"x\" does not exist", Reason::AuthenticationFailed),
+            ("3D000", "database \"x\" does not exist", Reason::DatabaseMissing),
+            ("42501", "permission denied for database", Reason::PermissionDenied),
+            ("53300", "sorry, too many clients already", Reason::TooManyClients),
+            ("57P01", "terminating connection", Reason::ShuttingDown),
+            ("57P03", "the database system is starting up", Reason::StartingUp),
+            ("57P03", "the database system is in recovery mode", Reason::StartingUp),
+            ("57P03", "the database system is not yet accepting connections", Reason::StartingUp),
+            ("57P03", "the database system is shutting down", Reason::ShuttingDown),
+            ("57P03", "the database system is not accepting connections", Reason::NotAcceptingConnections),
+            ("57P03", "das Datenbanksystem startet", Reason::NotAcceptingConnections),
+            ("42883", "function does not exist", Reason::QueryFailed),
+        ];
+        for (code, message, expected) in table {
+            assert_eq!(reason_of_sqlstate(code, message), expected, "{code} {message}");
+        }
+    }
+
+    #[test]
+    fn system_errors_map_to_reasons() {
+        use rustix::io::Errno;
+        let table = [
+            (Errno::CONNREFUSED, Reason::ConnectionRefused),
+            (Errno::NOENT, Reason::ConnectionRefused),
+            (Errno::ACCESS, Reason::PermissionDenied),
+            (Errno::AGAIN, Reason::PostmasterNotAnswering),
+            (Errno::TIMEDOUT, Reason::Unreachable),
+            (Errno::HOSTUNREACH, Reason::Unreachable),
+            (Errno::NETUNREACH, Reason::Unreachable),
+            (Errno::MFILE, Reason::AgentOutOfResources),
+            (Errno::NFILE, Reason::AgentOutOfResources),
+            (Errno::CONNRESET, Reason::ConnectionLost),
+            (Errno::PIPE, Reason::ConnectionLost),
+        ];
+        for (errno, expected) in table {
+            let error = io::Error::from(errno);
+            assert_eq!(Failure::from_io("here", &error).reason, expected, "{errno:?}");
+        }
+    }
+
+    #[test]
+    fn causes_are_one_line() {
+        let failure = Failure::new(Reason::QueryFailed, "FATAL:  no\n\tHINT: \u{1b}[31mtry\r\n");
+        assert_eq!(failure.cause, "FATAL: no HINT: [31mtry");
+    }
+}

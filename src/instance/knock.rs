@@ -1,0 +1,100 @@
+//! The knock: does the postmaster itself still answer?
+//!
+//! A session that is open already keeps answering while its postmaster is frozen, although no client could log
+//! in any more. The knock opens the socket, sends an SSLRequest and expects one byte (PostgreSQL manual, "SSL
+//! Session Encryption" in the protocol's message flow): the server answers it before authentication and also
+//! with every connection slot taken. Unlike a login, every step of it has a time limit.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
+use super::address::Address;
+use super::{Failure, Stage, StageCell};
+use crate::reason::Reason;
+
+/// Length 8, code 80877103: SSLRequest, the same in every protocol version.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// Knocks once. Returns by the deadline, at the latest.
+pub(super) fn knock(address: &Address, deadline: Instant, stage: &StageCell) -> Result<(), Failure> {
+    let place = address.to_string();
+    let answer = match address {
+        Address::Unix { socket, .. } => {
+            // Connecting already waits for the postmaster here: a full backlog blocks.
+            stage.enter(Stage::Knocking);
+            connect_unix(socket, deadline)
+                .map_err(|error| Failure::from_io(&place, &error))
+                .map(|stream| request(stream, deadline, UnixStream::set_read_timeout))?
+        }
+        Address::Tcp(address) => {
+            stage.enter(Stage::Connecting);
+            let stream = remaining(deadline)
+                .and_then(|limit| TcpStream::connect_timeout(address, limit))
+                .map_err(|error| Failure::from_io(&place, &error))?;
+            stage.enter(Stage::Knocking);
+            request(stream, deadline, TcpStream::set_read_timeout)
+        }
+    };
+    judge(&place, answer)
+}
+
+/// `UnixStream::connect` has no timeout; on Linux the send timeout bounds it (unix(7), SO_SNDTIMEO).
+fn connect_unix(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    set_socket_timeout(&socket, Timeout::Send, Some(remaining(deadline)?))?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(UnixStream::from(socket))
+}
+
+/// Sends the request and reads the one byte; `None` is an end of file in its place.
+fn request<S: Read + Write>(
+    mut stream: S,
+    deadline: Instant,
+    set_read_timeout: fn(&S, Option<Duration>) -> io::Result<()>,
+) -> io::Result<Option<u8>> {
+    // Eight bytes always fit the empty send buffer of a new connection, so only the read can wait.
+    stream.write_all(&SSL_REQUEST)?;
+    set_read_timeout(&stream, Some(remaining(deadline)?))?;
+    let mut byte = [0];
+    Ok((stream.read(&mut byte)? > 0).then_some(byte[0]))
+}
+
+fn judge(place: &str, answer: io::Result<Option<u8>>) -> Result<(), Failure> {
+    match answer {
+        Ok(Some(b'S' | b'N')) => Ok(()),
+        // Since 9.3 only a postmaster that could not fork answers with an error message here.
+        Ok(Some(b'E')) => Err(Failure::new(
+            Reason::NotAcceptingConnections,
+            format!("{place}: the postmaster answered the knock with an error"),
+        )),
+        Ok(Some(byte)) => Err(Failure::new(
+            Reason::NotPostgresql,
+            format!("{place}: the knock was answered with byte {byte:#04x}; PostgreSQL sends S or N"),
+        )),
+        Ok(None) => Err(Failure::new(
+            Reason::ConnectionLost,
+            format!("{place}: the connection was closed in place of an answer to the knock"),
+        )),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            Err(Failure::new(
+                Reason::PostmasterNotAnswering,
+                format!("{place}: accepts connections but does not answer the knock"),
+            ))
+        }
+        Err(error) => Err(Failure::from_io(place, &error)),
+    }
+}
+
+/// What is left until the deadline, as a timeout: never zero, which would mean "for ever".
+fn remaining(deadline: Instant) -> io::Result<Duration> {
+    match deadline.checked_duration_since(Instant::now()) {
+        Some(rest) if !rest.is_zero() => Ok(rest),
+        _ => Err(io::Error::from(io::ErrorKind::TimedOut)),
+    }
+}

@@ -1,0 +1,186 @@
+//! One look at the instance, start to end: the role over the reused session, replaced in place where it was
+//! lost, and the knock where the last one is too old.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use super::address::Address;
+use super::knock::knock;
+use super::session::Session;
+use super::{Failure, Needs, Observation, Sighting};
+use crate::config::ConnectionSettings;
+use crate::reason::Reason;
+
+/// What a probe is busy with, so that whoever runs out of time can say what it waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Looking up the host name.
+    Resolving,
+    /// Opening a TCP connection for the knock.
+    Connecting,
+    /// Waiting for the postmaster's answer to the knock.
+    Knocking,
+    /// Logging in.
+    LoggingIn,
+    /// Waiting for the answer to the query.
+    Querying,
+}
+
+impl Stage {
+    /// The reason to give when the deadline passes in this stage.
+    pub fn overdue_reason(self) -> Reason {
+        match self {
+            Stage::Resolving => Reason::NameNotResolved,
+            Stage::Connecting => Reason::Unreachable,
+            Stage::Knocking => Reason::PostmasterNotAnswering,
+            Stage::LoggingIn | Stage::Querying => Reason::DeadlinePassed,
+        }
+    }
+
+    /// Whether the stage ends by itself at the probe's deadline.
+    pub fn is_bounded(self) -> bool {
+        match self {
+            Stage::Connecting | Stage::Knocking => true,
+            Stage::Resolving | Stage::LoggingIn | Stage::Querying => false,
+        }
+    }
+
+    /// For log lines: "while ...".
+    pub fn describe(self) -> &'static str {
+        match self {
+            Stage::Resolving => "looking up the host name",
+            Stage::Connecting => "connecting",
+            Stage::Knocking => "waiting for the postmaster's answer to the knock",
+            Stage::LoggingIn => "logging in",
+            Stage::Querying => "waiting for the answer to the query",
+        }
+    }
+}
+
+/// The stage of a running probe, readable from other threads.
+#[derive(Debug)]
+pub struct StageCell(AtomicU8);
+
+impl StageCell {
+    const STAGES: [Stage; 5] =
+        [Stage::Resolving, Stage::Connecting, Stage::Knocking, Stage::LoggingIn, Stage::Querying];
+
+    /// A cell of a probe that has not begun.
+    pub fn new() -> StageCell {
+        StageCell(AtomicU8::new(Stage::Querying as u8))
+    }
+
+    /// Called by the probe.
+    pub fn enter(&self, stage: Stage) {
+        self.0.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// Called by whoever waits.
+    pub fn get(&self) -> Stage {
+        Self::STAGES[usize::from(self.0.load(Ordering::Relaxed))]
+    }
+}
+
+impl Default for StageCell {
+    fn default() -> Self {
+        StageCell::new()
+    }
+}
+
+/// Owns the session and the time of the last knock.
+pub struct Prober {
+    settings: ConnectionSettings,
+    timeout: Duration,
+    knock_interval: Duration,
+    session: Option<Connected>,
+    knocked: Option<Instant>,
+}
+
+struct Connected {
+    session: Session,
+    address: Address,
+}
+
+impl Prober {
+    /// A prober without a session; the first probe opens it. `knock_interval` zero: it never knocks.
+    pub fn new(settings: ConnectionSettings, timeout: Duration, knock_interval: Duration) -> Prober {
+        Prober { settings, timeout, knock_interval, session: None, knocked: None }
+    }
+
+    /// Looks at the instance now. Blocks beyond the deadline where login or query does; nothing new is begun
+    /// after it.
+    pub fn probe(&mut self, needs: Needs, deadline: Instant, stage: &StageCell) -> Observation {
+        let sighting = self.sight(needs, deadline, stage)?;
+        self.knock_when_due(deadline, stage)?;
+        Ok(sighting)
+    }
+
+    fn sight(&mut self, needs: Needs, deadline: Instant, stage: &StageCell) -> Result<Sighting, Failure> {
+        if let Some(connected) = &mut self.session {
+            stage.enter(Stage::Querying);
+            match connected.session.observe(needs) {
+                Ok(sighting) => return Ok(sighting),
+                // Whatever went wrong, a new session tells more than an old error: the server may have been
+                // restarted since the last check.
+                Err(failure) => {
+                    log::debug!("session lost: {}", failure.cause);
+                    self.session = None;
+                    self.knocked = None;
+                    if Instant::now() >= deadline {
+                        return Err(failure);
+                    }
+                }
+            }
+        }
+        let mut connected = self.connect(deadline, stage)?;
+        stage.enter(Stage::Querying);
+        let sighting = connected.session.observe(needs)?;
+        self.session = Some(connected);
+        Ok(sighting)
+    }
+
+    /// Knocks first and logs in only where the postmaster answered, because nothing bounds a login.
+    fn connect(&mut self, deadline: Instant, stage: &StageCell) -> Result<Connected, Failure> {
+        stage.enter(Stage::Resolving);
+        let address = Address::resolve(&self.settings)?;
+        if !self.knock_interval.is_zero() {
+            knock(&address, self.connect_deadline(deadline), stage)?;
+        }
+        let password = self.settings.look_up_password().unwrap_or_else(|problem| {
+            warn_once_about_passfile(&problem.to_string());
+            None
+        });
+        stage.enter(Stage::LoggingIn);
+        let session = Session::open(&self.settings, &address, password, self.timeout)?;
+        self.knocked = Some(Instant::now());
+        Ok(Connected { session, address })
+    }
+
+    /// The session answers from an old backend; only the knock shows that the postmaster still does.
+    fn knock_when_due(&mut self, deadline: Instant, stage: &StageCell) -> Result<(), Failure> {
+        let now = Instant::now();
+        let is_due = self.knocked.is_none_or(|knocked| now.duration_since(knocked) >= self.knock_interval);
+        if self.knock_interval.is_zero() || !is_due {
+            return Ok(());
+        }
+        if let Some(connected) = &self.session {
+            self.knocked = None;
+            knock(&connected.address, deadline, stage)?;
+            self.knocked = Some(now);
+        }
+        Ok(())
+    }
+
+    fn connect_deadline(&self, deadline: Instant) -> Instant {
+        match self.settings.connect_timeout {
+            Some(limit) => deadline.min(Instant::now() + limit),
+            None => deadline,
+        }
+    }
+}
+
+/// One line per process: the passfile is read at every login, and a log line per login helps nobody.
+fn warn_once_about_passfile(problem: &str) {
+    static WARNED: std::sync::Once = std::sync::Once::new();
+    WARNED.call_once(|| log::warn!("{problem}"));
+}

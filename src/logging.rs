@@ -1,0 +1,102 @@
+//! The log: simple_logger on stderr, behind a queue.
+//!
+//! Writing to stderr can block (a full pipe that nobody reads) and can panic (a pipe that is closed). Neither may
+//! touch an answer, so one thread of its own writes, and whoever logs only puts a line into a bounded queue.
+
+use std::panic::catch_unwind;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use simple_logger::SimpleLogger;
+
+/// Lines that may wait for a slow stderr; later ones are dropped, for the log must not grow without bound.
+const QUEUE_LINES: usize = 256;
+
+/// How long [`flush`] waits for a stderr that does not take anything.
+const FLUSH_LIMIT: Duration = Duration::from_millis(50);
+
+const THREAD_NAME: &str = "log";
+
+enum Entry {
+    Line { level: Level, target: String, text: String },
+    Flush(SyncSender<()>),
+}
+
+struct QueueLogger {
+    queue: SyncSender<Entry>,
+    level: LevelFilter,
+}
+
+impl Log for QueueLogger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // Only our own lines: the driver logs every query, tiny_http reports the end of its accept loop, which
+        // is ended on purpose, as an error.
+        metadata.level() <= self.level && metadata.target().starts_with("pgsqlchk")
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let _ = self.queue.try_send(Entry::Line {
+                level: record.level(),
+                target: record.target().to_owned(),
+                text: record.args().to_string(),
+            });
+        }
+    }
+
+    fn flush(&self) {
+        let (done, wait) = sync_channel(1);
+        let deadline = Instant::now() + FLUSH_LIMIT;
+        if self.queue.try_send(Entry::Flush(done)).is_ok() {
+            let _ = wait.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        }
+    }
+}
+
+/// Installs the logger and a panic hook that logs. Call once.
+pub fn start(level: LevelFilter) -> Result<(), String> {
+    let (queue, entries) = sync_channel(QUEUE_LINES);
+    thread::Builder::new()
+        .name(THREAD_NAME.into())
+        .stack_size(128 * 1024)
+        .spawn(move || write_entries(&entries))
+        .map_err(|error| format!("cannot start a thread for the log: {error}"))?;
+    log::set_boxed_logger(Box::new(QueueLogger { queue, level }))
+        .map_err(|error| format!("cannot start the log: {error}"))?;
+    log::set_max_level(level);
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = thread::current();
+        // The log's own thread only panics because it cannot write; logging that would go on for ever.
+        if thread.name() != Some(THREAD_NAME) {
+            log::error!(target: "pgsqlchk", "thread {}: {panic}", thread.name().unwrap_or("?"));
+        }
+    }));
+    Ok(())
+}
+
+/// Waits, for a moment at most, until everything logged so far is written.
+pub fn flush() {
+    log::logger().flush();
+}
+
+fn write_entries(entries: &Receiver<Entry>) {
+    let writer = SimpleLogger::new().with_level(LevelFilter::Trace).with_utc_timestamps();
+    while let Ok(entry) = entries.recv() {
+        match entry {
+            Entry::Line { level, target, text } => {
+                let text = text.replace(['\r', '\n'], " ");
+                // eprintln! panics when stderr is a closed pipe; the log is lost then, the agent is not.
+                let _ = catch_unwind(|| {
+                    writer.log(
+                        &Record::builder().level(level).target(&target).args(format_args!("{text}")).build(),
+                    );
+                });
+            }
+            Entry::Flush(done) => {
+                let _ = done.send(());
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The closed list of reasons: every word that a 503 can carry, in one table.
+//!
+//! HAProxy copies the reason phrase of a failed check into its log, its stats page and `show stat`, so these
+//! words are what a DBA reads first. They never contain text from the server; that goes to the log.
+
+use std::fmt;
+
+macro_rules! reasons {
+    ($($(#[doc = $meaning:literal])+ $variant:ident => $word:literal,)+) => {
+        /// Why an answer is not the one the caller hoped for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $($(#[doc = $meaning])+ $variant,)+
+        }
+
+        impl Reason {
+            /// Every reason there is, in the order of the README's table.
+            pub const ALL: &[Reason] = &[$(Reason::$variant,)+];
+
+            /// The word that stands in status lines, bodies, logs and metrics.
+            pub const fn word(self) -> &'static str {
+                match self {
+                    $(Reason::$variant => $word,)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Nothing listens at the socket or port, or the socket file does not exist.
+    ConnectionRefused => "connection-refused",
+    /// The agent's user may not use the socket, or its role lacks a privilege (SQLSTATE 42501).
+    PermissionDenied => "permission-denied",
+    /// The host name of the connection settings has no address.
+    NameNotResolved => "name-not-resolved",
+    /// The network has no way to the server, or swallows what is sent there.
+    Unreachable => "unreachable",
+    /// The socket accepts, but the postmaster does not answer the knock.
+    PostmasterNotAnswering => "postmaster-not-answering",
+    /// Whoever answered the knock does not speak PostgreSQL's protocol.
+    NotPostgresql => "not-postgresql",
+    /// The server refuses the login (SQLSTATE class 28), or wants a password that is not configured.
+    AuthenticationFailed => "authentication-failed",
+    /// The database of the connection settings does not exist (SQLSTATE 3D000).
+    DatabaseMissing => "database-missing",
+    /// All connection slots are taken (SQLSTATE 53300).
+    TooManyClients => "too-many-clients",
+    /// The server starts, or recovers and is not consistent yet (SQLSTATE 57P03).
+    StartingUp => "starting-up",
+    /// The server shuts down (SQLSTATE 57P01 and 57P03).
+    ShuttingDown => "shutting-down",
+    /// The server refuses connections and does not say that it starts or stops (SQLSTATE 57P03).
+    NotAcceptingConnections => "not-accepting-connections",
+    /// The server closed the connection in the middle of login or query.
+    ConnectionLost => "connection-lost",
+    /// The server answered the query with an error, or with something else than a role.
+    QueryFailed => "query-failed",
+    /// The deadline (`--timeout`) passed before everything needed was observed.
+    DeadlinePassed => "deadline-passed",
+    /// The agent itself is short of descriptors, threads or memory.
+    AgentOutOfResources => "agent-out-of-resources",
+    /// The agent was told to stop and could not wait for the answer.
+    AgentStopping => "agent-stopping",
+    /// Observed: the instance is a standby, and the path asks for a primary.
+    InRecovery => "in-recovery",
+    /// Observed: the instance is a primary, and the path asks for a standby.
+    NotInRecovery => "not-in-recovery",
+    /// Observed: a primary on which a plain session's transactions start read-only.
+    ReadOnly => "read-only",
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+
+    #[test]
+    fn every_word_is_distinct_and_safe_in_a_status_line() {
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            let word = reason.word();
+            assert!(word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{word}");
+            assert!(Reason::ALL[index + 1..].iter().all(|other| other.word() != word), "{word} twice");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! How a verdict is said. Pure.
+
+mod http;
+
+pub use http::HttpReply;

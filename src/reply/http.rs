@@ -1,0 +1,145 @@
+//! The HTTP dialect: status line, headers in their fixed order, one line of body. Fixed to the byte.
+
+use crate::instance::Role;
+use crate::reason::Reason;
+use crate::verdict::{Target, TargetError, Verdict};
+
+/// A reply before it is put into bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpReply {
+    status: u16,
+    phrase: &'static str,
+    body: String,
+    names_methods: bool,
+}
+
+impl HttpReply {
+    /// The answer to a target that PostgreSQL was asked about.
+    pub fn of_verdict(target: Target, verdict: Verdict) -> HttpReply {
+        match verdict {
+            Verdict::Holds(Role::Primary) => HttpReply::new(200, "Primary", "Primary".into()),
+            // The classic contract alone tells a standby by its code.
+            Verdict::Holds(Role::Standby) if target == Target::Contract => {
+                HttpReply::new(206, "Standby", "Standby".into())
+            }
+            Verdict::Holds(Role::Standby) => HttpReply::new(200, "Standby", "Standby".into()),
+            Verdict::No(reason) => HttpReply::new(503, reason.word(), format!("No: {reason}")),
+            Verdict::Down(reason) => HttpReply::down(reason),
+        }
+    }
+
+    /// Cannot be verified.
+    pub fn down(reason: Reason) -> HttpReply {
+        HttpReply::new(503, reason.word(), format!("Down: {reason}"))
+    }
+
+    /// `/liveness`.
+    pub fn alive() -> HttpReply {
+        HttpReply::new(200, "Alive", "Alive".into())
+    }
+
+    /// The path or its query means nothing.
+    pub fn of_target_error(error: &TargetError) -> HttpReply {
+        match error {
+            TargetError::UnknownPath => HttpReply::new(404, "Not Found", "Not Found: unknown path".into()),
+            TargetError::BadQuery(what) => HttpReply::bad_request(what),
+        }
+    }
+
+    /// 400: `what` says what was wrong, on one line.
+    pub fn bad_request(what: &str) -> HttpReply {
+        HttpReply::new(400, "Bad Request", format!("Bad Request: {what}"))
+    }
+
+    /// 405, naming the methods that would do.
+    pub fn method_not_allowed() -> HttpReply {
+        let body = "Method Not Allowed: use GET, HEAD or OPTIONS".into();
+        HttpReply { names_methods: true, ..HttpReply::new(405, "Method Not Allowed", body) }
+    }
+
+    /// 408: the head did not come in time.
+    pub fn request_timeout() -> HttpReply {
+        HttpReply::new(408, "Request Timeout", "Request Timeout: the head is incomplete".into())
+    }
+
+    /// 413: a body was announced.
+    pub fn content_too_large() -> HttpReply {
+        HttpReply::new(413, "Content Too Large", "Content Too Large: no request here has a body".into())
+    }
+
+    /// 431: the head is too long.
+    pub fn head_too_large() -> HttpReply {
+        let phrase = "Request Header Fields Too Large";
+        HttpReply::new(431, phrase, format!("{phrase}: a head is at most 8192 bytes"))
+    }
+
+    fn new(status: u16, phrase: &'static str, body: String) -> HttpReply {
+        HttpReply { status, phrase, body, names_methods: false }
+    }
+
+    /// The bytes on the wire. The answer to HEAD has the same headers and no body. The status line says
+    /// HTTP/1.1 whatever the request said: it names the server's version (RFC 9110, 6.2).
+    pub fn to_bytes(&self, is_head: bool) -> Vec<u8> {
+        let allow = if self.names_methods { "Allow: GET, HEAD, OPTIONS\r\n" } else { "" };
+        let mut text = format!(
+            "HTTP/1.1 {} {}\r\n\
+             Content-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: {}\r\n\
+             Cache-Control: no-store\r\n\
+             {allow}\
+             Connection: close\r\n\
+             \r\n",
+            self.status,
+            self.phrase,
+            self.body.len() + 1,
+        );
+        if !is_head {
+            text.push_str(&self.body);
+            text.push('\n');
+        }
+        text.into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(reply: &HttpReply, is_head: bool) -> String {
+        String::from_utf8(reply.to_bytes(is_head)).unwrap()
+    }
+
+    #[test]
+    fn the_contract_is_fixed_to_the_byte() {
+        let headers = |length| {
+            format!(
+                "Content-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\
+                 Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+            )
+        };
+        let table = [
+            (Verdict::Holds(Role::Primary), "HTTP/1.1 200 Primary\r\n", "Primary\n"),
+            (Verdict::Holds(Role::Standby), "HTTP/1.1 206 Standby\r\n", "Standby\n"),
+            (Verdict::Down(Reason::StartingUp), "HTTP/1.1 503 starting-up\r\n", "Down: starting-up\n"),
+            (Verdict::No(Reason::InRecovery), "HTTP/1.1 503 in-recovery\r\n", "No: in-recovery\n"),
+        ];
+        for (verdict, status_line, body) in table {
+            let reply = HttpReply::of_verdict(Target::Contract, verdict);
+            let head = format!("{status_line}{}", headers(body.len()));
+            assert_eq!(text(&reply, false), format!("{head}{body}"));
+            assert_eq!(text(&reply, true), head);
+        }
+    }
+
+    #[test]
+    fn only_the_contract_answers_206() {
+        let reply = HttpReply::of_verdict(Target::ReadOnly, Verdict::Holds(Role::Standby));
+        assert!(text(&reply, false).starts_with("HTTP/1.1 200 Standby\r\n"));
+    }
+
+    #[test]
+    fn method_not_allowed_names_the_methods() {
+        let reply = text(&HttpReply::method_not_allowed(), false);
+        assert!(reply.contains("\r\nAllow: GET, HEAD, OPTIONS\r\nConnection: close\r\n"), "{reply}");
+    }
+}
