@@ -1,14 +1,210 @@
-//! What the agent says about a real primary and a real standby, and about one on its way to being the other.
+//! What the agent says about a real primary, a real standby and about nothing at all, what it costs PostgreSQL
+//! and what it writes to its log.
 
 mod support;
 
-use support::Cluster;
+use std::thread;
 
-/// The ground the other tests stand on: servers start, stream, and are told apart.
+use support::{Agent, Cluster, StopMode, eventually, secs};
+
+/// Path, then status line and body on a primary, on a standby, and with PostgreSQL down.
+type Row = (&'static str, [(&'static str, &'static str); 3]);
+
+const PRIMARY: (&str, &str) = ("200 Primary", "Primary");
+const STANDBY: (&str, &str) = ("200 Standby", "Standby");
+const ALIVE: (&str, &str) = ("200 Alive", "Alive");
+const IN_RECOVERY: (&str, &str) = ("503 in-recovery", "No: in-recovery");
+const NOT_IN_RECOVERY: (&str, &str) = ("503 not-in-recovery", "No: not-in-recovery");
+const REFUSED: (&str, &str) = ("503 connection-refused", "Down: connection-refused");
+
+const TABLE: &[Row] = &[
+    ("/", [PRIMARY, ("206 Standby", "Standby"), REFUSED]),
+    ("/primary", [PRIMARY, IN_RECOVERY, REFUSED]),
+    ("/master", [PRIMARY, IN_RECOVERY, REFUSED]),
+    ("/leader", [PRIMARY, IN_RECOVERY, REFUSED]),
+    ("/read-write", [PRIMARY, IN_RECOVERY, REFUSED]),
+    ("/replica", [NOT_IN_RECOVERY, STANDBY, REFUSED]),
+    ("/standby", [NOT_IN_RECOVERY, STANDBY, REFUSED]),
+    ("/read-only", [PRIMARY, STANDBY, REFUSED]),
+    ("/health", [PRIMARY, STANDBY, REFUSED]),
+    ("/readiness", [PRIMARY, STANDBY, REFUSED]),
+    ("/liveness", [ALIVE, ALIVE, ALIVE]),
+];
+
+/// Compares every byte of every path's reply with one column of the table.
+#[track_caller]
+fn assert_column(agent: &Agent, column: usize) {
+    for (path, answers) in TABLE {
+        let (line, body) = answers[column];
+        let expected = format!(
+            "HTTP/1.1 {line}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
+             Cache-Control: no-store\r\nConnection: close\r\n\r\n{body}\n",
+            body.len() + 1
+        );
+        assert_eq!(String::from_utf8_lossy(&agent.get(path).raw), expected, "{path}");
+    }
+    let asterisk = agent.ask(b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(asterisk.line(), TABLE[0].1[column].0, "OPTIONS *");
+    for path in ["/nothing", "/Primary", "/primary/", "/status", "/metrics"] {
+        assert_eq!(agent.get(path).line(), "404 Not Found", "{path}");
+    }
+}
+
 #[test]
-fn a_standby_streams_from_its_primary() {
+fn every_path_answers_as_the_table_says_on_a_primary_and_when_it_was_stopped() {
+    let primary = Cluster::primary();
+    let agent = Agent::start(&["--dsn", &primary.dsn()]);
+    assert_column(&agent, 0);
+    primary.stop(StopMode::Fast);
+    assert_column(&agent, 2);
+}
+
+#[test]
+fn every_path_answers_as_the_table_says_on_a_standby() {
     let primary = Cluster::primary();
     let standby = Cluster::standby_of(&primary);
-    assert_eq!(primary.psql("SELECT pg_is_in_recovery()"), "f");
-    assert_eq!(standby.psql("SELECT pg_is_in_recovery()"), "t");
+    let agent = Agent::start(&["--dsn", &standby.dsn()]);
+    assert_column(&agent, 1);
+    // Over TCP and without its primary it is what it was.
+    primary.stop(StopMode::Immediate);
+    assert_column(&Agent::start(&["--dsn", &standby.tcp_dsn()]), 1);
+}
+
+#[test]
+fn an_agent_started_before_postgresql_answers_as_the_table_says() {
+    let primary = Cluster::stopped(&[]);
+    let agent = Agent::start(&["--dsn", &primary.dsn()]);
+    assert_column(&agent, 2);
+    primary.start();
+    assert_column(&agent, 0);
+}
+
+#[test]
+fn read_write_follows_default_transaction_read_only_without_a_restart() {
+    let primary = Cluster::primary();
+    let agent = Agent::start(&["--dsn", &primary.dsn()]);
+    assert_eq!(agent.get("/read-write").line(), "200 Primary");
+    for _ in 0..2 {
+        primary.configure(&[("default_transaction_read_only", "on")]);
+        assert_eq!(primary.psql("SHOW transaction_read_only"), "on");
+        let reply = agent.get("/read-write");
+        assert_eq!((reply.line().as_str(), reply.body.as_str()), ("503 read-only", "No: read-only\n"));
+        // It is a primary all the same, and readable.
+        for path in ["/", "/primary", "/read-only", "/health"] {
+            assert_eq!(agent.get(path).line(), "200 Primary", "{path}");
+        }
+        primary.configure(&[("default_transaction_read_only", "off")]);
+        assert_eq!(primary.psql("SHOW transaction_read_only"), "off");
+        assert_eq!(agent.get("/read-write").line(), "200 Primary");
+    }
+}
+
+#[test]
+fn many_checks_at_once_cost_one_postgresql_session() {
+    let primary = Cluster::primary_with(&[("log_connections", "on")]);
+    let agent = Agent::start(&["--dsn", &primary.dsn()]);
+    let mut witness = primary.connect();
+    let mut most = 0_i64;
+    thread::scope(|scope| {
+        let checkers: Vec<_> = (0..16)
+            .map(|_| scope.spawn(|| (0..50).all(|_| agent.get("/").line() == "200 Primary")))
+            .collect();
+        while !checkers.iter().all(|checker| checker.is_finished()) {
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgsqlchk'";
+            most = most.max(witness.query_one(sql, &[]).expect("the witness's query").get(0));
+        }
+        assert!(
+            checkers.into_iter().all(|checker| checker.join().expect("a checker")),
+            "all are 200 Primary"
+        );
+    });
+    assert_eq!(most, 1, "sessions of the agent in pg_stat_activity");
+    let log = primary.log();
+    let logins = log.lines().filter(|line| line.contains("connection authorized"));
+    assert_eq!(logins.filter(|line| line.contains("application_name=pgsqlchk")).count(), 1, "logins");
+}
+
+/// Puts a function of the test's own in the place of pg_is_in_recovery(). The old one is renamed first, for
+/// PostgreSQL calls a built-in function by its number without a look at the catalog.
+fn replace_pg_is_in_recovery(primary: &Cluster, body: &str) {
+    primary.psql(&format!(
+        "SET allow_system_table_mods = on;
+         ALTER FUNCTION pg_catalog.pg_is_in_recovery() RENAME TO pg_is_in_recovery_itself;
+         CREATE FUNCTION pg_catalog.pg_is_in_recovery() RETURNS boolean LANGUAGE plpgsql AS
+         $$ BEGIN {body}; RETURN pg_is_in_recovery_itself(); END $$"
+    ));
+}
+
+#[test]
+fn the_session_is_read_only_named_pgsqlchk_and_has_a_statement_timeout() {
+    let primary = Cluster::primary();
+    let setting = |name: &str| format!("current_setting('{name}')");
+    let settings = ["application_name", "transaction_read_only", "statement_timeout"].map(setting).join(", ");
+    replace_pg_is_in_recovery(&primary, &format!("RAISE LOG 'seen: % % %;', {settings}"));
+    let agent = Agent::start(&["--dsn", &primary.dsn()]);
+    assert_eq!(agent.get("/").line(), "200 Primary");
+    let log = primary.log();
+    let seen = log
+        .split_once("seen: ")
+        .and_then(|(_, rest)| rest.split_once(';'))
+        .expect("a line of the function")
+        .0;
+    let seen: Vec<&str> = seen.split(' ').collect();
+    assert_eq!(seen[..2], ["pgsqlchk", "on"], "application_name and transaction_read_only");
+    assert_ne!(seen[2], "0", "statement_timeout");
+}
+
+#[test]
+fn a_query_that_never_ends_is_given_up_in_time_here_and_in_postgresql() {
+    let primary = Cluster::primary();
+    replace_pg_is_in_recovery(&primary, "PERFORM pg_sleep(3600)");
+    let agent = Agent::start(&["--dsn", &primary.dsn(), "--timeout", "1s"]);
+    let reply = agent.get("/");
+    assert!(["503 deadline-passed", "503 query-failed"].contains(&reply.line().as_str()), "{reply:?}");
+    assert!(reply.elapsed < secs(2), "{reply:?}");
+    // Left alone it is over soon: PostgreSQL cancels it, no hour of sleep goes on.
+    let active = "SELECT count(*) FROM pg_stat_activity WHERE query ~ 'pg_is_in_recovery' AND state = 'active' \
+                  AND pid <> pg_backend_pid()";
+    eventually(secs(5), "no query of the agent is left behind", || primary.psql(active) == "0");
+    primary.psql("CREATE OR REPLACE FUNCTION pg_catalog.pg_is_in_recovery() RETURNS boolean LANGUAGE sql AS 'SELECT false'");
+    eventually(secs(5), "the agent is right again", || agent.get("/").line() == "200 Primary");
+}
+
+/// The agent's log without time and level.
+fn messages(agent: &Agent) -> Vec<String> {
+    let log = agent.log();
+    let message = |line: &str| line.split_once("[pgsqlchk] ").expect("a log line").1.to_owned();
+    log.lines().map(message).collect()
+}
+
+#[test]
+fn only_changes_are_logged_a_thousand_failing_checks_are_one_line() {
+    let primary = Cluster::primary();
+    let mut agent = Agent::start(&["--dsn", &primary.dsn()]);
+    let ask_often = |status: u16| {
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..125).for_each(|_| assert_eq!(agent.get("/").status, status)));
+            }
+        });
+    };
+    ask_often(200);
+    primary.stop(StopMode::Fast);
+    ask_often(503);
+    primary.start();
+    ask_often(200);
+    for request in ["GET /nothing HTTP/1.1\r\n\r\n", "POST / HTTP/1.1\r\n\r\n", "junk\r\n\r\n"] {
+        assert!(agent.ask(request.as_bytes()).status >= 400);
+    }
+    assert!(agent.terminate().success(), "exit 0 after SIGTERM");
+    eventually(secs(5), "the last line", || agent.log().contains("stopping"));
+    let messages = messages(&agent);
+    assert_eq!(messages.len(), 5, "{messages:#?}");
+    assert!(messages[0].starts_with("listening on 127.0.0.1:"), "{}", messages[0]);
+    assert_eq!(messages[1], "unknown -> primary");
+    assert!(messages[2].starts_with("primary -> unavailable (connection-refused) after "), "{}", messages[2]);
+    assert!(messages[2].contains(" s: "), "the cause is named: {}", messages[2]);
+    assert!(messages[3].starts_with("unavailable (connection-refused) -> primary after "), "{}", messages[3]);
+    assert!(messages[3].ends_with(" s"), "{}", messages[3]);
+    assert_eq!(messages[4], "stopping (SIGTERM)");
 }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::folder::Folder;
 use super::postgresql::{ServerUser, copy_folder, program_path, run, template, without_pg_variables};
-use super::process::{Signal, children_of, signal, wait_for_exit};
+use super::process::{Signal, children_of, signal, state, wait_for_exit};
 use super::{eventually, free_port, secs, show_log};
 
 /// What every cluster has: fast to start and small, reachable over loopback and a socket in its own folder.
@@ -88,11 +88,22 @@ impl Cluster {
     /// A base backup of a running primary, prepared as a standby and not started yet.
     pub fn stopped_standby_of(primary: &Cluster, settings: &[(&str, &str)]) -> Cluster {
         let standby = Cluster::empty(settings);
-        let mut backup = standby.user.command("pg_basebackup");
-        backup.args(["-R", "-X", "stream", "-c", "fast", "--no-sync", "-d", &primary.dsn()]);
-        run(backup.arg("-D").arg(standby.data()));
-        standby.write_settings();
+        standby.back_up(primary, &[]);
         standby
+    }
+
+    /// The same, at 8 MB a second: time to do something to the primary meanwhile.
+    pub fn slow_standby_of(primary: &Cluster) -> Cluster {
+        let standby = Cluster::empty(&[]);
+        standby.back_up(primary, &["--max-rate=8M"]);
+        standby
+    }
+
+    fn back_up(&self, primary: &Cluster, options: &[&str]) {
+        let mut backup = self.user.command("pg_basebackup");
+        backup.args(["-R", "-X", "stream", "-c", "fast", "--no-sync", "-d", &primary.dsn()]).args(options);
+        run(backup.arg("-D").arg(self.data()));
+        self.write_settings();
     }
 
     fn empty(settings: &[(&str, &str)]) -> Cluster {
@@ -148,6 +159,18 @@ impl Cluster {
             *self.postmaster() = Some(child);
             panic!("PostgreSQL did not stop ({mode:?}) within 20 s");
         }
+    }
+
+    /// Kills the postmaster (SIGKILL) and waits until its children have noticed and ended.
+    #[track_caller]
+    pub fn kill(&self) {
+        let mut child = self.postmaster().take().expect("the server runs");
+        let children = children_of(child.id());
+        signal(child.id(), Signal::KILL);
+        child.wait().expect("wait for the postmaster");
+        // Whoever adopts them may be slow to reap them: a zombie has ended.
+        let gone = |pid: &u32| matches!(state(*pid), None | Some('Z'));
+        eventually(secs(10), "the children of the postmaster end", || children.iter().all(gone));
     }
 
     /// Stops the server, starts it again and waits until it accepts sessions.

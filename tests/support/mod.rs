@@ -12,16 +12,19 @@ pub mod cluster;
 pub mod folder;
 pub mod haproxy;
 pub mod http;
+pub mod impostor;
 pub mod postgresql;
 pub mod process;
 pub mod siege;
+pub mod stream;
 pub mod wire;
 
 pub use agent::Agent;
 pub use cluster::{Cluster, StopMode};
 pub use haproxy::{Haproxy, ServerState};
 pub use http::{Reply, exchange};
-pub use process::{Signal, signal};
+pub use process::{Frozen, Signal, signal};
+pub use stream::{Check, Stream};
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};

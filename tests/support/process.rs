@@ -59,3 +59,33 @@ pub fn status_number(pid: u32, name: &str) -> u64 {
 pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).expect("read /proc/PID/fd").count()
 }
+
+/// A process under SIGSTOP; thawed when dropped.
+pub struct Frozen {
+    pid: u32,
+}
+
+impl Frozen {
+    /// Stops a process and waits until it stands still.
+    #[track_caller]
+    pub fn new(pid: u32) -> Frozen {
+        signal(pid, Signal::STOP);
+        let frozen = Frozen { pid };
+        super::eventually(Duration::from_secs(5), "a process stops", || state(pid) == Some('T'));
+        frozen
+    }
+
+    /// Which process it is.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Lets it go on.
+    pub fn thaw(self) {}
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        signal(self.pid, Signal::CONT);
+    }
+}

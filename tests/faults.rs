@@ -1,0 +1,303 @@
+//! PostgreSQL refuses, ends the agent's session or isn't there: the right code and reason, and 200 by itself as
+//! soon as the cause is gone, without a restart of the agent.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use support::folder::Folder;
+use support::{Agent, Cluster, Signal, StopMode, Stream, eventually, free_port, secs, signal};
+
+/// The agent notices within this time that a cause is gone; new attempts may be spaced.
+const HEALED: Duration = secs(5);
+
+/// The server's pg_hba.conf: one role for every way to be refused.
+const HBA: &str = "\
+local all checker scram-sha-256
+local all rejected reject
+local all peered peer
+local all all trust
+host all all 127.0.0.1/32 trust
+";
+
+/// A primary with the roles of `HBA`.
+fn primary_with_roles() -> Cluster {
+    let primary = Cluster::primary();
+    for role in ["checker PASSWORD 'right'", "rejected", "peered", "limited CONNECTION LIMIT 0", "plain"] {
+        primary.psql(&format!("CREATE ROLE {role} LOGIN"));
+    }
+    primary.psql("CREATE ROLE nologin NOLOGIN");
+    primary.write_hba(HBA);
+    primary
+}
+
+/// A connection string over the cluster's socket.
+fn dsn(cluster: &Cluster, rest: &str) -> String {
+    format!("host={} port={} {rest}", cluster.socket_dir().display(), cluster.port())
+}
+
+/// Asks three times, for the second and third must not tell another story than the first.
+#[track_caller]
+fn assert_down(agent: &Agent, reason: &str) {
+    for _ in 0..3 {
+        let reply = agent.get("/");
+        assert_eq!((reply.status, reply.body.as_str()), (503, format!("Down: {reason}\n").as_str()));
+        assert_eq!(reply.reason, reason);
+        assert!(reply.elapsed < secs(3), "within the deadline: {reply:?}");
+    }
+}
+
+#[track_caller]
+fn assert_heals(agent: &Agent) {
+    eventually(HEALED, "the agent is right again by itself", || agent.get("/").line() == "200 Primary");
+}
+
+#[test]
+fn every_refusal_of_postgresql_has_its_reason() {
+    let primary = primary_with_roles();
+    let rows = [
+        ("user=nobody_has_this_name dbname=postgres", "authentication-failed"),
+        ("user=nologin dbname=postgres", "authentication-failed"),
+        ("user=rejected dbname=postgres", "authentication-failed"),
+        ("user=peered dbname=postgres", "authentication-failed"),
+        ("user=checker dbname=postgres", "authentication-failed"),
+        ("user=checker password=wrong dbname=postgres", "authentication-failed"),
+        ("user=postgres dbname=nothing_has_this_name", "database-missing"),
+        ("user=limited dbname=postgres", "too-many-clients"),
+    ];
+    for (rest, reason) in rows {
+        let agent = Agent::start(&["--dsn", &dsn(&primary, rest)]);
+        assert_down(&agent, reason);
+        let log = agent.log();
+        assert!(log.contains(&format!("unknown -> unavailable ({reason})")), "{rest}: {log}");
+        assert_eq!(log.lines().count(), 2, "a cause is one line: {log}");
+        assert!(!log.contains("wrong"), "a password stays out of the log: {log}");
+    }
+}
+
+#[test]
+fn a_password_made_right_in_postgresql_heals_by_itself() {
+    let primary = primary_with_roles();
+    let agent = Agent::start(&["--dsn", &dsn(&primary, "user=checker password=other dbname=postgres")]);
+    assert_down(&agent, "authentication-failed");
+    primary.psql("ALTER ROLE checker PASSWORD 'other'");
+    assert_heals(&agent);
+}
+
+#[test]
+fn a_password_made_right_in_the_passfile_heals_by_itself() {
+    let primary = primary_with_roles();
+    let folder = Folder::new("passfile");
+    let passfile = folder.write("pgpass", "*:*:*:checker:wrong\n");
+    fs::set_permissions(&passfile, fs::Permissions::from_mode(0o600)).expect("chmod the passfile");
+    let dsn = dsn(&primary, "user=checker dbname=postgres");
+    let agent = Agent::start_with(|command| {
+        command.args(["--dsn", &dsn]).env("PGPASSFILE", &passfile);
+    });
+    assert_down(&agent, "authentication-failed");
+    folder.write("pgpass", "*:*:*:checker:right\n");
+    assert_heals(&agent);
+}
+
+#[test]
+fn a_role_and_a_database_made_later_are_found_by_themselves() {
+    let primary = primary_with_roles();
+    let role = Agent::start(&["--dsn", &dsn(&primary, "user=later dbname=postgres")]);
+    let database = Agent::start(&["--dsn", &dsn(&primary, "user=postgres dbname=later")]);
+    assert_down(&role, "authentication-failed");
+    assert_down(&database, "database-missing");
+    primary.psql("CREATE ROLE later LOGIN");
+    primary.psql("CREATE DATABASE later");
+    assert_heals(&role);
+    assert_heals(&database);
+}
+
+#[test]
+fn a_missing_privilege_is_permission_denied() {
+    let primary = primary_with_roles();
+    let agent = Agent::start(&["--dsn", &dsn(&primary, "user=plain dbname=postgres")]);
+    primary.psql("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC");
+    assert_down(&agent, "permission-denied");
+    primary.psql("GRANT CONNECT ON DATABASE postgres TO PUBLIC");
+    assert_heals(&agent);
+    primary.psql("REVOKE EXECUTE ON FUNCTION pg_is_in_recovery() FROM PUBLIC");
+    assert_down(&agent, "permission-denied");
+    primary.psql("GRANT EXECUTE ON FUNCTION pg_is_in_recovery() TO PUBLIC");
+    assert_heals(&agent);
+}
+
+/// Opens sessions until PostgreSQL takes no more.
+fn fill(cluster: &Cluster) -> Vec<postgres::Client> {
+    let open = || postgres::Client::connect(&cluster.dsn(), postgres::NoTls);
+    let sessions: Vec<_> = (0..50).map_while(|_| open().ok()).collect();
+    assert!(sessions.len() < 50, "max_connections is reached");
+    sessions
+}
+
+const FEW: &[(&str, &str)] = &[("max_connections", "5"), ("superuser_reserved_connections", "0")];
+
+#[test]
+fn without_a_session_of_its_own_an_exhausted_max_connections_is_too_many_clients() {
+    let primary = Cluster::primary_with(FEW);
+    let agent = Agent::start(&["--dsn", &primary.dsn()]);
+    let sessions = fill(&primary);
+    assert_eq!(sessions.len(), 5);
+    assert_down(&agent, "too-many-clients");
+    drop(sessions);
+    assert_heals(&agent);
+}
+
+#[test]
+fn with_a_session_of_its_own_an_exhausted_max_connections_changes_nothing() {
+    let primary = Cluster::primary_with(FEW);
+    // The knock is good for no time at all here, so that every check proves it works in a full house, too.
+    let agent = Agent::start(&["--dsn", &primary.dsn(), "--knock-interval", "1ms"]);
+    assert_eq!(agent.get("/").line(), "200 Primary");
+    let mut sessions = fill(&primary);
+    assert_eq!(sessions.len(), 4, "the agent has the fifth");
+    for _ in 0..50 {
+        assert_eq!(agent.get("/").line(), "200 Primary");
+    }
+    // Its session ends and another client takes the place: now it is out, and says so.
+    let terminate =
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgsqlchk'";
+    sessions[0].query(terminate, &[]).expect("terminate the agent's session");
+    eventually(secs(5), "another client has the fifth place", || {
+        sessions.extend(postgres::Client::connect(&primary.dsn(), postgres::NoTls).ok());
+        sessions.len() == 5
+    });
+    assert_down(&agent, "too-many-clients");
+    drop(sessions);
+    assert_heals(&agent);
+}
+
+/// Ends the agent's session and waits until PostgreSQL has forgotten it.
+fn terminate(cluster: &Cluster) {
+    let pids = cluster.backend_pids("pgsqlchk");
+    assert_eq!(pids.len(), 1, "one session of the agent");
+    assert_eq!(cluster.psql(&format!("SELECT pg_terminate_backend({}, 5000)", pids[0])), "t");
+}
+
+#[test]
+fn a_session_terminated_between_checks_costs_no_check() {
+    let primary = Cluster::primary();
+    for dsn in [primary.dsn(), primary.tcp_dsn()] {
+        let mut agent = Agent::start(&["--dsn", &dsn]);
+        for _ in 0..10 {
+            assert_eq!(agent.get("/").line(), "200 Primary");
+            terminate(&primary);
+        }
+        assert_eq!(agent.get("/").line(), "200 Primary");
+        assert_eq!(agent.log().lines().count(), 2, "nothing changed, nothing is logged: {}", agent.log());
+        agent.terminate();
+        eventually(secs(5), "the agent's session ends with it", || {
+            primary.backend_pids("pgsqlchk").is_empty()
+        });
+    }
+}
+
+#[test]
+fn a_session_terminated_during_a_stream_of_checks_costs_no_check() {
+    let primary = Cluster::primary();
+    let agent = Agent::start(&["--dsn", &primary.dsn()]);
+    let stream = Stream::start(agent.addr(), &["/", "/primary", "/read-write"]);
+    let mut witness = primary.connect();
+    let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                     WHERE application_name = 'pgsqlchk'";
+    for _ in 0..30 {
+        // Every check meets one termination at most: those under way end before the next one.
+        stream.advance(3);
+        let count: i64 = witness.query_one(terminate, &[]).expect("terminate").get(0);
+        assert!(count <= 1, "one session at a time");
+    }
+    stream.advance(3);
+    let checks = stream.finish();
+    let bad: Vec<_> = checks.iter().filter(|check| check.line != "200 Primary").collect();
+    assert!(bad.is_empty(), "of {} checks: {bad:#?}", checks.len());
+}
+
+#[test]
+fn no_server_is_connection_refused_over_tcp_and_over_a_socket() {
+    let folder = Folder::new("empty");
+    let places = [
+        format!("host=127.0.0.1 port={} user=postgres", free_port()),
+        format!("host={} port=5432 user=postgres", folder.path().display()),
+        format!("host={}/no/such/folder port=5432 user=postgres", folder.path().display()),
+    ];
+    for dsn in places {
+        assert_down(&Agent::start(&["--dsn", &dsn]), "connection-refused");
+    }
+}
+
+#[test]
+fn a_host_name_that_cannot_be_resolved_has_its_reason() {
+    // A label has 63 characters at most (RFC 1035, 2.3.4): refused here, without a word to any name server.
+    let dsn = format!("host={} port=5432 user=postgres", "x".repeat(64));
+    assert_down(&Agent::start(&["--dsn", &dsn]), "name-not-resolved");
+}
+
+#[test]
+fn a_host_name_is_resolved_and_its_address_asked() {
+    let primary = Cluster::primary();
+    let dsn = format!("host=localhost port={} user=postgres dbname=postgres", primary.port());
+    let agent = Agent::start(&["--dsn", &dsn]);
+    assert_eq!(agent.get("/").line(), "200 Primary");
+    primary.restart(StopMode::Fast);
+    assert_eq!(agent.get("/").line(), "200 Primary");
+}
+
+#[test]
+fn a_removed_socket_file_is_connection_refused_although_the_session_lives() {
+    let primary = Cluster::primary();
+    let agent = Agent::start(&["--dsn", &primary.dsn(), "--knock-interval", "1ms"]);
+    assert_eq!(agent.get("/").line(), "200 Primary");
+    let (socket, aside) = (primary.socket_path(), primary.socket_path().with_extension("aside"));
+    fs::rename(&socket, &aside).expect("take the socket away");
+    assert_down(&agent, "connection-refused");
+    fs::rename(&aside, &socket).expect("put the socket back");
+    assert_heals(&agent);
+}
+
+#[test]
+fn a_socket_that_may_not_be_opened_is_permission_denied() {
+    let primary = Cluster::primary_with(&[("unix_socket_permissions", "0000")]);
+    // Root may open everything, so as root the agent runs as nobody here: a copy of it that nobody can read.
+    let folder = Folder::new("binary");
+    let copy = folder.path().join("pgsqlchk");
+    fs::copy(env!("CARGO_BIN_EXE_pgsqlchk"), &copy).expect("copy the agent");
+    let exec = format!("exec {} \"$@\"", copy.display());
+    let mut wrapper = vec!["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", &exec];
+    if !rustix::process::geteuid().is_root() {
+        wrapper.drain(..4);
+    }
+    let agent = Agent::start_under(&wrapper, |command| {
+        command.args(["--dsn", &primary.dsn()]);
+    });
+    assert_down(&agent, "permission-denied");
+    fs::set_permissions(primary.socket_path(), fs::Permissions::from_mode(0o777)).expect("chmod the socket");
+    assert_heals(&agent);
+}
+
+#[test]
+fn a_crash_of_another_backend_costs_only_the_checks_during_recovery() {
+    let primary = Cluster::primary();
+    let agent = Agent::start(&["--dsn", &primary.dsn()]);
+    let mut victim = primary.connect();
+    let pid: i32 = victim.query_one("SELECT pg_backend_pid()", &[]).expect("its process id").get(0);
+    let stream = Stream::start(agent.addr(), &["/", "/read-write"]);
+    stream.advance(10);
+    let ready = |log: &str| log.matches("database system is ready to accept connections").count();
+    let before = ready(&primary.log());
+    signal(pid.unsigned_abs(), Signal::KILL);
+    eventually(secs(20), "PostgreSQL recovered", || ready(&primary.log()) > before);
+    let recovered = Instant::now();
+    stream.advance(10);
+    let down =
+        ["503 connection-lost", "503 not-accepting-connections", "503 starting-up", "503 shutting-down"];
+    for check in stream.finish() {
+        let during = check.began < recovered && down.contains(&check.line.as_str());
+        assert!(during || check.line == "200 Primary", "{check:?}");
+    }
+}

@@ -1,0 +1,162 @@
+//! A real HAProxy checks real agents beside a real primary and a real standby, and its own view is asserted:
+//! which server is up, and why the other is not.
+
+mod support;
+
+use support::cluster::psql_command;
+use support::postgresql::run;
+use support::{Agent, Cluster, Frozen, Haproxy, ServerState, StopMode, eventually, free_port, secs};
+
+/// HAProxy needs two failed checks at 200 ms, each one at most a deadline long.
+const SOON: std::time::Duration = secs(8);
+
+/// A primary, its standby, an agent beside each, and HAProxy with a write pool and a read pool over both.
+struct Site {
+    haproxy: Haproxy,
+    write_port: u16,
+    read_port: u16,
+    a: (Cluster, Agent),
+    b: (Cluster, Agent),
+}
+
+impl Site {
+    fn start(write: &[&str], read: &[&str]) -> Site {
+        let primary = Cluster::primary();
+        let standby = Cluster::standby_of(&primary);
+        let agent = |cluster: &Cluster| {
+            let knocks = ["--knock-interval", "100ms", "--timeout", "1s"];
+            Agent::start(&[&["--dsn", &cluster.dsn()][..], &knocks].concat())
+        };
+        let a = (agent(&primary), primary);
+        let b = (agent(&standby), standby);
+        let (write_port, read_port) = (free_port(), free_port());
+        let pool = |name: &str, port: u16, check: &[&str]| {
+            let check: String = check.iter().map(|line| format!("    {line}\n")).collect();
+            let server = |name: &str, agent: &Agent, cluster: &Cluster| {
+                format!("    server {name} 127.0.0.1:{} check port {}\n", cluster.port(), agent.addr().port())
+            };
+            format!(
+                "listen {name}\n    bind 127.0.0.1:{port}\n{check}    \
+                 default-server inter 200ms fall 2 rise 1 on-marked-down shutdown-sessions\n{}{}",
+                server("a", &a.0, &a.1),
+                server("b", &b.0, &b.1)
+            )
+        };
+        let sections = pool("ReadWrite", write_port, write) + &pool("ReadOnly", read_port, read);
+        let haproxy = Haproxy::start(&sections);
+        Site { haproxy, write_port, read_port, a: (a.1, a.0), b: (b.1, b.0) }
+    }
+
+    fn classic() -> Site {
+        Site::start(
+            &["option httpchk", "http-check expect status 200"],
+            &["option httpchk", "http-check expect status 206"],
+        )
+    }
+
+    /// Waits until HAProxy sees a server like this: status, outcome, code and words of the last check.
+    #[track_caller]
+    fn expect(&self, pool: &str, server: &str, expected: [&str; 4]) {
+        let mut last = None;
+        let seen = |state: &ServerState| {
+            [&state.status, &state.check_status, &state.check_code, &state.last_chk].map(String::clone)
+        };
+        let began = std::time::Instant::now();
+        while began.elapsed() < SOON {
+            let state = self.haproxy.server(pool, server);
+            if seen(&state) == expected {
+                return;
+            }
+            last = Some(state);
+            std::thread::sleep(support::millis(20));
+        }
+        panic!("{pool}/{server}: expected {expected:?}, last seen {last:?}");
+    }
+
+    /// What a client of a pool reaches: the port of the PostgreSQL behind it.
+    fn reaches(&self, pool_port: u16) -> String {
+        let dsn = format!("host=127.0.0.1 port={pool_port} user=postgres dbname=postgres");
+        run(psql_command().args(["-d", &dsn, "-c", "SELECT inet_server_port()"])).trim().to_owned()
+    }
+}
+
+#[test]
+fn classic_pools_follow_a_failover_and_name_the_reason() {
+    let site = Site::classic();
+    let ((a, _), (b, _)) = (&site.a, &site.b);
+    site.expect("ReadWrite", "a", ["UP", "L7OK", "200", ""]);
+    site.expect("ReadWrite", "b", ["DOWN", "L7STS", "206", "Standby"]);
+    site.expect("ReadOnly", "a", ["DOWN", "L7STS", "200", "Primary"]);
+    site.expect("ReadOnly", "b", ["UP", "L7OK", "206", ""]);
+    assert_eq!(site.reaches(site.write_port), a.port().to_string());
+    assert_eq!(site.reaches(site.read_port), b.port().to_string());
+
+    a.stop(StopMode::Fast);
+    site.expect("ReadWrite", "a", ["DOWN", "L7STS", "503", "connection-refused"]);
+    site.expect("ReadOnly", "a", ["DOWN", "L7STS", "503", "connection-refused"]);
+    b.promote();
+    site.expect("ReadWrite", "b", ["UP", "L7OK", "200", ""]);
+    site.expect("ReadOnly", "b", ["DOWN", "L7STS", "200", "Primary"]);
+    assert_eq!(site.reaches(site.write_port), b.port().to_string());
+}
+
+#[test]
+fn patroni_paths_follow_a_failover_and_name_the_reason() {
+    let expect = "http-check expect status 200";
+    let site = Site::start(
+        &["option httpchk OPTIONS /primary", expect],
+        &["option httpchk OPTIONS /replica", expect],
+    );
+    let ((a, _), (b, _)) = (&site.a, &site.b);
+    site.expect("ReadWrite", "a", ["UP", "L7OK", "200", ""]);
+    site.expect("ReadWrite", "b", ["DOWN", "L7STS", "503", "in-recovery"]);
+    site.expect("ReadOnly", "a", ["DOWN", "L7STS", "503", "not-in-recovery"]);
+    site.expect("ReadOnly", "b", ["UP", "L7OK", "200", ""]);
+    assert_eq!(site.reaches(site.write_port), a.port().to_string());
+    assert_eq!(site.reaches(site.read_port), b.port().to_string());
+
+    a.stop(StopMode::Immediate);
+    site.expect("ReadWrite", "a", ["DOWN", "L7STS", "503", "connection-refused"]);
+    b.promote();
+    site.expect("ReadWrite", "b", ["UP", "L7OK", "200", ""]);
+    site.expect("ReadOnly", "b", ["DOWN", "L7STS", "503", "not-in-recovery"]);
+    assert_eq!(site.reaches(site.write_port), b.port().to_string());
+}
+
+#[test]
+fn a_frozen_postmaster_takes_its_server_out_with_the_reason_and_ends_its_sessions() {
+    let site = Site::classic();
+    site.expect("ReadWrite", "a", ["UP", "L7OK", "200", ""]);
+    let dsn = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", site.write_port);
+    let mut client = postgres::Client::connect(&dsn, postgres::NoTls).expect("a session through HAProxy");
+    let frozen = Frozen::new(site.a.0.postmaster_pid());
+    site.expect("ReadWrite", "a", ["DOWN", "L7STS", "503", "postmaster-not-answering"]);
+    assert!(client.simple_query("SELECT 1").is_err(), "on-marked-down shutdown-sessions");
+    frozen.thaw();
+    site.expect("ReadWrite", "a", ["UP", "L7OK", "200", ""]);
+    assert_eq!(site.reaches(site.write_port), site.a.0.port().to_string());
+}
+
+#[test]
+fn a_check_without_expect_takes_primary_and_standby_alike() {
+    let site = Site::start(&["option httpchk"], &["option httpchk GET /read-only"]);
+    site.expect("ReadWrite", "a", ["UP", "L7OK", "200", ""]);
+    site.expect("ReadWrite", "b", ["UP", "L7OK", "206", ""]);
+    site.expect("ReadOnly", "a", ["UP", "L7OK", "200", ""]);
+    site.expect("ReadOnly", "b", ["UP", "L7OK", "200", ""]);
+    site.a.0.stop(StopMode::Fast);
+    site.expect("ReadWrite", "a", ["DOWN", "L7STS", "503", "connection-refused"]);
+    site.expect("ReadOnly", "a", ["DOWN", "L7STS", "503", "connection-refused"]);
+    site.expect("ReadOnly", "b", ["UP", "L7OK", "200", ""]);
+}
+
+#[test]
+fn a_stopped_agent_takes_its_server_out() {
+    let mut site = Site::classic();
+    site.expect("ReadWrite", "a", ["UP", "L7OK", "200", ""]);
+    assert!(site.a.1.terminate().success());
+    eventually(SOON, "HAProxy sees that nobody answers", || {
+        let state = site.haproxy.server("ReadWrite", "a");
+        (state.status.as_str(), state.check_status.as_str()) == ("DOWN", "L4CON")
+    });
+}

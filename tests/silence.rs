@@ -1,0 +1,338 @@
+//! Who says nothing, or nonsense: frozen processes, listeners that never answer, queues that are full. Every
+//! answer comes within the deadline, has the right reason, and is right again by itself after the thaw.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
+
+use support::folder::Folder;
+use support::impostor::{self, FullQueue};
+use support::{Agent, Cluster, Frozen, Reply, eventually, millis, secs};
+
+/// The deadline of the agents here.
+const TIMEOUT: Duration = secs(1);
+/// The agent may answer this much later than its deadline on a busy machine.
+const SLACK: Duration = secs(1);
+
+/// An agent with that deadline, and with knocks that are good for 100 ms.
+#[track_caller]
+fn agent(dsn: &str) -> Agent {
+    Agent::start(&["--dsn", dsn, "--timeout", "1s", "--knock-interval", "100ms"])
+}
+
+/// Asks once and holds the answer against the deadline.
+#[track_caller]
+fn ask(agent: &Agent) -> Reply {
+    let reply = agent.get("/");
+    assert!(reply.elapsed < TIMEOUT + SLACK, "within the deadline: {reply:?}");
+    reply
+}
+
+/// Asks until the answer changes from 200; the change has to come before a knock can have lost its worth twice.
+#[track_caller]
+fn first_failure(agent: &Agent) -> Reply {
+    let began = Instant::now();
+    loop {
+        let reply = ask(agent);
+        if reply.line() != "200 Primary" {
+            return reply;
+        }
+        assert!(began.elapsed() < millis(500), "an old knock is believed: {reply:?}");
+    }
+}
+
+/// Right again, and soon: a deadline after the cause is gone at the latest.
+#[track_caller]
+fn assert_heals(agent: &Agent) {
+    eventually(TIMEOUT + SLACK, "the agent is right again by itself", || ask(agent).line() == "200 Primary");
+}
+
+/// The agent's backends, as a session sees them that was open before the freeze.
+fn backends(witness: &mut postgres::Client) -> Vec<u32> {
+    let sql = "SELECT pid FROM pg_stat_activity WHERE application_name = 'pgsqlchk' ORDER BY backend_start";
+    let rows = witness.query(sql, &[]).expect("the witness's query");
+    rows.iter().map(|row| row.get::<_, i32>(0).unsigned_abs()).collect()
+}
+
+/// Freezes the agent's only backend.
+#[track_caller]
+fn freeze_backend(witness: &mut postgres::Client) -> Frozen {
+    let pids = backends(witness);
+    assert_eq!(pids.len(), 1, "one session of the agent");
+    Frozen::new(pids[0])
+}
+
+#[track_caller]
+fn assert_one_session_left(witness: &mut postgres::Client) {
+    eventually(secs(5), "abandoned sessions end, one remains", || backends(witness).len() == 1);
+}
+
+#[test]
+fn a_frozen_postmaster_is_postmaster_not_answering_although_the_session_answers() {
+    let primary = Cluster::primary();
+    for dsn in [primary.dsn(), primary.tcp_dsn()] {
+        let agent = agent(&dsn);
+        assert_eq!(ask(&agent).line(), "200 Primary");
+        let frozen = Frozen::new(primary.postmaster_pid());
+        assert_eq!(first_failure(&agent).line(), "503 postmaster-not-answering");
+        for path in ["/", "/primary", "/read-write", "/read-only", "/health"] {
+            assert_eq!(agent.get(path).line(), "503 postmaster-not-answering", "{path}");
+        }
+        frozen.thaw();
+        assert_heals(&agent);
+        let log = agent.log();
+        assert!(log.contains("primary -> unavailable (postmaster-not-answering) after "), "{log}");
+    }
+}
+
+#[test]
+fn a_postmaster_frozen_before_the_first_login_is_postmaster_not_answering() {
+    let primary = Cluster::primary();
+    let frozen = Frozen::new(primary.postmaster_pid());
+    let agents = [agent(&primary.dsn()), agent(&primary.tcp_dsn())];
+    for agent in &agents {
+        for _ in 0..2 {
+            assert_eq!(ask(agent).line(), "503 postmaster-not-answering");
+        }
+    }
+    frozen.thaw();
+    agents.iter().for_each(assert_heals);
+}
+
+#[test]
+fn a_frozen_backend_costs_one_check_and_the_next_has_a_new_session() {
+    let primary = Cluster::primary();
+    let mut witness = primary.connect();
+    for dsn in [primary.dsn(), primary.tcp_dsn()] {
+        let mut agent = agent(&dsn);
+        assert_eq!(ask(&agent).line(), "200 Primary");
+        let threads = agent.threads();
+        let frozen = freeze_backend(&mut witness);
+        let reply = ask(&agent);
+        assert_eq!(reply.line(), "503 deadline-passed");
+        assert!(reply.elapsed >= TIMEOUT, "PostgreSQL had its whole deadline: {reply:?}");
+        assert_eq!(ask(&agent).line(), "200 Primary");
+        let pids = backends(&mut witness);
+        assert!(pids.len() == 2 && pids[0] == frozen.pid(), "the frozen one and a new one: {pids:?}");
+        frozen.thaw();
+        assert_one_session_left(&mut witness);
+        assert_eq!(backends(&mut witness), pids[1..], "the new session is kept");
+        assert_eq!(ask(&agent).line(), "200 Primary");
+        eventually(secs(5), "the abandoned session's thread ends", || agent.threads() <= threads);
+        agent.terminate();
+        eventually(secs(5), "its sessions end with the agent", || backends(&mut witness).is_empty());
+    }
+}
+
+#[test]
+fn postmaster_and_backend_frozen_are_503_in_time_and_heal_in_either_order() {
+    let primary = Cluster::primary();
+    let mut witness = primary.connect();
+    let agent = agent(&primary.dsn());
+    for postmaster_first in [true, false] {
+        assert_eq!(ask(&agent).line(), "200 Primary");
+        let backend = freeze_backend(&mut witness);
+        let postmaster = Frozen::new(primary.postmaster_pid());
+        // The last good knock may still be good; what fails first then is the session.
+        let first = ask(&agent).line();
+        assert!(["503 deadline-passed", "503 postmaster-not-answering"].contains(&first.as_str()), "{first}");
+        for _ in 0..2 {
+            assert_eq!(ask(&agent).line(), "503 postmaster-not-answering");
+        }
+        if postmaster_first {
+            postmaster.thaw();
+            assert_heals(&agent);
+            backend.thaw();
+        } else {
+            backend.thaw();
+            assert_eq!(ask(&agent).line(), "503 postmaster-not-answering");
+            postmaster.thaw();
+            assert_heals(&agent);
+        }
+        assert_one_session_left(&mut witness);
+    }
+}
+
+#[test]
+fn at_most_four_sessions_are_abandoned_and_the_agent_heals_from_them() {
+    let primary = Cluster::primary();
+    let mut witness = primary.connect();
+    let agent = Agent::start(&["--dsn", &primary.dsn(), "--timeout", "300ms"]);
+    assert_eq!(agent.get("/").line(), "200 Primary");
+    let threads = agent.threads();
+    let mut frozen: Vec<Frozen> = Vec::new();
+    let mut most = 0;
+    for _ in 0..14 {
+        let known: Vec<u32> = frozen.iter().map(Frozen::pid).collect();
+        let pids = backends(&mut witness);
+        assert!(pids.len() <= 5, "four abandoned and one in use at most: {pids:?}");
+        most = most.max(pids.len());
+        frozen.extend(pids.into_iter().filter(|pid| !known.contains(pid)).map(Frozen::new));
+        let reply = agent.get("/");
+        assert!(reply.elapsed < millis(300) + SLACK, "within the deadline: {reply:?}");
+        assert!(reply.line() == "200 Primary" || reply.status == 503, "{reply:?}");
+    }
+    assert!(most >= 4, "new sessions were tried beside the frozen ones, {most} seen");
+    assert_eq!(agent.get("/").status, 503, "every session is frozen");
+    assert!(agent.threads() <= threads + 5, "no thread is added without a bound");
+    drop(frozen);
+    assert_heals(&agent);
+    assert_one_session_left(&mut witness);
+    eventually(secs(5), "the threads of abandoned sessions end", || agent.threads() <= threads);
+}
+
+#[test]
+fn liveness_answers_at_once_while_sixteen_checks_wait_for_a_frozen_postgresql() {
+    let primary = Cluster::primary();
+    let agent = Agent::start(&["--dsn", &primary.dsn(), "--timeout", "3s", "--knock-interval", "1ms"]);
+    assert_eq!(agent.get("/").line(), "200 Primary");
+    let mut witness = primary.connect();
+    let _backend = freeze_backend(&mut witness);
+    let _postmaster = Frozen::new(primary.postmaster_pid());
+    let began = Instant::now();
+    let waiting: Vec<TcpStream> = (0..16)
+        .map(|_| {
+            let mut stream = TcpStream::connect(agent.addr()).expect("connect");
+            stream.set_read_timeout(Some(secs(10))).expect("set a timeout");
+            stream.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("ask");
+            stream
+        })
+        .collect();
+    let mut asked = 0;
+    while began.elapsed() < secs(2) {
+        let reply = agent.get("/liveness");
+        assert_eq!(reply.line(), "200 Alive");
+        assert!(reply.elapsed < millis(500), "at once: {reply:?}");
+        asked += 1;
+    }
+    assert!(asked >= 4, "/liveness was asked {asked} times");
+    for mut stream in waiting {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(began.elapsed() < secs(3) + SLACK, "within the deadline, all of them");
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    }
+}
+
+#[test]
+fn with_knock_interval_0_a_frozen_postmaster_goes_unseen() {
+    let primary = Cluster::primary();
+    let agent = Agent::start(&["--dsn", &primary.dsn(), "--timeout", "1s", "--knock-interval", "0"]);
+    assert_eq!(ask(&agent).line(), "200 Primary");
+    let _frozen = Frozen::new(primary.postmaster_pid());
+    for _ in 0..20 {
+        assert_eq!(ask(&agent).line(), "200 Primary");
+    }
+}
+
+#[test]
+fn a_knock_is_shared_for_its_interval_and_none_is_made_without_a_check() {
+    let primary = Cluster::primary_with(&[("log_connections", "on")]);
+    let knocks = || primary.log().matches("connection received").count();
+    let agent = Agent::start(&["--dsn", &primary.dsn(), "--knock-interval", "1h"]);
+    let before = knocks();
+    for _ in 0..200 {
+        assert_eq!(ask(&agent).line(), "200 Primary");
+    }
+    let made = knocks() - before;
+    assert!((1..=2).contains(&made), "a login and a knock at most, for 200 checks: {made}");
+}
+
+#[test]
+fn a_frozen_postmaster_whose_queue_is_full_is_still_503_in_time() {
+    let primary = Cluster::primary_with(&[("max_connections", "10")]);
+    let agent = agent(&primary.dsn());
+    assert_eq!(ask(&agent).line(), "200 Primary");
+    let frozen = Frozen::new(primary.postmaster_pid());
+    let queued = impostor::fill(&primary.socket_path());
+    assert_eq!(first_failure(&agent).line(), "503 postmaster-not-answering");
+    assert_eq!(ask(&agent).line(), "503 postmaster-not-answering");
+    drop(queued);
+    frozen.thaw();
+    assert_heals(&agent);
+}
+
+fn tcp_dsn(addr: SocketAddr) -> String {
+    format!("host={} port={} user=postgres dbname=postgres", addr.ip(), addr.port())
+}
+
+#[test]
+fn a_listener_that_says_nothing_is_postmaster_not_answering() {
+    // Nobody accepts here: the kernel completes the connection, as it does for a frozen process.
+    let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen");
+    let folder = Folder::new("silent");
+    let _unix = UnixListener::bind(folder.path().join(".s.PGSQL.5432")).expect("listen");
+    let unix_dsn = format!("host={} port=5432 user=postgres", folder.path().display());
+    let accepting = impostor::answering(b"");
+    for dsn in [tcp_dsn(tcp.local_addr().expect("its address")), unix_dsn, tcp_dsn(accepting)] {
+        let agent = agent(&dsn);
+        for _ in 0..3 {
+            assert_eq!(ask(&agent).line(), "503 postmaster-not-answering", "{dsn}");
+        }
+        assert_eq!(agent.log().matches(" -> ").count(), 1, "{}", agent.log());
+    }
+}
+
+#[test]
+fn a_listener_that_says_nothing_is_503_in_time_without_knocks_too() {
+    let addr = impostor::answering(b"");
+    let agent = Agent::start(&["--dsn", &tcp_dsn(addr), "--timeout", "1s", "--knock-interval", "0"]);
+    for _ in 0..3 {
+        let line = ask(&agent).line();
+        assert!(["503 deadline-passed", "503 postmaster-not-answering"].contains(&line.as_str()), "{line}");
+    }
+}
+
+#[test]
+fn a_listener_that_answers_the_knock_and_then_nothing_is_503_in_time() {
+    let agent = agent(&tcp_dsn(impostor::answering(b"N")));
+    for _ in 0..8 {
+        let line = ask(&agent).line();
+        assert!(["503 deadline-passed", "503 postmaster-not-answering"].contains(&line.as_str()), "{line}");
+    }
+    assert_eq!(agent.get("/liveness").line(), "200 Alive");
+}
+
+#[test]
+fn a_listener_that_is_no_postgresql_is_not_postgresql() {
+    for answer in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b"SSH-2.0-OpenSSH_9.2\r\n", b"X", b"\0\0\0\0"] {
+        let agent = agent(&tcp_dsn(impostor::answering(answer)));
+        for _ in 0..2 {
+            let reply = ask(&agent);
+            assert_eq!(reply.line(), "503 not-postgresql", "{}", String::from_utf8_lossy(answer));
+            assert!(reply.elapsed < TIMEOUT, "at once: {reply:?}");
+        }
+    }
+}
+
+#[test]
+fn a_listener_that_closes_at_once_is_503_at_once() {
+    let agent = agent(&tcp_dsn(impostor::closing()));
+    for _ in 0..3 {
+        let reply = ask(&agent);
+        assert_eq!(reply.status, 503, "{reply:?}");
+        assert!(reply.elapsed < TIMEOUT, "at once: {reply:?}");
+    }
+}
+
+#[test]
+fn a_black_hole_is_503_in_time_over_tcp_and_over_a_socket() {
+    let (_tcp, addr) = FullQueue::tcp();
+    let folder = Folder::new("hole");
+    let _unix = FullQueue::unix(&folder.path().join(".s.PGSQL.5432"));
+    let unix_dsn = format!("host={} port=5432 user=postgres", folder.path().display());
+    for dsn in [tcp_dsn(addr), unix_dsn] {
+        let agent = agent(&dsn);
+        for _ in 0..3 {
+            let line = ask(&agent).line();
+            assert!(
+                ["503 postmaster-not-answering", "503 unreachable"].contains(&line.as_str()),
+                "{dsn}: {line}"
+            );
+        }
+        assert_eq!(agent.get("/liveness").line(), "200 Alive");
+    }
+}
