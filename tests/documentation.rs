@@ -41,7 +41,8 @@ fn code(cell: &str) -> Vec<&str> {
 
 /// The fenced blocks of a language, in order.
 fn fenced<'a>(readme: &'a str, language: &str) -> Vec<&'a str> {
-    let blocks = readme.split(&format!("```{language}\n")).skip(1);
+    let fence = format!("```{language}\n");
+    let blocks = readme.split(fence.as_str()).skip(1);
     blocks.map(|rest| rest.split_once("```").expect("a closing fence").0).collect()
 }
 

@@ -335,25 +335,32 @@ fn listening_unix_sockets(own: &BTreeSet<String>) -> Vec<String> {
     listening.filter_map(|fields| fields.get(7).map(|name| (*name).to_owned())).collect()
 }
 
-/// Whether a user who is nobody gets a connection; for tests that do not run as root, whether the files' modes
-/// would let one.
+/// Whether a user who is nobody gets a connection. Tests that do not run as root cannot become nobody: they try
+/// as they are, and look at the modes of a socket that is a file.
 fn others_can_connect(name: &str) -> bool {
     if rustix::process::geteuid().is_root() {
         let name = name.to_owned();
-        return thread::spawn(move || connects_as_nobody(&name)).join().expect("the thread of nobody");
+        let attempt = move || {
+            become_nobody();
+            connects(&name)
+        };
+        return thread::spawn(attempt).join().expect("the thread of nobody");
     }
     let path = Path::new(name);
-    let open = |path: &Path, bit| fs::metadata(path).is_ok_and(|found| found.mode() & bit == bit);
-    name.starts_with('@')
-        || path.exists() && open(path, 0o002) && path.ancestors().skip(1).all(|dir| open(dir, 0o001))
+    let allows = |path: &Path, bit| fs::metadata(path).is_ok_and(|found| found.mode() & bit == bit);
+    let open_to_all = allows(path, 0o002) && path.ancestors().skip(1).all(|folder| allows(folder, 0o001));
+    connects(name) && (name.starts_with('@') || open_to_all)
 }
 
-/// Makes this thread (only this one: these are the bare system calls) user 65534 and tries.
-fn connects_as_nobody(name: &str) -> bool {
+/// Makes this thread user 65534, and only this one: these are the bare system calls.
+fn become_nobody() {
     let (user, group) = (Uid::from_raw(65534), Gid::from_raw(65534));
     set_thread_groups(&[]).expect("setgroups");
     set_thread_res_gid(group, group, group).expect("setresgid");
     set_thread_res_uid(user, user, user).expect("setresuid");
+}
+
+fn connects(name: &str) -> bool {
     match name.strip_prefix('@') {
         Some(name) => {
             UnixAddr::from_abstract_name(name).and_then(|address| UnixStream::connect_addr(&address)).is_ok()
