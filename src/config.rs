@@ -1,15 +1,33 @@
-//! The validated configuration: defaults, overridden by the file, overridden by the command line.
+//! The validated configuration: defaults, overridden by the file, overridden by the command line; values are
+//! parsed here once, into types with units, and errors name the place they came from.
 use std::ffi::OsString;
+use std::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use crate::cli::Exit;
+use crate::cli::{self, Arguments, Exit};
 
 mod allow;
 mod connection;
+mod conninfo;
+mod environment;
+mod file;
+mod keywords;
+pub mod options;
+mod passfile;
+mod resolve;
+mod service;
+mod units;
+mod uri;
 
 pub use allow::Allow;
-pub use connection::{ConnectionSettings, Endpoint, Keepalives, PassfileProblem, PasswordSource, Secret};
+pub use connection::{ConnectionSettings, Endpoint, Keepalives, PasswordSource, SOCKET_DIRECTORIES, Secret};
+pub use passfile::PassfileProblem;
+
+use environment::{Environment, cause};
+use options::{DEFAULT_FILE, DefaultValue, Name, OPTIONS, OptionInfo, quote};
+use resolve::Given;
 
 /// How the agent runs (`--mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,24 +45,183 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// How PostgreSQL is reached.
     pub connection: ConnectionSettings,
-    /// Deadline of one check, connecting included.
+    /// Deadline of one check, connecting included; 10 ms to 60 s, default 2 s.
     pub timeout: Duration,
-    /// How long one knock at the postmaster is good for; zero: it never knocks.
+    /// How long one knock at the postmaster is good for; zero: it never knocks. 10 ms to 1 h, default 1 s.
     pub knock_interval: Duration,
-    /// Threads of the fixed pool that answers.
+    /// Threads of the fixed pool that answers; 1 to 64, default 4.
     pub workers: usize,
-    /// Clients served at once.
+    /// Clients served at once; 1 to 10000, default 128.
     pub max_connections: usize,
-    /// Who may ask.
+    /// Who may ask; default everyone.
     pub allow: Allow,
-    /// The least severe messages that are logged.
+    /// The least severe messages that are logged; default info.
     pub log_level: log::LevelFilter,
 }
 
 impl Config {
-    /// Builds the configuration from `arguments` (program name first), the file and the environment.
+    /// Builds the configuration from `arguments` (program name first), the configuration file and the
+    /// environment. `Err` is also how `--help` and `--version` end.
     pub fn load(arguments: impl Iterator<Item = OsString>) -> Result<Config, Exit> {
-        drop(arguments);
-        Err(Exit { text: "pgsqlchk: not built yet".into(), on_stdout: false, code: 3 })
+        build(cli::parse(arguments)?, &Environment::system()).map_err(Exit::bad_usage)
     }
 }
+
+/// Where a value was given.
+#[derive(Debug, Clone)]
+enum Origin {
+    Default,
+    File { path: String, line: usize },
+    CommandLine,
+}
+
+/// A value with the place where it was given.
+struct Setting {
+    name: Name,
+    value: String,
+    origin: Origin,
+}
+
+impl Setting {
+    /// Parses the value; the error shows it, so this is not for values that hold a password.
+    fn read<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, String> {
+        parse(&self.value).map_err(|why| match self.origin {
+            Origin::CommandLine => format!("{self} {}: {why}", quote(&self.value)),
+            Origin::Default | Origin::File { .. } => format!("{self} = {}: {why}", quote(&self.value)),
+        })
+    }
+}
+
+/// The place, as errors begin: `--timeout`, `pgsqlchk.conf:12: timeout`.
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.origin {
+            Origin::Default => write!(f, "default of {}", self.name),
+            Origin::File { path, line } => write!(f, "{path}:{line}: {}", self.name),
+            Origin::CommandLine => write!(f, "--{}", self.name),
+        }
+    }
+}
+
+/// What the layers have said so far.
+struct Draft {
+    mode: Mode,
+    listen: Vec<SocketAddr>,
+    dsn: Option<Given>,
+    timeout: Duration,
+    knock_interval: Duration,
+    workers: usize,
+    max_connections: usize,
+    allow: Allow,
+    log_level: log::LevelFilter,
+}
+
+impl Draft {
+    /// Lays `settings` over what is there. Every value is parsed, also one that a later layer overrides: a bad
+    /// line in the file is better found now than on the day the option is taken off the command line.
+    fn apply(&mut self, settings: &[Setting]) -> Result<(), String> {
+        // A list of a later layer replaces the earlier one.
+        if settings.iter().any(|setting| setting.name == Name::Listen) {
+            self.listen.clear();
+        }
+        if settings.iter().any(|setting| setting.name == Name::Allow) {
+            self.allow = Allow::default();
+        }
+        settings.iter().try_for_each(|setting| self.apply_one(setting))
+    }
+
+    fn apply_one(&mut self, setting: &Setting) -> Result<(), String> {
+        match setting.name {
+            Name::Mode => self.mode = setting.read(units::mode)?,
+            Name::Listen => {
+                let address = setting.read(|value| {
+                    let address = units::listen(value)?;
+                    // Port 0 is a different free port every time.
+                    match address.port() != 0 && self.listen.contains(&address) {
+                        true => Err("the address is given twice".into()),
+                        false => Ok(address),
+                    }
+                })?;
+                self.listen.push(address);
+            }
+            Name::Dsn => self.dsn = Some(Given::parse(&setting.value, setting.to_string())?),
+            Name::Timeout => {
+                self.timeout = setting.read(|value| units::duration(value, units::TIMEOUT, false))?
+            }
+            Name::KnockInterval => {
+                self.knock_interval =
+                    setting.read(|value| units::duration(value, units::KNOCK_INTERVAL, true))?;
+            }
+            Name::Workers => self.workers = setting.read(|value| units::number(value, units::WORKERS))?,
+            Name::MaxConnections => {
+                self.max_connections = setting.read(|value| units::number(value, units::MAX_CONNECTIONS))?;
+            }
+            Name::Allow => setting.read(|value| self.allow.add(value))?,
+            Name::LogLevel => self.log_level = setting.read(units::log_level)?,
+            // They end the program or choose the file; the layers never hold them.
+            Name::Config | Name::Version | Name::Help => {}
+        }
+        Ok(())
+    }
+}
+
+fn build(arguments: Arguments, environment: &Environment) -> Result<Config, String> {
+    let mut draft = Draft {
+        mode: Mode::Standalone,
+        listen: Vec::new(),
+        dsn: None,
+        timeout: Duration::ZERO,
+        knock_interval: Duration::ZERO,
+        workers: 0,
+        max_connections: 0,
+        allow: Allow::default(),
+        log_level: log::LevelFilter::Info,
+    };
+    draft.apply(&defaults())?;
+    draft.apply(&from_file(arguments.config.as_deref(), environment)?)?;
+    let typed = arguments.settings.into_iter();
+    let typed = typed.map(|(name, value)| Setting { name, value, origin: Origin::CommandLine });
+    draft.apply(&typed.collect::<Vec<_>>())?;
+    Ok(Config {
+        mode: draft.mode,
+        listen: draft.listen,
+        connection: resolve::resolve(draft.dsn, environment)?,
+        timeout: draft.timeout,
+        knock_interval: draft.knock_interval,
+        workers: draft.workers,
+        max_connections: draft.max_connections,
+        allow: draft.allow,
+        log_level: draft.log_level,
+    })
+}
+
+/// The defaults that the help shows.
+fn defaults() -> Vec<Setting> {
+    let default = |option: &OptionInfo| match option.default {
+        DefaultValue::Value(value) => {
+            Some(Setting { name: option.name, value: value.to_owned(), origin: Origin::Default })
+        }
+        DefaultValue::Described(_) | DefaultValue::Nothing => None,
+    };
+    OPTIONS.iter().filter_map(default).collect()
+}
+
+/// The settings of the configuration file; the default one may be absent.
+fn from_file(named: Option<&str>, environment: &Environment) -> Result<Vec<Setting>, String> {
+    let path = named.unwrap_or(DEFAULT_FILE);
+    let text = match (environment.read)(Path::new(path)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(format!("cannot read the configuration file {path}: {}", cause(&error))),
+    };
+    let lines = file::parse(&text).map_err(|why| format!("{path}:{why}"))?;
+    let origin = |line| Origin::File { path: path.to_owned(), line };
+    let setting =
+        |line: file::Line| Setting { name: line.name, value: line.value, origin: origin(line.number) };
+    Ok(lines.into_iter().map(setting).collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -22,20 +22,17 @@ pub mod reply;
 pub mod verdict;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::process::ExitCode;
 
 use cli::Exit;
 use config::{Config, Mode};
 
-/// Could not start, or could not go on.
-const EXIT_FAILED: u8 = 1;
-
-/// Runs the program with its arguments, the program's name first, and says how to exit.
+/// Runs the program with its arguments, the program's name first, and says how to exit: 0 after a clean stop, 1
+/// where it could not start or go on, 3 for bad usage or configuration.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let config = match Config::load(arguments) {
         Ok(config) => config,
-        Err(exit) => return leave(&exit),
+        Err(exit) => return exit.report(),
     };
     let result = logging::start(config.log_level).and_then(|()| match config.mode {
         Mode::Standalone => front::run_standalone(config),
@@ -43,16 +40,6 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     logging::flush();
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(what) => leave(&Exit { text: format!("pgsqlchk: {what}"), on_stdout: false, code: EXIT_FAILED }),
+        Err(what) => Exit::could_not_start(what).report(),
     }
-}
-
-/// The one place that writes to the standard streams beside the log. There is nobody left to tell about an error.
-fn leave(exit: &Exit) -> ExitCode {
-    let _ = if exit.on_stdout {
-        writeln!(std::io::stdout(), "{}", exit.text)
-    } else {
-        writeln!(std::io::stderr(), "{}", exit.text)
-    };
-    ExitCode::from(exit.code)
 }

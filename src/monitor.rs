@@ -52,6 +52,8 @@ struct State {
     running: Option<Arc<Flight>>,
     waiting: Option<Arc<Flight>>,
     abandoned: usize,
+    /// When the last flight that failed was settled, and why it failed.
+    last_failure: Option<(Instant, Reason)>,
     history: History,
 }
 
@@ -65,6 +67,7 @@ impl Monitor {
             running: None,
             waiting: None,
             abandoned: 0,
+            last_failure: None,
             history: History::new(),
         };
         Monitor {
@@ -81,10 +84,11 @@ impl Monitor {
     /// What a probe sees that begins after this call. Returns by the deadline.
     pub fn observe(&self, needs: Needs, deadline: Instant) -> Observation {
         let shared = &self.shared;
-        if Instant::now() >= deadline {
-            return Err(Failure::new(Reason::DeadlinePassed, "no time was left to look"));
-        }
         let mut state = shared.lock();
+        let now = Instant::now();
+        if now >= deadline {
+            return Err(shared.give_up(&mut state, None, now));
+        }
         let flight = state.join(needs);
         shared.launch(&mut state);
         loop {
@@ -94,7 +98,7 @@ impl Monitor {
             let now = Instant::now();
             shared.abandon_overdue(&mut state, now);
             if now >= deadline {
-                return Err(shared.give_up(&mut state, &flight, now));
+                return Err(shared.give_up(&mut state, Some(&flight), now));
             }
             let wake_at = match &state.running {
                 Some(running) if !Arc::ptr_eq(running, &flight) => running.overdue_at(shared.timeout, now),
@@ -165,7 +169,11 @@ impl Shared {
     }
 
     fn settle(&self, state: &mut State, flight: &Flight, outcome: Observation) {
-        state.history.record(&outcome, Instant::now());
+        let now = Instant::now();
+        if let Err(failure) = &outcome {
+            state.last_failure = Some((now, failure.reason));
+        }
+        state.history.record(&outcome, now);
         flight.settle(outcome);
         self.changed.notify_all();
     }
@@ -192,16 +200,14 @@ impl Shared {
         self.settle(state, flight, Err(Failure::new(stage.overdue_reason(), cause)));
     }
 
-    /// The answer for a request whose deadline passed before its flight was settled.
-    fn give_up(self: &Arc<Self>, state: &mut State, flight: &Arc<Flight>, now: Instant) -> Failure {
-        // What counts is what this request spent its time on: its own flight, or the one it had to wait for.
-        let culprit = [Some(flight), state.running.as_ref()]
-            .into_iter()
-            .flatten()
-            .find(|candidate| candidate.running_for(now) >= self.timeout / 2)
-            .cloned();
-        let Some(culprit) = culprit else {
-            let reason = flight.reason_before().unwrap_or(Reason::DeadlinePassed);
+    /// The answer for a request whose deadline passed before its flight was settled, or before it had one.
+    /// The reason is what it spent its time on: its own flight, or the one it had to wait for.
+    fn give_up(self: &Arc<Self>, state: &mut State, flight: Option<&Arc<Flight>>, now: Instant) -> Failure {
+        let mut suspects = flight.into_iter().chain(state.running.as_ref());
+        let Some(culprit) = suspects.find(|suspect| suspect.running_for(now) >= self.timeout / 2).cloned()
+        else {
+            let recent = state.last_failure.filter(|(settled, _)| *settled + self.timeout / 2 >= now);
+            let reason = recent.map_or(Reason::DeadlinePassed, |(_, reason)| reason);
             return Failure::new(reason, "the time went by waiting for an earlier probe");
         };
         let stage = culprit.stage.get();
@@ -231,9 +237,6 @@ fn run_prober(shared: &Arc<Shared>, number: u64, flights: &Receiver<Arc<Flight>>
             break;
         }
         state.running = None;
-        if let (Err(failure), Some(waiting)) = (&outcome, &state.waiting) {
-            waiting.came_after(failure.reason);
-        }
         shared.settle(&mut state, &flight, outcome);
         shared.launch(&mut state);
     }

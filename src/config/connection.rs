@@ -1,16 +1,27 @@
 //! How PostgreSQL is reached: libpq's connection parameters after every default has been applied.
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use super::passfile::{self, Login, PassfileProblem};
+
+/// Where the instance's socket is looked for when no host is given: Debian's and Red Hat's directory, its old
+/// name, and PostgreSQL's own default.
+pub const SOCKET_DIRECTORIES: [&str; 3] = ["/run/postgresql", "/var/run/postgresql", "/tmp"];
 
 /// A password. `Debug` shows `***`, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Vec<u8>);
 
 impl Secret {
+    pub(super) fn new(bytes: Vec<u8>) -> Secret {
+        Secret(bytes)
+    }
+
     /// The password itself, for the login and nothing else.
-    pub fn reveal(&self) -> &str {
+    pub fn reveal(&self) -> &[u8] {
         &self.0
     }
 }
@@ -24,15 +35,15 @@ impl fmt::Debug for Secret {
 /// Where the instance listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
-    /// Nothing was said: the first existing socket of the usual directories, searched at every connect.
+    /// Nothing was said: the first existing socket of [`SOCKET_DIRECTORIES`], searched at every connect.
     DefaultSocket,
     /// The directory that holds `.s.PGSQL.<port>`.
     UnixDirectory(PathBuf),
-    /// TCP: `address` saves the look-up of `host`; at least one of them is given.
+    /// TCP. At least one of the two is given.
     Tcp {
-        /// The name to look up and to match in the passfile (libpq's `host`).
+        /// The name to look up, and to match in the passfile (libpq's `host`).
         host: Option<String>,
-        /// The numeric address to connect to (libpq's `hostaddr`).
+        /// The address to connect to without a look-up (libpq's `hostaddr`, or a `host` that is numeric).
         address: Option<IpAddr>,
     },
 }
@@ -51,7 +62,7 @@ pub enum PasswordSource {
 /// TCP keepalive (libpq's `keepalives*`); `None`: the system's default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keepalives {
-    /// Whether keepalive probes are sent at all.
+    /// Whether keepalive probes are sent at all; default yes.
     pub enabled: bool,
     /// Idle time before the first probe.
     pub idle: Option<Duration>,
@@ -59,16 +70,6 @@ pub struct Keepalives {
     pub interval: Option<Duration>,
     /// Lost probes before the connection counts as dead.
     pub count: Option<u32>,
-}
-
-/// A passfile that had to be ignored; its `Display` is one line for the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PassfileProblem(String);
-
-impl fmt::Display for PassfileProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// How to connect and as whom.
@@ -86,9 +87,9 @@ pub struct ConnectionSettings {
     pub password: PasswordSource,
     /// Default `pgsqlchk`.
     pub application_name: String,
-    /// Command-line options for the backend.
+    /// Command-line options for the backend (libpq's `options`).
     pub options: Option<String>,
-    /// Limit for connecting; the check's own deadline holds beside it. Default none.
+    /// Limit for connecting, in whole seconds; the check's own deadline holds beside it. Default none.
     pub connect_timeout: Option<Duration>,
     /// TCP keepalive.
     pub keepalives: Keepalives,
@@ -100,17 +101,132 @@ impl ConnectionSettings {
     /// The directory of the Unix socket to connect to now; `None` over TCP. Call it at every connect: the
     /// instance may have started since, and then its socket may be in another of the usual directories.
     pub fn locate(&self) -> Option<PathBuf> {
-        None
+        match &self.endpoint {
+            Endpoint::DefaultSocket => Some(self.first_with_socket(&SOCKET_DIRECTORIES)),
+            Endpoint::UnixDirectory(directory) => Some(directory.clone()),
+            Endpoint::Tcp { .. } => None,
+        }
     }
 
     /// The socket's file, `<directory>/.s.PGSQL.<port>`, as of now; `None` over TCP.
     pub fn socket_path(&self) -> Option<PathBuf> {
-        Some(self.locate()?.join(format!(".s.PGSQL.{}", self.port)))
+        Some(self.locate()?.join(self.socket_name()))
     }
 
     /// The password to log in with. The passfile is read at every call, so a rotated password is picked up
     /// without a restart. A problem is worth one warning; the login then goes on without a password.
     pub fn look_up_password(&self) -> Result<Option<Secret>, PassfileProblem> {
-        Ok(None)
+        let path = match &self.password {
+            PasswordSource::Given(secret) => return Ok(Some(secret.clone())),
+            PasswordSource::Passfile(path) => path,
+            PasswordSource::None => return Ok(None),
+        };
+        let hosts = self.passfile_hosts();
+        let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+        let port = self.port.to_string();
+        passfile::look_up(
+            path,
+            &Login { hosts: &hosts, port: &port, database: &self.database, user: &self.user },
+        )
+    }
+
+    /// Which host fields of the passfile mean this instance. libpq lets `localhost` stand for its default socket
+    /// directory; here there are three of those, and each can also be written out.
+    fn passfile_hosts(&self) -> Vec<String> {
+        match (&self.endpoint, self.locate()) {
+            (Endpoint::Tcp { host: Some(host), .. }, _) => vec![host.clone()],
+            (Endpoint::Tcp { host: None, address }, _) => address.iter().map(IpAddr::to_string).collect(),
+            (Endpoint::DefaultSocket | Endpoint::UnixDirectory(_), directory) => {
+                let directory = directory.unwrap_or_default();
+                let is_default = SOCKET_DIRECTORIES.iter().any(|default| directory == Path::new(default));
+                let localhost = is_default.then(|| "localhost".to_owned());
+                localhost.into_iter().chain([directory.display().to_string()]).collect()
+            }
+        }
+    }
+
+    fn first_with_socket(&self, directories: &[&str]) -> PathBuf {
+        let name = self.socket_name();
+        let is_socket =
+            |path: PathBuf| path.metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
+        let found = directories.iter().find(|directory| is_socket(Path::new(directory).join(&name)));
+        PathBuf::from(found.or(directories.first()).copied().unwrap_or_default())
+    }
+
+    fn socket_name(&self) -> String {
+        format!(".s.PGSQL.{}", self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    fn settings(endpoint: Endpoint) -> ConnectionSettings {
+        ConnectionSettings {
+            endpoint,
+            port: 5433,
+            user: "ops".into(),
+            database: "postgres".into(),
+            password: PasswordSource::Given(Secret::new(b"s3cret".to_vec())),
+            application_name: "pgsqlchk".into(),
+            options: None,
+            connect_timeout: None,
+            keepalives: Keepalives { enabled: true, idle: None, interval: None, count: None },
+            tcp_user_timeout: None,
+        }
+    }
+
+    #[test]
+    fn the_password_is_never_shown() {
+        let shown = format!("{:?}", settings(Endpoint::DefaultSocket));
+        assert!(shown.contains("Given(***)") && !shown.contains("s3cret"), "{shown}");
+    }
+
+    #[test]
+    fn the_socket_search_is_repeated_at_every_call() {
+        let root = std::env::temp_dir().join(format!("pgsqlchk-search-{}", std::process::id()));
+        let directories = ["a", "b", "c"].map(|name| root.join(name));
+        directories.iter().for_each(|directory| std::fs::create_dir_all(directory).unwrap());
+        let names = directories.each_ref().map(|directory| directory.to_str().unwrap());
+        let settings = settings(Endpoint::DefaultSocket);
+
+        assert_eq!(settings.first_with_socket(&names), directories[0], "the first one when there is none");
+        std::fs::write(directories[1].join(".s.PGSQL.5433"), "").unwrap();
+        assert_eq!(settings.first_with_socket(&names), directories[0], "a plain file is no socket");
+        let _wrong_port = UnixListener::bind(directories[1].join(".s.PGSQL.5432")).unwrap();
+        assert_eq!(settings.first_with_socket(&names), directories[0], "another instance's socket");
+        let _last = UnixListener::bind(directories[2].join(".s.PGSQL.5433")).unwrap();
+        assert_eq!(settings.first_with_socket(&names), directories[2]);
+        let _first = UnixListener::bind(directories[0].join(".s.PGSQL.5433")).unwrap();
+        assert_eq!(settings.first_with_socket(&names), directories[0]);
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_was_named_is_not_searched_for() {
+        let unix = settings(Endpoint::UnixDirectory("/nowhere".into()));
+        assert_eq!(unix.socket_path(), Some("/nowhere/.s.PGSQL.5433".into()));
+        let tcp = settings(Endpoint::Tcp { host: None, address: Some([127, 0, 0, 1].into()) });
+        assert_eq!((tcp.locate(), tcp.socket_path()), (None, None));
+    }
+
+    #[test]
+    fn passfile_hosts_follow_libpq() {
+        let tcp = |host: Option<&str>, address: Option<&str>| Endpoint::Tcp {
+            host: host.map(str::to_owned),
+            address: address.map(|address| address.parse().unwrap()),
+        };
+        for (endpoint, hosts) in [
+            (Endpoint::UnixDirectory("/run/postgresql".into()), &["localhost", "/run/postgresql"][..]),
+            (Endpoint::UnixDirectory("/tmp".into()), &["localhost", "/tmp"]),
+            (Endpoint::UnixDirectory("/srv/pg".into()), &["/srv/pg"]),
+            (tcp(Some("db.example"), Some("192.0.2.1")), &["db.example"]),
+            (tcp(None, Some("::1")), &["::1"]),
+        ] {
+            assert_eq!(settings(endpoint).passfile_hosts(), hosts);
+        }
+        assert_eq!(settings(Endpoint::DefaultSocket).passfile_hosts()[0], "localhost");
     }
 }

@@ -21,27 +21,72 @@ use crate::reason::Reason;
 /// Length 8, code 80877103: SSLRequest, the same in every protocol version.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// Knocks once. Returns by the deadline, at the latest.
-pub(super) fn knock(address: &Address, deadline: Instant, stage: &StageCell) -> Result<(), Failure> {
-    let place = address.to_string();
-    let answer = match address {
+/// Length 8, code 80877104: GSSENCRequest, known since PostgreSQL 12.
+const GSSENC_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
+
+/// Knocks, and remembers how to do so without leaving a line in the server's log.
+///
+/// A server that answers SSLRequest with `S` (over TCP, with `ssl = on`) logs "could not accept SSL connection"
+/// when no handshake follows. Closing after a GSSENCRequest it logs nothing, so that is the knock from then on;
+/// but a server before 12 calls it an unsupported protocol and logs that, so it hears SSLRequest again.
+#[derive(Debug, Default)]
+pub(super) struct Knocker {
+    speech: Speech,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Speech {
+    #[default]
+    Ssl,
+    Gssenc,
+    SslForGood,
+}
+
+impl Knocker {
+    /// Knocks once. Returns by the deadline, at the latest.
+    pub(super) fn knock(
+        &mut self,
+        address: &Address,
+        deadline: Instant,
+        stage: &StageCell,
+    ) -> Result<(), Failure> {
+        let request = match self.speech {
+            Speech::Ssl | Speech::SslForGood => SSL_REQUEST,
+            Speech::Gssenc => GSSENC_REQUEST,
+        };
+        let answer = ask(address, request, deadline, stage)?;
+        match (self.speech, &answer) {
+            (Speech::Ssl, Ok(Some(b'S'))) => self.speech = Speech::Gssenc,
+            (Speech::Gssenc, Ok(Some(b'E'))) => {
+                self.speech = Speech::SslForGood;
+                return Ok(());
+            }
+            (Speech::Ssl | Speech::Gssenc | Speech::SslForGood, _) => {}
+        }
+        judge(&address.to_string(), answer)
+    }
+}
+
+/// The byte that answers the request; `None` is an end of file in its place.
+type Answer = io::Result<Option<u8>>;
+
+fn ask(address: &Address, request: [u8; 8], deadline: Instant, stage: &StageCell) -> Result<Answer, Failure> {
+    let cannot_connect = |error| Failure::from_io(&address.to_string(), &error);
+    match address {
         Address::Unix { socket, .. } => {
             // Connecting already waits for the postmaster here: a full backlog blocks.
             stage.enter(Stage::Knocking);
-            connect_unix(socket, deadline)
-                .map_err(|error| Failure::from_io(&place, &error))
-                .map(|stream| request(stream, deadline, UnixStream::set_read_timeout))?
+            let stream = connect_unix(socket, deadline).map_err(cannot_connect)?;
+            Ok(exchange(stream, request, deadline, UnixStream::set_read_timeout))
         }
         Address::Tcp(address) => {
             stage.enter(Stage::Connecting);
-            let stream = remaining(deadline)
-                .and_then(|limit| TcpStream::connect_timeout(address, limit))
-                .map_err(|error| Failure::from_io(&place, &error))?;
+            let limit = remaining(deadline).map_err(cannot_connect)?;
+            let stream = TcpStream::connect_timeout(address, limit).map_err(cannot_connect)?;
             stage.enter(Stage::Knocking);
-            request(stream, deadline, TcpStream::set_read_timeout)
+            Ok(exchange(stream, request, deadline, TcpStream::set_read_timeout))
         }
-    };
-    judge(&place, answer)
+    }
 }
 
 /// `UnixStream::connect` has no timeout; on Linux the send timeout bounds it (unix(7), SO_SNDTIMEO).
@@ -52,22 +97,22 @@ fn connect_unix(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     Ok(UnixStream::from(socket))
 }
 
-/// Sends the request and reads the one byte; `None` is an end of file in its place.
-fn request<S: Read + Write>(
+fn exchange<S: Read + Write>(
     mut stream: S,
+    request: [u8; 8],
     deadline: Instant,
     set_read_timeout: fn(&S, Option<Duration>) -> io::Result<()>,
-) -> io::Result<Option<u8>> {
+) -> Answer {
     // Eight bytes always fit the empty send buffer of a new connection, so only the read can wait.
-    stream.write_all(&SSL_REQUEST)?;
+    stream.write_all(&request)?;
     set_read_timeout(&stream, Some(remaining(deadline)?))?;
     let mut byte = [0];
     Ok((stream.read(&mut byte)? > 0).then_some(byte[0]))
 }
 
-fn judge(place: &str, answer: io::Result<Option<u8>>) -> Result<(), Failure> {
+fn judge(place: &str, answer: Answer) -> Result<(), Failure> {
     match answer {
-        Ok(Some(b'S' | b'N')) => Ok(()),
+        Ok(Some(b'S' | b'G' | b'N')) => Ok(()),
         // Since 9.3 only a postmaster that could not fork answers with an error message here.
         Ok(Some(b'E')) => Err(Failure::new(
             Reason::NotAcceptingConnections,

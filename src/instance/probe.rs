@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use super::address::Address;
-use super::knock::knock;
+use super::knock::Knocker;
 use super::session::Session;
 use super::{Failure, Needs, Observation, Sighting};
 use crate::config::ConnectionSettings;
@@ -93,6 +93,7 @@ pub struct Prober {
     timeout: Duration,
     knock_interval: Duration,
     session: Option<Connected>,
+    knocker: Knocker,
     knocked: Option<Instant>,
 }
 
@@ -104,7 +105,14 @@ struct Connected {
 impl Prober {
     /// A prober without a session; the first probe opens it. `knock_interval` zero: it never knocks.
     pub fn new(settings: ConnectionSettings, timeout: Duration, knock_interval: Duration) -> Prober {
-        Prober { settings, timeout, knock_interval, session: None, knocked: None }
+        Prober {
+            settings,
+            timeout,
+            knock_interval,
+            session: None,
+            knocker: Knocker::default(),
+            knocked: None,
+        }
     }
 
     /// Looks at the instance now. Blocks beyond the deadline where login or query does; nothing new is begun
@@ -144,7 +152,8 @@ impl Prober {
         stage.enter(Stage::Resolving);
         let address = Address::resolve(&self.settings)?;
         if !self.knock_interval.is_zero() {
-            knock(&address, self.connect_deadline(deadline), stage)?;
+            let deadline = self.connect_deadline(deadline);
+            self.knocker.knock(&address, deadline, stage)?;
         }
         let password = self.settings.look_up_password().unwrap_or_else(|problem| {
             warn_once_about_passfile(&problem.to_string());
@@ -165,7 +174,7 @@ impl Prober {
         }
         if let Some(connected) = &self.session {
             self.knocked = None;
-            knock(&connected.address, deadline, stage)?;
+            self.knocker.knock(&connected.address, deadline, stage)?;
             self.knocked = Some(now);
         }
         Ok(())

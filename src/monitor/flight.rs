@@ -4,14 +4,12 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::instance::{Needs, Observation, StageCell};
-use crate::reason::Reason;
 
 /// Waits, then runs, then is settled; each happens once.
 pub(super) struct Flight {
     needs: Mutex<Needs>,
     begun: OnceLock<Instant>,
     outcome: OnceLock<Observation>,
-    reason_before: OnceLock<Reason>,
     pub(super) stage: StageCell,
 }
 
@@ -21,7 +19,6 @@ impl Flight {
             needs: Mutex::new(Needs::default()),
             begun: OnceLock::new(),
             outcome: OnceLock::new(),
-            reason_before: OnceLock::new(),
             stage: StageCell::new(),
         }
     }
@@ -56,14 +53,5 @@ impl Flight {
 
     pub(super) fn outcome(&self) -> Option<Observation> {
         self.outcome.get().cloned()
-    }
-
-    /// Why the flight before this one failed: what to say to a request whose time went by waiting for it.
-    pub(super) fn came_after(&self, reason: Reason) {
-        let _ = self.reason_before.set(reason);
-    }
-
-    pub(super) fn reason_before(&self) -> Option<Reason> {
-        self.reason_before.get().copied()
     }
 }

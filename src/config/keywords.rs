@@ -1,0 +1,166 @@
+//! libpq's connection parameters and what this agent does with each.
+//!
+//! The list is that of the PostgreSQL manual, section 34.1.2, versions 10 to 18, with `servicefile` of 19. A
+//! connection string that psql takes is taken here too, unless leaving a parameter out would quietly weaken
+//! what was asked for: then it is refused with the reason.
+
+/// One connection parameter.
+#[derive(Debug)]
+pub struct Keyword {
+    /// Its name.
+    pub name: &'static str,
+    /// The environment variable that stands in for it, where the agent reads one.
+    pub variable: Option<&'static str>,
+    /// What the agent does with it.
+    pub rule: Rule,
+}
+
+/// What the agent does with a parameter.
+#[derive(Debug)]
+pub enum Rule {
+    /// Follows it.
+    Used,
+    /// Takes it and does without: it has no meaning here or its loss harms nobody.
+    Ignored,
+    /// Goes on with the values `fine`, refuses the values `refused`; libpq knows no others.
+    OneOf { fine: &'static [&'static str], refused: &'static [&'static str], why: &'static str },
+    /// Refuses every value but these.
+    Only { fine: &'static [&'static str], why: &'static str },
+    /// Refuses this value; others are ignored.
+    Not { refused: &'static str, why: &'static str },
+}
+
+/// Why `host`, `hostaddr` and `port` take no list.
+pub const ONE_INSTANCE: &str = "one agent watches one instance: name the one on this host";
+
+const NO_TLS: &str = "this build speaks no TLS: use the Unix socket, or sslmode=prefer on a trusted network";
+const NO_GSS: &str =
+    "this build speaks no GSSAPI: use the Unix socket, or gssencmode=disable on a trusted network";
+const NO_BINDING: &str = "channel binding needs TLS, which this build does not speak: use the Unix socket";
+const NO_PEER_CHECK: &str = "the server's user is not verified by this agent: leave the parameter out, \
+                             and let only the server's user write to the socket directory";
+const NO_AUTH_CHOICE: &str = "this agent cannot limit the authentication method: leave the parameter out, \
+                              and limit it in pg_hba.conf";
+const OWN_ROLE: &str = "the agent reports the role whatever it is: leave the parameter out";
+const NO_REPLICATION: &str = "the agent needs an ordinary session: leave the parameter out";
+
+/// Every keyword, alphabetically.
+pub const KEYWORDS: &[Keyword] = &[
+    used("application_name", Some("PGAPPNAME")),
+    ignored("authtype"),
+    Keyword {
+        rule: Rule::OneOf { fine: &["disable", "prefer"], refused: &["require"], why: NO_BINDING },
+        ..ignored("channel_binding")
+    },
+    ignored("client_encoding"),
+    used("connect_timeout", Some("PGCONNECT_TIMEOUT")),
+    used("dbname", Some("PGDATABASE")),
+    used("fallback_application_name", None),
+    ignored("gssdelegation"),
+    Keyword {
+        rule: Rule::OneOf { fine: &["disable", "prefer"], refused: &["require"], why: NO_GSS },
+        ..ignored("gssencmode")
+    },
+    ignored("gsslib"),
+    used("host", Some("PGHOST")),
+    used("hostaddr", Some("PGHOSTADDR")),
+    used("keepalives", None),
+    used("keepalives_count", None),
+    used("keepalives_idle", None),
+    used("keepalives_interval", None),
+    ignored("krbsrvname"),
+    ignored("load_balance_hosts"),
+    ignored("max_protocol_version"),
+    ignored("min_protocol_version"),
+    ignored("oauth_client_id"),
+    ignored("oauth_client_secret"),
+    ignored("oauth_issuer"),
+    ignored("oauth_scope"),
+    used("options", None),
+    used("passfile", Some("PGPASSFILE")),
+    used("password", Some("PGPASSWORD")),
+    used("port", Some("PGPORT")),
+    Keyword {
+        rule: Rule::Only { fine: &["", "0", "false", "off", "no"], why: NO_REPLICATION },
+        ..ignored("replication")
+    },
+    Keyword { rule: Rule::Only { fine: &[""], why: NO_AUTH_CHOICE }, ..ignored("require_auth") },
+    Keyword { rule: Rule::Only { fine: &[""], why: NO_PEER_CHECK }, ..ignored("requirepeer") },
+    ignored("scram_client_key"),
+    ignored("scram_server_key"),
+    used("service", Some("PGSERVICE")),
+    used("servicefile", Some("PGSERVICEFILE")),
+    ignored("ssl_max_protocol_version"),
+    ignored("ssl_min_protocol_version"),
+    ignored("sslcert"),
+    Keyword {
+        rule: Rule::OneOf { fine: &["disable", "allow"], refused: &["require"], why: NO_TLS },
+        ..ignored("sslcertmode")
+    },
+    ignored("sslcompression"),
+    ignored("sslcrl"),
+    ignored("sslcrldir"),
+    ignored("sslkey"),
+    ignored("sslkeylogfile"),
+    Keyword {
+        rule: Rule::OneOf {
+            fine: &["disable", "allow", "prefer"],
+            refused: &["require", "verify-ca", "verify-full"],
+            why: NO_TLS,
+        },
+        ..used("sslmode", Some("PGSSLMODE"))
+    },
+    Keyword {
+        rule: Rule::OneOf { fine: &["postgres"], refused: &["direct"], why: NO_TLS },
+        ..ignored("sslnegotiation")
+    },
+    ignored("sslpassword"),
+    // Alone it means sslmode=verify-full.
+    Keyword { rule: Rule::Not { refused: "system", why: NO_TLS }, ..ignored("sslrootcert") },
+    ignored("sslsni"),
+    Keyword {
+        rule: Rule::OneOf {
+            fine: &["any"],
+            refused: &["read-write", "read-only", "primary", "standby", "prefer-standby"],
+            why: OWN_ROLE,
+        },
+        ..ignored("target_session_attrs")
+    },
+    used("tcp_user_timeout", None),
+    ignored("tty"),
+    used("user", Some("PGUSER")),
+];
+
+/// The keyword of that name.
+pub fn find(name: &str) -> Option<&'static Keyword> {
+    KEYWORDS.iter().find(|keyword| keyword.name == name)
+}
+
+const fn used(name: &'static str, variable: Option<&'static str>) -> Keyword {
+    Keyword { name, variable, rule: Rule::Used }
+}
+
+const fn ignored(name: &'static str) -> Keyword {
+    Keyword { name, variable: None, rule: Rule::Ignored }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variables_are_the_documented_ones() {
+        let mut variables: Vec<&str> = KEYWORDS.iter().filter_map(|keyword| keyword.variable).collect();
+        variables.sort_unstable();
+        assert_eq!(
+            variables.join(" "),
+            "PGAPPNAME PGCONNECT_TIMEOUT PGDATABASE PGHOST PGHOSTADDR PGPASSFILE PGPASSWORD PGPORT PGSERVICE \
+             PGSERVICEFILE PGSSLMODE PGUSER"
+        );
+    }
+
+    #[test]
+    fn no_keyword_stands_twice() {
+        assert!(KEYWORDS.windows(2).all(|pair| pair[0].name < pair[1].name), "not in alphabetical order");
+    }
+}

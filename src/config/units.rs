@@ -1,0 +1,205 @@
+//! Values with units and limits: every bound of a setting has its name and number here.
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use super::Mode;
+
+/// `--timeout`: below 10 ms a busy but healthy server looks down; HAProxy's own check timeouts end long
+/// before a minute.
+pub const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
+/// `--knock-interval`, unless it is 0 (off): more often than every 10 ms is a knock per check anyway; older
+/// than an hour it proves nothing.
+pub const KNOCK_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
+/// `--workers`: each is a thread; answers are short, so more than a few seldom help.
+pub const WORKERS: RangeInclusive<usize> = 1..=64;
+/// `--max-connections`: each client costs two descriptors.
+pub const MAX_CONNECTIONS: RangeInclusive<usize> = 1..=10_000;
+
+/// `--mode`.
+pub fn mode(value: &str) -> Result<Mode, String> {
+    match value {
+        "standalone" => Ok(Mode::Standalone),
+        "xinetd" | "check" => Err("this mode comes with a later release; use standalone".into()),
+        _ => Err("expected standalone".into()),
+    }
+}
+
+/// `--log-level`.
+pub fn log_level(value: &str) -> Result<LevelFilter, String> {
+    match value {
+        "error" => Ok(LevelFilter::Error),
+        "warn" => Ok(LevelFilter::Warn),
+        "info" => Ok(LevelFilter::Info),
+        "debug" => Ok(LevelFilter::Debug),
+        _ => Err("expected error, warn, info or debug".into()),
+    }
+}
+
+/// A whole number within `bounds`.
+pub fn number(value: &str, bounds: RangeInclusive<usize>) -> Result<usize, String> {
+    let expected = || format!("expected a whole number from {} to {}", bounds.start(), bounds.end());
+    // `parse` would take a sign.
+    if !value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(expected());
+    }
+    value.parse().ok().filter(|number| bounds.contains(number)).ok_or_else(expected)
+}
+
+/// A listening address, `ADDR:PORT`. Names are refused: what they resolve to can change, and would have to be
+/// known before the network is up.
+pub fn listen(value: &str) -> Result<SocketAddr, String> {
+    value.parse().map_err(|_| "expected a numeric address and a port (0.0.0.0:23267, [::]:23267)".into())
+}
+
+/// A duration within `bounds`; with `zero_allowed`, also 0, which then needs no unit.
+pub fn duration(
+    value: &str,
+    bounds: RangeInclusive<Duration>,
+    zero_allowed: bool,
+) -> Result<Duration, String> {
+    let duration = parse_duration(value)?;
+    if bounds.contains(&duration) || zero_allowed && duration.is_zero() {
+        return Ok(duration);
+    }
+    let off = if zero_allowed { "0 or " } else { "" };
+    Err(format!("expected {off}{} to {}", spell(*bounds.start()), spell(*bounds.end())))
+}
+
+/// Whole numbers with the units of `postgresql.conf` (PostgreSQL manual, section 20.1.1). Unlike there, a bare
+/// number is an error: nobody remembers which unit it would have.
+fn parse_duration(value: &str) -> Result<Duration, String> {
+    let digits = value.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = value.split_at(digits);
+    let unit = unit.trim_ascii_start();
+    if number.is_empty() || !unit.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+        return Err("expected a whole number and a unit (2s, 500ms)".into());
+    }
+    let microseconds: u64 = match unit {
+        "us" => 1,
+        "ms" => 1_000,
+        "s" => 1_000_000,
+        "min" => 60 * 1_000_000,
+        "h" => 3_600 * 1_000_000,
+        "d" => 24 * 3_600 * 1_000_000,
+        "" if number.bytes().all(|digit| digit == b'0') => 0,
+        "" => return Err("a duration needs a unit (2s, 500ms)".into()),
+        _ => return Err(format!("unknown unit {unit}, expected us, ms, s, min, h or d")),
+    };
+    let microseconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(microseconds));
+    microseconds.map(Duration::from_micros).ok_or_else(|| "the number is too large".into())
+}
+
+/// A bound in the unit in which it was thought of.
+fn spell(duration: Duration) -> String {
+    match duration.as_millis() {
+        hours if hours % 3_600_000 == 0 => format!("{}h", hours / 3_600_000),
+        seconds if seconds % 1_000 == 0 => format!("{}s", seconds / 1_000),
+        milliseconds => format!("{milliseconds}ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_postgresqls_units() {
+        for (text, milliseconds) in [
+            ("500ms", 500),
+            ("2s", 2_000),
+            ("2 s", 2_000),
+            ("1min", 60_000),
+            ("1h", 3_600_000),
+            ("10000us", 10),
+        ] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        assert_eq!(parse_duration("1d"), Ok(Duration::from_secs(86_400)));
+        for (text, error) in [
+            ("2", "a duration needs a unit (2s, 500ms)"),
+            ("", "expected a whole number and a unit (2s, 500ms)"),
+            ("s", "expected a whole number and a unit (2s, 500ms)"),
+            ("1.5s", "expected a whole number and a unit (2s, 500ms)"),
+            ("-1s", "expected a whole number and a unit (2s, 500ms)"),
+            ("two seconds", "expected a whole number and a unit (2s, 500ms)"),
+            ("2sec", "unknown unit sec, expected us, ms, s, min, h or d"),
+            ("2S", "unknown unit S, expected us, ms, s, min, h or d"),
+            ("99999999999999999999s", "the number is too large"),
+            ("18446744073709551615s", "the number is too large"),
+        ] {
+            assert_eq!(parse_duration(text), Err(error.into()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn durations_are_bounded() {
+        for (text, expected) in [
+            ("10ms", Ok(Duration::from_millis(10))),
+            ("60s", Ok(Duration::from_secs(60))),
+            ("1min", Ok(Duration::from_secs(60))),
+            ("9ms", Err("expected 10ms to 60s")),
+            ("61s", Err("expected 10ms to 60s")),
+            ("0", Err("expected 10ms to 60s")),
+        ] {
+            assert_eq!(duration(text, TIMEOUT, false), expected.map_err(String::from), "{text}");
+        }
+        for (text, expected) in [
+            ("0", Ok(Duration::ZERO)),
+            ("0s", Ok(Duration::ZERO)),
+            ("1h", Ok(Duration::from_secs(3600))),
+            ("1", Err("a duration needs a unit (2s, 500ms)")),
+            ("1ms", Err("expected 0 or 10ms to 1h")),
+        ] {
+            assert_eq!(duration(text, KNOCK_INTERVAL, true), expected.map_err(String::from), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_bounded() {
+        for text in ["1", "64", "08"] {
+            assert!(number(text, WORKERS).is_ok(), "{text}");
+        }
+        for text in ["0", "65", "", "-1", "+1", "1.0", "four", " 1", "99999999999999999999999"] {
+            let expected = Err("expected a whole number from 1 to 64".into());
+            assert_eq!(number(text, WORKERS), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn listening_addresses_are_numeric() {
+        for text in ["[::]:23267", "0.0.0.0:23267", "127.0.0.1:0", "[fe80::1%2]:80"] {
+            assert!(listen(text).is_ok(), "{text}");
+        }
+        for text in [
+            "",
+            "23267",
+            ":23267",
+            "*:23267",
+            "localhost:23267",
+            "127.0.0.1",
+            "::1:80",
+            "127.0.0.1:65536",
+            "[::]",
+        ] {
+            assert!(listen(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn later_modes_say_so() {
+        assert_eq!(mode("standalone"), Ok(Mode::Standalone));
+        for text in ["xinetd", "check"] {
+            assert_eq!(mode(text), Err("this mode comes with a later release; use standalone".into()));
+        }
+        assert!(mode("Standalone").is_err() && mode("").is_err());
+    }
+
+    #[test]
+    fn log_levels_are_the_documented_ones() {
+        assert_eq!(log_level("debug"), Ok(LevelFilter::Debug));
+        assert!(["", "INFO", "off", "trace"].into_iter().all(|text| log_level(text).is_err()));
+    }
+}
