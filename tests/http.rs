@@ -81,7 +81,7 @@ fn flaw_of_bodiless_refusal(status: &str, text: &str) -> Option<String> {
 /// One request, the name of what is tried with it, and the status line it must get.
 type Case<'a> = (&'a str, &'a [u8], &'a str);
 
-/// Sends every request over a connection of its own and names all that got another reply.
+/// Sends every request over a connection of its own and names those that got another reply.
 fn assert_replies(cases: &[Case<'_>]) {
     let site = site();
     let flaws: Vec<String> = cases
@@ -90,8 +90,10 @@ fn assert_replies(cases: &[Case<'_>]) {
             let received = talk(site.agent.addr(), request);
             flaw(status, request, &received).map(|flaw| format!("{name}: {flaw}"))
         })
+        // Enough to see what is wrong, even where each one is a silence of ten seconds.
+        .take(5)
         .collect();
-    assert!(flaws.is_empty(), "{} of {} wrong:\n{}", flaws.len(), cases.len(), flaws.join("\n"));
+    assert!(flaws.is_empty(), "wrong:\n{}", flaws.join("\n"));
 }
 
 fn assert_reply(name: &str, status: &str, request: &[u8], received: &Received) {

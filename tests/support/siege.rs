@@ -103,6 +103,22 @@ pub fn check(agent: SocketAddr) -> Result<(), String> {
     Err(format!("{:?}, then {:?}, after {elapsed:?}", received.text(), received.end))
 }
 
+/// A check that is in flight, and stays there: PostgreSQL is frozen. What the agent saw before the freeze may
+/// still be good for a moment, so checks are made until one waits.
+#[track_caller]
+pub fn waiting_check(agent: SocketAddr) -> Wire {
+    let mut waiting = None;
+    eventually(PATIENCE, "a check waits for the frozen PostgreSQL", || {
+        let mut wire = Wire::connect(agent);
+        wire.send(CHECK);
+        wire.wait_consumed();
+        let waits = !wire.wait_readable(millis(100));
+        waiting = waits.then_some(wire);
+        waits
+    });
+    waiting.expect("the one that waits")
+}
+
 /// What may not grow.
 #[derive(Debug)]
 pub struct Footprint {
