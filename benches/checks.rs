@@ -8,7 +8,7 @@
 mod support;
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -66,23 +66,26 @@ fn checks() -> usize {
     number.max(1000)
 }
 
-/// Round trips of the three kinds, in the order they were made.
+/// Round trips of each kind, in the order they were made.
 struct Timings {
     bare: Vec<Duration>,
     check: Vec<Duration>,
     liveness: Vec<Duration>,
+    tcp: Vec<Duration>,
 }
 
 impl Timings {
     /// One of each, in turns.
     fn measure(turns: usize, agent: SocketAddr, session: &mut Client) -> Timings {
-        let [mut bare, mut check, mut liveness] = [(); 3].map(|()| Vec::with_capacity(turns));
+        let [mut bare, mut check, mut liveness, mut tcp] = [(); 4].map(|()| Vec::with_capacity(turns));
+        let listener = bare_listener(turns);
         for _ in 0..turns {
             bare.push(timed(|| session.simple_query(ROLE).expect("the bare question")));
             check.push(timed(|| exchange(agent, CHECK)));
             liveness.push(timed(|| exchange(agent, LIVENESS)));
+            tcp.push(timed(|| exchange(listener, LIVENESS)));
         }
-        Timings { bare, check, liveness }
+        Timings { bare, check, liveness, tcp }
     }
 
     fn print(mut self) {
@@ -92,6 +95,7 @@ impl Timings {
             (format!("{ROLE}, open session, Unix socket"), &mut self.bare, "the unit"),
             ("check over a new TCP connection".to_owned(), &mut self.check, "3.50, aim 2.50"),
             ("/liveness over a new TCP connection".to_owned(), &mut self.liveness, ""),
+            ("the same from a bare listener: what TCP costs".to_owned(), &mut self.tcp, ""),
         ] {
             let middle = median(timings);
             let slow = percentile(timings, 99);
@@ -101,6 +105,21 @@ impl Timings {
         }
         say("");
     }
+}
+
+/// A listener of this program that reads once, answers with fixed bytes and closes: no server is faster.
+fn bare_listener(connections: usize) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen");
+    let address = listener.local_addr().expect("the listener's address");
+    let reply = support::wire::reply("200 Alive", "Alive\n");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().take(connections).flatten() {
+            let mut request = [0; 1024];
+            let asked = stream.read(&mut request).is_ok_and(|length| length > 0);
+            assert!(asked && stream.write_all(reply.as_bytes()).is_ok(), "the exchange goes well");
+        }
+    });
+    address
 }
 
 /// Several clients at the same time, and how many sessions PostgreSQL saw of the agent meanwhile.
