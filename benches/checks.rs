@@ -1,8 +1,10 @@
 //! What a check costs, as ratios within one run: the machine and its mood cancel out.
 //!
 //! A real primary, the release build of the agent beside it, and one table. Whatever is compared is measured in
-//! turns, in the same loop. Nothing is asserted: the column `goal` says what is aimed at. `BENCH_CHECKS` is the
-//! number of checks of the whole run, 200,000 unless it says otherwise.
+//! turns, in the same loop, twice: with everything on one processor, which shows the work alone and is steady from
+//! run to run, and spread as the system likes, where waking an idle processor can cost more than the work.
+//! Nothing is asserted: the column `goal` says what is aimed at. `BENCH_CHECKS` is the number of checks of the
+//! whole run, 200,000 unless it says otherwise.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -14,7 +16,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use postgres::{Client, SimpleQueryMessage};
-use support::{Agent, Cluster, millis};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use support::{Agent, Cluster, millis, secs};
 
 /// The bare question, which is the unit everything else is measured in.
 const ROLE: &str = "SELECT pg_is_in_recovery()";
@@ -28,35 +31,70 @@ const LIVENESS: &str = "OPTIONS /liveness HTTP/1.0\r\n\r\n";
 /// Clients at the same time where that is what is measured.
 const CLIENTS: usize = 8;
 
+/// A check that takes longer is an error of the agent, and ends the run.
+const PATIENCE: Duration = secs(10);
+
 fn main() {
     let checks = checks();
-    let primary = Cluster::primary();
-    let agent = Agent::start(&["--dsn", &primary.dsn()]);
-    let mut session = primary.connect();
-    let server = ask(&mut session, "SHOW server_version");
     let processors = thread::available_parallelism().map_or(1, usize::from);
+    let everywhere = sched_getaffinity(None).expect("sched_getaffinity");
+
+    keep_to(&one_of(&everywhere));
+    let mut site = Site::start();
+    let server = ask(&mut site.session, "SHOW server_version");
     say(&format!("PostgreSQL {server}, {processors} processors, {} checks\n", grouped(checks)));
+    exchange_many(checks / 200, site.agent.addr());
+    Timings::measure(checks / 20, &mut site).print("everything on one processor");
+    drop(site);
 
+    keep_to(&everywhere);
+    let mut site = Site::start();
+    let agent = site.agent.addr();
     let few = checks / 200;
-    (0..few).for_each(|_| exchange(agent.addr(), CHECK));
-    let mut memory = vec![(few, agent.rss_kib())];
+    exchange_many(few, agent);
+    let mut memory = vec![(few, site.agent.rss_kib())];
+    let turns = checks / 20;
+    Timings::measure(turns, &mut site).print("on all processors");
 
-    let turns = checks / 10;
-    let timings = Timings::measure(turns, agent.addr(), &mut session);
     let mut done = few + turns;
-
     let mut crowd = Crowd::default();
     for mark in [checks / 2, checks] {
-        crowd.run(mark - done, agent.addr(), &mut session);
+        crowd.run(mark - done, agent, &mut site.session);
         done = mark;
-        memory.push((done, agent.rss_kib()));
+        memory.push((done, site.agent.rss_kib()));
     }
-
-    timings.print();
     crowd.print();
     print_memory(&memory);
-    row("threads", &agent.threads().to_string(), "");
-    row("descriptors", &agent.descriptors().to_string(), "");
+    row("threads", &site.agent.threads().to_string(), "");
+    row("descriptors", &site.agent.descriptors().to_string(), "");
+}
+
+/// A primary, an agent beside it, and a session of our own over the same socket.
+struct Site {
+    // In the order they go: the server last.
+    session: Client,
+    agent: Agent,
+    _primary: Cluster,
+}
+
+impl Site {
+    /// On the processors this thread may use: every process it starts inherits them.
+    fn start() -> Site {
+        let primary = Cluster::primary();
+        let agent = Agent::start(&["--dsn", &primary.dsn()]);
+        Site { session: primary.connect(), agent, _primary: primary }
+    }
+}
+
+/// Restricts this thread, and what it starts from now on, to these processors.
+fn keep_to(processors: &CpuSet) {
+    sched_setaffinity(None, processors).expect("sched_setaffinity");
+}
+
+fn one_of(processors: &CpuSet) -> CpuSet {
+    let mut one = CpuSet::new();
+    one.set((0..CpuSet::MAX_CPU).find(|cpu| processors.is_set(*cpu)).expect("a processor"));
+    one
 }
 
 /// How many checks the whole run makes.
@@ -76,7 +114,8 @@ struct Timings {
 
 impl Timings {
     /// One of each, in turns.
-    fn measure(turns: usize, agent: SocketAddr, session: &mut Client) -> Timings {
+    fn measure(turns: usize, site: &mut Site) -> Timings {
+        let (agent, session) = (site.agent.addr(), &mut site.session);
         let [mut bare, mut check, mut liveness, mut tcp] = [(); 4].map(|()| Vec::with_capacity(turns));
         let listener = bare_listener(turns);
         for _ in 0..turns {
@@ -88,8 +127,8 @@ impl Timings {
         Timings { bare, check, liveness, tcp }
     }
 
-    fn print(mut self) {
-        say(&format!("{:<52}{:>10}{:>10}{:>8}  {}", "one client", "median", "p99", "ratio", "goal"));
+    fn print(mut self, title: &str) {
+        say(&format!("{title:<52}{:>10}{:>10}{:>8}  goal", "median", "p99", "ratio"));
         let unit = median(&mut self.bare);
         for (name, timings, goal) in [
             (format!("{ROLE}, open session, Unix socket"), &mut self.bare, "the unit"),
@@ -140,7 +179,7 @@ impl Crowd {
             let clients: Vec<_> = (0..CLIENTS)
                 .map(|number| {
                     let own = each + usize::from(number < checks % CLIENTS);
-                    scope.spawn(move || (0..own).for_each(|_| exchange(agent, CHECK)))
+                    scope.spawn(move || exchange_many(own, agent))
                 })
                 .collect();
             let running = &running;
@@ -181,9 +220,14 @@ fn print_memory(memory: &[(usize, u64)]) {
     }
 }
 
+fn exchange_many(count: usize, agent: SocketAddr) {
+    (0..count).for_each(|_| exchange(agent, CHECK));
+}
+
 /// Connects, asks, reads to the end and closes: what HAProxy does for every check.
 fn exchange(agent: SocketAddr, request: &str) {
     let mut stream = TcpStream::connect(agent).expect("connect to the agent");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
     stream.write_all(request.as_bytes()).expect("send the check");
     let mut reply = [0; 1024];
     let mut length = 0;
