@@ -14,6 +14,8 @@ use super::{conninfo, service};
 /// Not the role's name as in libpq: a role made for the agent seldom has a database of its name.
 const DEFAULT_DATABASE: &str = "postgres";
 const DEFAULT_PORT: u16 = 5432;
+/// What fits into `sockaddr_un` (unix(7)), the final NUL apart.
+const MAX_SOCKET_PATH_BYTES: usize = 107;
 const DEFAULT_APPLICATION_NAME: &str = "pgsqlchk";
 
 /// A connection string that has been read, with the place where it stood.
@@ -144,7 +146,7 @@ pub fn resolve(given: Option<Given>, environment: &Environment) -> Result<Connec
     let application_name = parameters.given("application_name").map(|name| name.value.clone());
     let application_name = application_name.or_else(|| parameters.text("fallback_application_name"));
     Ok(ConnectionSettings {
-        endpoint: endpoint(&parameters)?,
+        endpoint: endpoint(&parameters, port)?,
         port,
         user,
         database: parameters.text("dbname").unwrap_or_else(|| DEFAULT_DATABASE.into()),
@@ -199,7 +201,7 @@ fn collect(given: Option<Given>, environment: &Environment) -> Result<Parameters
     Ok(parameters)
 }
 
-fn endpoint(parameters: &Parameters) -> Result<Endpoint, String> {
+fn endpoint(parameters: &Parameters, port: u16) -> Result<Endpoint, String> {
     let host = parameters.single("host")?;
     if let Some(hostaddr) = parameters.single("hostaddr")? {
         let address: IpAddr = hostaddr.value.parse().map_err(|_| hostaddr.error("is not an IP address"))?;
@@ -209,7 +211,14 @@ fn endpoint(parameters: &Parameters) -> Result<Endpoint, String> {
     }
     match host {
         None => Ok(Endpoint::DefaultSocket),
-        Some(host) if host.value.starts_with('/') => Ok(Endpoint::UnixDirectory(PathBuf::from(&host.value))),
+        Some(host) if host.value.starts_with('/') => {
+            let path = format!("{}/.s.PGSQL.{port}", host.value);
+            if path.len() > MAX_SOCKET_PATH_BYTES {
+                let why = format!("makes the socket's path longer than {MAX_SOCKET_PATH_BYTES} bytes");
+                return Err(host.error(&why));
+            }
+            Ok(Endpoint::UnixDirectory(PathBuf::from(&host.value)))
+        }
         Some(host) if host.value.starts_with('@') => {
             Err(host.error("is an abstract socket, which this agent cannot reach: name a socket directory"))
         }

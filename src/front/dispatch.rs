@@ -1,29 +1,31 @@
 //! Which request goes over which lane, and which client each reply belongs to.
 //!
-//! One lane per worker carries checks; one more is kept for what needs no PostgreSQL, so that `/liveness` does
-//! not stand behind checks that wait for a frozen server. Requests wait here first come, first served. All have
-//! the same timeout, so the one in front always has the nearest deadline, and a worker that gives up at its own
-//! deadline is free before the deadline of the next.
+//! Checks have a lane of their own, so that `/liveness` does not stand behind those that wait for a frozen
+//! server. On a lane, and in the queue before it, requests keep their order. All have the same timeout, so the
+//! one in front always has the nearest deadline, and none is held up beyond its own by one that came before.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::lane::{Arrival, Lane};
-use crate::reason::Reason;
-use crate::reply::HttpReply;
+use super::lane::Lane;
 
-/// The lanes and the queues before them.
+/// How many lanes [`Dispatcher::new`] wants.
+pub(super) const LANES: usize = 2;
+
+/// The two lanes and the queues before them.
 pub(super) struct Dispatcher {
-    /// The last lane is the one for what needs no PostgreSQL.
-    slots: Vec<Slot>,
-    checks: VecDeque<Errand>,
-    others: VecDeque<Errand>,
+    checks: Track,
+    others: Track,
 }
 
-struct Slot {
+/// One lane with its queue.
+struct Track {
     lane: Lane,
-    /// `None` while the lane is free, and when the client went away before its reply.
-    client: Option<usize>,
+    /// How many requests may be under way at once: as many as workers can be busy with them.
+    limit: usize,
+    /// Whom the replies under way are for, in their order; `None` for a client that went away.
+    clients: VecDeque<Option<usize>>,
+    queue: VecDeque<Errand>,
 }
 
 /// A request on its way: the head for tiny_http, and whom the reply is for.
@@ -38,67 +40,61 @@ pub(super) struct Errand {
 pub(super) type Delivery = (usize, Vec<u8>);
 
 impl Dispatcher {
-    pub(super) fn new(lanes: Vec<Lane>) -> Dispatcher {
-        let slots = lanes.into_iter().map(|lane| Slot { lane, client: None }).collect();
-        Dispatcher { slots, checks: VecDeque::new(), others: VecDeque::new() }
+    /// At most `workers` checks are under way at once, so that tiny_http's own queue stays empty.
+    pub(super) fn new(lanes: [Lane; LANES], workers: usize) -> Dispatcher {
+        let track = |lane| Track { lane, limit: workers, clients: VecDeque::new(), queue: VecDeque::new() };
+        let [checks, others] = lanes;
+        Dispatcher { checks: track(checks), others: track(others) }
     }
 
     /// The lanes' sockets, to be polled for reading.
-    pub(super) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.slots.iter().map(|slot| slot.lane.socket.as_fd())
+    pub(super) fn sockets(&self) -> [BorrowedFd<'_>; LANES] {
+        [self.checks.lane.socket.as_fd(), self.others.lane.socket.as_fd()]
     }
 
     /// Sends the errand, or queues it.
     pub(super) fn submit(&mut self, errand: Errand) {
-        let queue = if errand.waits_for_postgresql { &mut self.checks } else { &mut self.others };
-        queue.push_back(errand);
-        self.send_queued();
+        let track = if errand.waits_for_postgresql { &mut self.checks } else { &mut self.others };
+        track.queue.push_back(errand);
+        track.send_queued();
     }
 
-    /// Reads from lane `index`; gives the reply that is complete now, if any.
-    pub(super) fn on_ready(&mut self, index: usize) -> Option<Delivery> {
-        let slot = &mut self.slots[index];
-        let bytes = match slot.lane.receive() {
-            Arrival::Partial => return None,
-            Arrival::Reply(bytes) => bytes,
-            Arrival::Broken => HttpReply::down(Reason::AgentOutOfResources).to_bytes(false),
-        };
-        let client = slot.client.take();
-        self.send_queued();
-        client.map(|client| (client, bytes))
+    /// Reads from the lane whose socket has this place in [`Dispatcher::sockets`]; gives what is to be delivered.
+    pub(super) fn on_ready(&mut self, index: usize) -> Vec<Delivery> {
+        let track = if index == 0 { &mut self.checks } else { &mut self.others };
+        track.receive()
     }
 
     /// The client is gone: its request is not sent any more, its reply not delivered.
     pub(super) fn forget(&mut self, client: usize) {
-        for queue in [&mut self.checks, &mut self.others] {
-            queue.retain(|errand| errand.client != client);
-        }
-        for slot in &mut self.slots {
-            slot.client = slot.client.filter(|owner| *owner != client);
+        for track in [&mut self.checks, &mut self.others] {
+            track.queue.retain(|errand| errand.client != client);
+            for owner in &mut track.clients {
+                *owner = owner.filter(|owner| *owner != client);
+            }
         }
     }
 
-    /// Whether tiny_http ended a lane. It never does while it is whole, and no lane can be opened anew.
+    /// Whether tiny_http ended a lane. No lane can be opened anew.
     pub(super) fn is_broken(&self) -> bool {
-        self.slots.iter().any(|slot| slot.lane.is_broken())
-    }
-
-    fn send_queued(&mut self) {
-        let Some((other_slot, check_slots)) = self.slots.split_last_mut() else { return };
-        for slot in check_slots {
-            send_next(slot, &mut self.checks);
-        }
-        send_next(other_slot, &mut self.others);
+        self.checks.lane.is_broken() || self.others.lane.is_broken()
     }
 }
 
-fn send_next(slot: &mut Slot, queue: &mut VecDeque<Errand>) {
-    if !slot.lane.is_free() {
-        return;
+impl Track {
+    fn send_queued(&mut self) {
+        while self.lane.under_way() < self.limit {
+            let Some(errand) = self.queue.pop_front() else { return };
+            self.clients.push_back(Some(errand.client));
+            self.lane.send(&errand.head, errand.is_head);
+        }
     }
-    let Some(errand) = queue.pop_front() else { return };
-    slot.client = Some(errand.client);
-    if let Err(error) = slot.lane.send(&errand.head, errand.is_head) {
-        log::error!("a lane to the HTTP server failed: {error}");
+
+    fn receive(&mut self) -> Vec<Delivery> {
+        let replies = self.lane.receive();
+        let owners = self.clients.drain(..replies.len());
+        let deliveries = owners.zip(replies).filter_map(|(owner, bytes)| Some((owner?, bytes))).collect();
+        self.send_queued();
+        deliveries
     }
 }

@@ -95,7 +95,7 @@ impl Gate {
                 match item {
                     Ready::Stop => self.begin_stop(now),
                     Ready::Lane(index) => {
-                        if let Some((client, bytes)) = self.dispatcher.on_ready(index) {
+                        for (client, bytes) in self.dispatcher.on_ready(index) {
                             self.deliver(client, bytes, now);
                         }
                     }
@@ -120,7 +120,7 @@ impl Gate {
             items.push(Ready::Stop);
             fds.push(PollFd::new(&self.stop_signal, PollFlags::IN));
         }
-        for (index, socket) in self.dispatcher.sockets().enumerate() {
+        for (index, socket) in self.dispatcher.sockets().into_iter().enumerate() {
             items.push(Ready::Lane(index));
             fds.push(PollFd::from_borrowed_fd(socket, PollFlags::IN));
         }

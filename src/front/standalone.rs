@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::dispatch::Dispatcher;
+use super::dispatch::{Dispatcher, LANES};
 use super::gate::Gate;
 use super::lane::sealed_lanes;
 use super::service::Service;
@@ -22,7 +22,7 @@ pub fn run(config: Config) -> Result<(), String> {
     let listeners = listener::bind_all(&config.listen)?;
     let stop_signal = watch_signals().map_err(|error| format!("cannot watch signals: {error}"))?;
     let max_connections = fit_descriptors(config.max_connections);
-    let (sealed, lanes) = sealed_lanes(config.workers + 1)
+    let (sealed, lanes) = sealed_lanes::<LANES>()
         .map_err(|error| format!("cannot open the private way to the HTTP server: {error}"))?;
     let monitor = Monitor::new(config.connection, config.timeout, config.knock_interval);
     let service = Arc::new(Service::new(monitor, config.timeout));
@@ -31,7 +31,8 @@ pub fn run(config: Config) -> Result<(), String> {
     for listener in &listeners {
         log::info!(target: "pgsqlchk", "listening on {}", listener.address);
     }
-    Gate::new(listeners, config.allow, max_connections, service, Dispatcher::new(lanes), stop_signal).run()
+    let dispatcher = Dispatcher::new(lanes, config.workers);
+    Gate::new(listeners, config.allow, max_connections, service, dispatcher, stop_signal).run()
 }
 
 /// A socket that becomes readable on SIGTERM or SIGINT.

@@ -110,6 +110,15 @@ fn hosts_are_sockets_names_or_addresses() {
 }
 
 #[test]
+fn a_socket_path_must_fit() {
+    let host = |length: usize| format!("host=/{}", "x".repeat(length - 1));
+    // 14 bytes of the path are "/.s.PGSQL.5432".
+    assert!(settings(&host(93), &[], &[]).is_ok());
+    let error = "--dsn: host: the value makes the socket's path longer than 107 bytes";
+    assert_eq!(settings(&host(94), &[], &[]), Err(error.into()));
+}
+
+#[test]
 fn given_outranks_service_outranks_variable() {
     let files = [
         (OWN_SERVICES, "[s]\nport=2\nport=22\nuser=service\ndbname=\n[t]\nuser=t\n"),
