@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use support::folder::Folder;
-use support::{Agent, Cluster, Signal, StopMode, Stream, eventually, free_port, secs, signal};
+use support::{Agent, Cluster, Signal, StopMode, Stream, eventually, free_port, millis, secs, signal};
 
 /// The agent notices within this time that a cause is gone; new attempts may be spaced.
 const HEALED: Duration = secs(5);
@@ -152,12 +152,13 @@ fn without_a_session_of_its_own_an_exhausted_max_connections_is_too_many_clients
 #[test]
 fn with_a_session_of_its_own_an_exhausted_max_connections_changes_nothing() {
     let primary = Cluster::primary_with(FEW);
-    // The knock is good for no time at all here, so that every check proves it works in a full house, too.
-    let agent = Agent::start(&["--dsn", &primary.dsn(), "--knock-interval", "1ms"]);
+    // A knock is good for 10 ms here, so that many of the checks prove that it works in a full house, too.
+    let agent = Agent::start(&["--dsn", &primary.dsn(), "--knock-interval", "10ms"]);
     assert_eq!(agent.get("/").line(), "200 Primary");
     let mut sessions = fill(&primary);
     assert_eq!(sessions.len(), 4, "the agent has the fifth");
-    for _ in 0..50 {
+    let began = Instant::now();
+    while began.elapsed() < millis(300) {
         assert_eq!(agent.get("/").line(), "200 Primary");
     }
     // Its session ends and another client takes the place: now it is out, and says so.
@@ -249,12 +250,29 @@ fn a_host_name_is_resolved_and_its_address_asked() {
 }
 
 #[test]
+fn a_server_that_speaks_tls_is_knocked_at_without_filling_its_log() {
+    let primary = Cluster::stopped(&[("ssl", "on")]);
+    primary.make_certificate();
+    primary.start();
+    let agent = Agent::start(&["--dsn", &primary.tcp_dsn(), "--knock-interval", "10ms"]);
+    let began = Instant::now();
+    while began.elapsed() < millis(500) {
+        assert_eq!(agent.get("/").line(), "200 Primary");
+    }
+    let log = primary.log();
+    let complaints = log.matches("could not accept SSL connection").count();
+    assert!(complaints <= 1, "only the first knock may leave a line: {complaints}");
+    assert!(!log.contains("unsupported frontend protocol"), "knocks are understood");
+}
+
+#[test]
 fn a_removed_socket_file_is_connection_refused_although_the_session_lives() {
     let primary = Cluster::primary();
-    let agent = Agent::start(&["--dsn", &primary.dsn(), "--knock-interval", "1ms"]);
+    let agent = Agent::start(&["--dsn", &primary.dsn(), "--knock-interval", "10ms"]);
     assert_eq!(agent.get("/").line(), "200 Primary");
     let (socket, aside) = (primary.socket_path(), primary.socket_path().with_extension("aside"));
     fs::rename(&socket, &aside).expect("take the socket away");
+    eventually(secs(1), "the last good knock is too old", || agent.get("/").status == 503);
     assert_down(&agent, "connection-refused");
     fs::rename(&aside, &socket).expect("put the socket back");
     assert_heals(&agent);

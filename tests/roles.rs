@@ -124,23 +124,12 @@ fn many_checks_at_once_cost_one_postgresql_session() {
     assert_eq!(logins.filter(|line| line.contains("application_name=pgsqlchk")).count(), 1, "logins");
 }
 
-/// Puts a function of the test's own in the place of pg_is_in_recovery(). The old one is renamed first, for
-/// PostgreSQL calls a built-in function by its number without a look at the catalog.
-fn replace_pg_is_in_recovery(primary: &Cluster, body: &str) {
-    primary.psql(&format!(
-        "SET allow_system_table_mods = on;
-         ALTER FUNCTION pg_catalog.pg_is_in_recovery() RENAME TO pg_is_in_recovery_itself;
-         CREATE FUNCTION pg_catalog.pg_is_in_recovery() RETURNS boolean LANGUAGE plpgsql AS
-         $$ BEGIN {body}; RETURN pg_is_in_recovery_itself(); END $$"
-    ));
-}
-
 #[test]
 fn the_session_is_read_only_named_pgsqlchk_and_has_a_statement_timeout() {
     let primary = Cluster::primary();
     let setting = |name: &str| format!("current_setting('{name}')");
     let settings = ["application_name", "transaction_read_only", "statement_timeout"].map(setting).join(", ");
-    replace_pg_is_in_recovery(&primary, &format!("RAISE LOG 'seen: % % %;', {settings}"));
+    primary.replace_pg_is_in_recovery(&format!("RAISE LOG 'seen: % % %;', {settings}"));
     let agent = Agent::start(&["--dsn", &primary.dsn()]);
     assert_eq!(agent.get("/").line(), "200 Primary");
     let log = primary.log();
@@ -157,7 +146,7 @@ fn the_session_is_read_only_named_pgsqlchk_and_has_a_statement_timeout() {
 #[test]
 fn a_query_that_never_ends_is_given_up_in_time_here_and_in_postgresql() {
     let primary = Cluster::primary();
-    replace_pg_is_in_recovery(&primary, "PERFORM pg_sleep(3600)");
+    primary.replace_pg_is_in_recovery("PERFORM pg_sleep(3600)");
     let agent = Agent::start(&["--dsn", &primary.dsn(), "--timeout", "1s"]);
     let reply = agent.get("/");
     assert!(["503 deadline-passed", "503 query-failed"].contains(&reply.line().as_str()), "{reply:?}");

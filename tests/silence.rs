@@ -6,6 +6,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use support::folder::Folder;
@@ -78,9 +79,11 @@ fn a_frozen_postmaster_is_postmaster_not_answering_although_the_session_answers(
         assert_eq!(ask(&agent).line(), "200 Primary");
         let frozen = Frozen::new(primary.postmaster_pid());
         assert_eq!(first_failure(&agent).line(), "503 postmaster-not-answering");
-        for path in ["/", "/primary", "/read-write", "/read-only", "/health"] {
+        // All at the same time: each waits for its deadline.
+        let paths = ["/", "/primary", "/read-write", "/read-only", "/health"];
+        at_the_same_time(paths, |path| {
             assert_eq!(agent.get(path).line(), "503 postmaster-not-answering", "{path}");
-        }
+        });
         frozen.thaw();
         assert_heals(&agent);
         let log = agent.log();
@@ -187,7 +190,7 @@ fn at_most_four_sessions_are_abandoned_and_the_agent_heals_from_them() {
 #[test]
 fn liveness_answers_at_once_while_sixteen_checks_wait_for_a_frozen_postgresql() {
     let primary = Cluster::primary();
-    let agent = Agent::start(&["--dsn", &primary.dsn(), "--timeout", "3s", "--knock-interval", "1ms"]);
+    let agent = Agent::start(&["--dsn", &primary.dsn(), "--timeout", "3s", "--knock-interval", "10ms"]);
     assert_eq!(agent.get("/").line(), "200 Primary");
     let mut witness = primary.connect();
     let _backend = freeze_backend(&mut witness);
@@ -215,6 +218,24 @@ fn liveness_answers_at_once_while_sixteen_checks_wait_for_a_frozen_postgresql() 
         assert!(began.elapsed() < secs(3) + SLACK, "within the deadline, all of them");
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     }
+}
+
+#[test]
+fn sixteen_checks_of_a_frozen_postmaster_are_answered_in_time_and_with_its_reason() {
+    let primary = Cluster::primary();
+    let agent = agent(&primary.dsn());
+    assert_eq!(ask(&agent).line(), "200 Primary");
+    let frozen = Frozen::new(primary.postmaster_pid());
+    assert_eq!(first_failure(&agent).line(), "503 postmaster-not-answering");
+    for _ in 0..2 {
+        let lines: Vec<String> = thread::scope(|scope| {
+            let checks: Vec<_> = (0..16).map(|_| scope.spawn(|| ask(&agent).line())).collect();
+            checks.into_iter().map(|check| check.join().expect("a check")).collect()
+        });
+        assert!(lines.iter().all(|line| line == "503 postmaster-not-answering"), "{lines:#?}");
+    }
+    frozen.thaw();
+    assert_heals(&agent);
 }
 
 #[test]
@@ -255,6 +276,16 @@ fn a_frozen_postmaster_whose_queue_is_full_is_still_503_in_time() {
     assert_heals(&agent);
 }
 
+/// One thread per case: most of them only wait for a deadline.
+fn at_the_same_time<T: Send, const N: usize>(cases: [T; N], run: impl Fn(T) + Sync) {
+    let run = &run;
+    thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(move || run(case));
+        }
+    });
+}
+
 fn tcp_dsn(addr: SocketAddr) -> String {
     format!("host={} port={} user=postgres dbname=postgres", addr.ip(), addr.port())
 }
@@ -267,13 +298,16 @@ fn a_listener_that_says_nothing_is_postmaster_not_answering() {
     let _unix = UnixListener::bind(folder.path().join(".s.PGSQL.5432")).expect("listen");
     let unix_dsn = format!("host={} port=5432 user=postgres", folder.path().display());
     let accepting = impostor::answering(b"");
-    for dsn in [tcp_dsn(tcp.local_addr().expect("its address")), unix_dsn, tcp_dsn(accepting)] {
-        let agent = agent(&dsn);
-        for _ in 0..3 {
-            assert_eq!(ask(&agent).line(), "503 postmaster-not-answering", "{dsn}");
-        }
-        assert_eq!(agent.log().matches(" -> ").count(), 1, "{}", agent.log());
-    }
+    at_the_same_time(
+        [tcp_dsn(tcp.local_addr().expect("its address")), unix_dsn, tcp_dsn(accepting)],
+        |dsn| {
+            let agent = agent(&dsn);
+            for _ in 0..3 {
+                assert_eq!(ask(&agent).line(), "503 postmaster-not-answering", "{dsn}");
+            }
+            assert_eq!(agent.log().matches(" -> ").count(), 1, "{}", agent.log());
+        },
+    );
 }
 
 #[test]
@@ -289,7 +323,7 @@ fn a_listener_that_says_nothing_is_503_in_time_without_knocks_too() {
 #[test]
 fn a_listener_that_answers_the_knock_and_then_nothing_is_503_in_time() {
     // An SSH banner begins with the S of a PostgreSQL that speaks TLS, and goes on as a message that never ends.
-    for answer in [&b"N"[..], b"S", b"SSH-2.0-OpenSSH_9.2\r\n"] {
+    at_the_same_time([&b"N"[..], b"S", b"SSH-2.0-OpenSSH_9.2\r\n"], |answer| {
         let agent = agent(&tcp_dsn(impostor::answering(answer)));
         for _ in 0..6 {
             let line = ask(&agent).line();
@@ -299,7 +333,7 @@ fn a_listener_that_answers_the_knock_and_then_nothing_is_503_in_time() {
             );
         }
         assert_eq!(agent.get("/liveness").line(), "200 Alive");
-    }
+    });
 }
 
 #[test]
@@ -330,7 +364,7 @@ fn a_black_hole_is_503_in_time_over_tcp_and_over_a_socket() {
     let folder = Folder::new("hole");
     let _unix = FullQueue::unix(&folder.path().join(".s.PGSQL.5432"));
     let unix_dsn = format!("host={} port=5432 user=postgres", folder.path().display());
-    for dsn in [tcp_dsn(addr), unix_dsn] {
+    at_the_same_time([tcp_dsn(addr), unix_dsn], |dsn| {
         let agent = agent(&dsn);
         for _ in 0..3 {
             let line = ask(&agent).line();
@@ -340,5 +374,5 @@ fn a_black_hole_is_503_in_time_over_tcp_and_over_a_socket() {
             );
         }
         assert_eq!(agent.get("/liveness").line(), "200 Alive");
-    }
+    });
 }

@@ -92,10 +92,10 @@ impl Cluster {
         standby
     }
 
-    /// The same, at 8 MB a second: time to do something to the primary meanwhile.
-    pub fn slow_standby_of(primary: &Cluster) -> Cluster {
-        let standby = Cluster::empty(&[]);
-        standby.back_up(primary, &["--max-rate=8M"]);
+    /// The same, at 16 MB a second: time to do something to the primary meanwhile.
+    pub fn slow_standby_of(primary: &Cluster, settings: &[(&str, &str)]) -> Cluster {
+        let standby = Cluster::empty(settings);
+        standby.back_up(primary, &["--max-rate=16M"]);
         standby
     }
 
@@ -227,6 +227,39 @@ impl Cluster {
     pub fn write_hba(&self, content: &str) {
         self.write_file("pg_hba.conf", content);
         self.reload();
+    }
+
+    /// Puts a certificate of its own into the data directory, for `ssl = on`.
+    pub fn make_certificate(&self) {
+        let (certificate, key) = (self.data().join("server.crt"), self.data().join("server.key"));
+        let mut openssl = std::process::Command::new("openssl");
+        openssl.args([
+            "req",
+            "-new",
+            "-x509",
+            "-nodes",
+            "-days",
+            "1",
+            "-subj",
+            "/CN=localhost",
+            "-newkey",
+            "ec",
+        ]);
+        openssl.args(["-pkeyopt", "ec_paramgen_curve:prime256v1", "-out"]).arg(&certificate);
+        run(openssl.arg("-keyout").arg(&key));
+        [certificate, key].iter().for_each(|path| self.user.give(path));
+    }
+
+    /// Puts a function in the place of pg_is_in_recovery(): PL/pgSQL declarations and statements, with the role
+    /// in the variable `role`. The old one is renamed first, for PostgreSQL calls a built-in function by its
+    /// number without a look at the catalog.
+    pub fn replace_pg_is_in_recovery(&self, body: &str) {
+        self.psql(&format!(
+            "SET allow_system_table_mods = on;
+             ALTER FUNCTION pg_catalog.pg_is_in_recovery() RENAME TO pg_is_in_recovery_itself;
+             CREATE FUNCTION pg_catalog.pg_is_in_recovery() RETURNS boolean LANGUAGE plpgsql AS
+             $$ DECLARE role boolean := pg_is_in_recovery_itself(); BEGIN {body}; RETURN role; END $$"
+        ));
     }
 
     /// Connection string over the socket, user `postgres`.

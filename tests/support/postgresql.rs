@@ -92,7 +92,7 @@ fn make_template() -> PathBuf {
     let user = ServerUser::current();
     let version = run(user.command("postgres").arg("--version"));
     let word = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
-    let owner = user.switch().map_or("own".to_owned(), |(uid, _)| uid.to_string());
+    let owner = user.switch().map_or_else(|| rustix::process::geteuid().as_raw(), |(uid, _)| uid);
     let name = format!("data-{owner}-{}", version.trim().chars().map(word).collect::<String>());
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     if place.join("PG_VERSION").is_file() {
