@@ -1,0 +1,51 @@
+# Building, showing, testing and measuring pgsqlchk; `make help` lists what there is.
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test bench deny clean
+
+# Debian keeps haproxy in /usr/sbin, which an ordinary user does not have in PATH.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+# Static musl for this machine, where Rust has it. Asked when a recipe runs: the recipe before may have added it.
+TARGET = $(shell packaging/build-target)
+BINARY = $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/pgsqlchk
+
+help:
+	@echo "make demo    a failover to watch: PostgreSQL, a standby, HAProxy and pgsqlchk; KEEP=1 leaves it up"
+	@echo "make test    everything that must hold: formatting, lints, tests on real servers, documentation"
+	@echo "make build   the program for this machine, one static file"
+	@echo "make bench   what a check costs, as ratios"
+	@echo "make deny    licences and advisories of the dependencies (needs cargo-deny)"
+	@echo "make clean   removes what was built"
+	@echo "demo and test install PostgreSQL and HAProxy where they are missing (Debian, Ubuntu; root or sudo)."
+
+build:
+	packaging/install-dependencies build
+	cargo build --release --locked --target $(TARGET)
+	@echo "Built $(BINARY)"
+
+demo:
+	packaging/install-dependencies demo
+	cargo build --release --locked --target $(TARGET)
+	@packaging/demo $(BINARY)
+
+test:
+	packaging/install-dependencies test
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	cargo test --locked --target $(TARGET)
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
+
+bench:
+	packaging/install-dependencies test
+	cargo bench --locked --target $(TARGET)
+
+deny:
+	@if cargo deny --version >/dev/null 2>&1; then \
+		echo "cargo deny check" && cargo deny --locked check; \
+	else \
+		echo "cargo-deny is not installed (cargo install --locked cargo-deny): nothing was checked"; \
+	fi
+
+clean:
+	cargo clean
