@@ -94,6 +94,25 @@ fn the_readme_explains_every_reason_and_no_other() {
     assert_eq!(documented, known, "README.md (left) and the program (right)");
 }
 
+/// Every path there is; users have them in their haproxy.cfg, so this list only ever grows.
+const PATHS: [&str; 12] = [
+    "/",
+    "*",
+    "/primary",
+    "/master",
+    "/leader",
+    "/read-write",
+    "/replica",
+    "/standby",
+    "/read-only",
+    "/health",
+    "/readiness",
+    "/liveness",
+];
+
+/// Asked for the row "anything else".
+const OTHER: &str = "/anything-else";
+
 /// A path of the README's table and what it says for a primary, a standby and no server.
 struct Promise {
     path: String,
@@ -108,7 +127,7 @@ fn promises(readme: &str) -> Vec<Promise> {
             let mut paths: Vec<String> = code(&row[0]).into_iter().map(str::to_owned).collect();
             if paths.is_empty() {
                 assert!(row[0].contains("else"), "no path in backticks: {row:?}");
-                paths.push("/anything-else".to_owned());
+                paths.push(OTHER.to_owned());
             }
             let cells = [cell(&row[1]), cell(&row[2]), cell(&row[3])];
             paths.into_iter().map(move |path| Promise { path, cells: cells.clone() })
@@ -139,6 +158,8 @@ fn broken_promises(agent: &Agent, promises: &[Promise], column: usize) -> Vec<St
 #[test]
 fn the_readme_says_what_every_path_answers() {
     let promises = promises(&readme());
+    let documented: BTreeSet<&str> = promises.iter().map(|promise| promise.path.as_str()).collect();
+    assert_eq!(documented, PATHS.into_iter().chain([OTHER]).collect(), "README.md (left)");
     let primary = Cluster::primary();
     let standby = Cluster::standby_of(&primary);
     let beside_primary = Agent::start(&["--dsn", &primary.dsn()]);
