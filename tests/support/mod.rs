@@ -15,7 +15,9 @@ pub mod http;
 pub mod impostor;
 pub mod postgresql;
 pub mod process;
+pub mod siege;
 pub mod stream;
+pub mod wire;
 
 pub use agent::Agent;
 pub use cluster::{Cluster, StopMode};

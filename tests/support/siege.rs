@@ -1,0 +1,218 @@
+//! An agent under attack: beside the attackers a well-behaved client checks all the time, and at the end the
+//! agent must be where it was.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::wire::{End, PATIENCE, Wire, reply, talk};
+use super::{Agent, Cluster, eventually, millis, secs};
+
+/// What HAProxy sends, and what the well-behaved client sends.
+pub const CHECK: &str = "OPTIONS / HTTP/1.0\r\n\r\n";
+
+/// The deadline of one check (`--timeout`'s default, 2 s) and what a busy machine may add.
+const DEADLINE: Duration = millis(2500);
+
+/// The most memory the agent may ever have had, in KiB.
+const MEMORY_LIMIT_KIB: u64 = 16 * 1024;
+
+/// Between two checks of the well-behaved client: many times HAProxy's pace, and room for the others.
+const PACE: Duration = millis(10);
+
+/// An agent beside a primary, and a well-behaved client.
+pub struct Siege {
+    // Declared in the order they go: the server last.
+    client: Client,
+    pub agent: Agent,
+    before: Footprint,
+    _primary: Cluster,
+}
+
+impl Siege {
+    /// Starts them with further arguments for the agent.
+    #[track_caller]
+    pub fn begin(args: &[&str]) -> Siege {
+        let primary = Cluster::primary();
+        let dsn = primary.dsn();
+        let agent = Agent::start(&[&["--dsn", &dsn], args].concat());
+        let before = Footprint::at_rest(&agent);
+        let client = Client::start(agent.addr());
+        Siege { client, agent, before, _primary: primary }
+    }
+
+    /// A new connection.
+    pub fn connect(&self) -> Wire {
+        Wire::connect(self.agent.addr())
+    }
+
+    /// Many new connections.
+    pub fn crowd(&self, count: usize) -> Vec<Wire> {
+        (0..count).map(|_| self.connect()).collect()
+    }
+
+    /// Waits until the well-behaved client has made `count` more checks.
+    #[track_caller]
+    pub fn wait_for_checks(&self, count: usize) {
+        let goal = self.client.made() + count;
+        eventually(secs(15), "the other client's checks go on", || self.client.made() >= goal);
+    }
+
+    /// Waits until the agent holds no more threads and descriptors than before the attack; to be called while
+    /// the attackers' connections are still open when it is the agent that has to close.
+    #[track_caller]
+    pub fn wait_for_footprint(&mut self) {
+        self.client.stop();
+        self.before.wait_for_return(&self.agent);
+    }
+
+    /// The attack is over: the agent lives, nobody else noticed it, and nothing of it remains.
+    #[track_caller]
+    pub fn end(mut self) {
+        self.wait_for_checks(10);
+        assert!(self.agent.is_alive(), "the agent ended");
+        self.finish();
+    }
+
+    /// The same without further checks, after `wait_for_footprint`.
+    #[track_caller]
+    pub fn finish(mut self) {
+        self.wait_for_footprint();
+        assert!(self.agent.is_alive(), "the agent ended");
+        let peak = self.agent.peak_rss_kib();
+        assert!(peak < MEMORY_LIMIT_KIB, "the agent once had {peak} KiB");
+        check(self.agent.addr()).expect("a check after the attack");
+    }
+}
+
+/// One check as HAProxy makes it, or what is wrong with its reply.
+pub fn check(agent: SocketAddr) -> Result<(), String> {
+    let begin = Instant::now();
+    let mut wire = Wire::try_connect(agent).map_err(|error| format!("cannot connect: {error}"))?;
+    wire.try_send(CHECK).map_err(|error| format!("cannot send: {error}"))?;
+    let received = wire.receive(PATIENCE);
+    let elapsed = begin.elapsed();
+    let good = received.text() == reply("200 Primary", "Primary\n") && received.end == End::Fin;
+    if good && elapsed <= DEADLINE {
+        return Ok(());
+    }
+    Err(format!("{:?}, then {:?}, after {elapsed:?}", received.text(), received.end))
+}
+
+/// A check that is in flight, and stays there: PostgreSQL is frozen. What the agent saw before the freeze may
+/// still be good for a moment, so checks are made until one waits.
+#[track_caller]
+pub fn waiting_check(agent: SocketAddr) -> Wire {
+    let mut waiting = None;
+    eventually(PATIENCE, "a check waits for the frozen PostgreSQL", || {
+        let mut wire = Wire::connect(agent);
+        wire.send(CHECK);
+        wire.wait_consumed();
+        let waits = !wire.wait_readable(millis(100));
+        waiting = waits.then_some(wire);
+        waits
+    });
+    waiting.expect("the one that waits")
+}
+
+/// What may not grow.
+#[derive(Debug)]
+pub struct Footprint {
+    threads: u64,
+    descriptors: usize,
+}
+
+impl Footprint {
+    /// Lets the agent see a busy moment, so that its pools are filled, and waits for calm.
+    #[track_caller]
+    pub fn at_rest(agent: &Agent) -> Footprint {
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..20).for_each(|_| drop(talk(agent.addr(), CHECK))));
+            }
+        });
+        let mut last = (0, 0);
+        let mut same = 0;
+        eventually(PATIENCE, "threads and descriptors stop changing", || {
+            let now = (agent.threads(), agent.descriptors());
+            same = if now == last { same + 1 } else { 0 };
+            last = now;
+            same == 20
+        });
+        Footprint { threads: last.0, descriptors: last.1 }
+    }
+
+    /// Waits until the agent has no more than this.
+    #[track_caller]
+    pub fn wait_for_return(&self, agent: &Agent) {
+        let begin = Instant::now();
+        loop {
+            let now = Footprint { threads: agent.threads(), descriptors: agent.descriptors() };
+            if now.threads <= self.threads && now.descriptors <= self.descriptors {
+                return;
+            }
+            assert!(begin.elapsed() < PATIENCE, "before the attack {self:?}, after it {now:?}");
+            thread::park_timeout(millis(10));
+        }
+    }
+}
+
+/// Processor time a process has used so far.
+pub fn processor_time(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("read /proc/PID/stat");
+    let (_, after_name) = stat.rsplit_once(')').expect("a command name in brackets");
+    let ticks = after_name.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks.map(|field| field.parse::<u64>().expect("a number of ticks")).sum();
+    // USER_HZ, the unit of these two fields, is 100 on every Linux.
+    millis(ticks * 10)
+}
+
+/// One check after the other, each with a connection of its own, on a thread of its own.
+struct Client {
+    stop: Option<Sender<()>>,
+    record: Arc<Record>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Record {
+    made: AtomicUsize,
+    failures: Mutex<Vec<String>>,
+}
+
+impl Client {
+    fn start(agent: SocketAddr) -> Client {
+        let (stop, stopped) = channel();
+        let record = Arc::new(Record::default());
+        let own = Arc::clone(&record);
+        let thread = thread::spawn(move || {
+            while stopped.recv_timeout(PACE) == Err(RecvTimeoutError::Timeout) {
+                if let Err(failure) = check(agent) {
+                    own.failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
+                }
+                own.made.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        Client { stop: Some(stop), record, thread: Some(thread) }
+    }
+
+    fn made(&self) -> usize {
+        self.record.made.load(Ordering::SeqCst)
+    }
+
+    /// Ends it, once; every check has to have been answered with 200, whole and in time.
+    #[track_caller]
+    fn stop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the client's thread ends");
+        }
+        let failures = self.record.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let first: Vec<&String> = failures.iter().take(5).collect();
+        assert!(first.is_empty(), "{} of {} checks failed: {first:#?}", failures.len(), self.made());
+    }
+}
