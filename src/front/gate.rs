@@ -172,7 +172,7 @@ impl Gate {
                 Err(AcceptError::Exhausted) => {
                     log::debug!("accept rests: out of descriptors or memory");
                     // Makes room for one; the pause keeps a full system from being polled in circles.
-                    self.drop_oldest_heading();
+                    self.make_room();
                     self.accept_again_at = Some(now + EXHAUSTED_PAUSE);
                     return;
                 }
@@ -180,11 +180,11 @@ impl Gate {
         }
     }
 
-    /// Takes the client in; where the house is full, the oldest one that has not asked yet gives way, or else
-    /// the new one.
+    /// Takes the client in. Where the house is full, one that has its reply already gives way, or else the oldest
+    /// one that has not asked yet, or else the new one.
     fn admit(&mut self, socket: OwnedFd, now: Instant) {
         let count = self.clients.iter().flatten().count();
-        if count >= self.max_connections && !self.drop_oldest_heading() {
+        if count >= self.max_connections && !self.make_room() {
             return;
         }
         let index = match self.clients.iter().position(Option::is_none) {
@@ -199,16 +199,16 @@ impl Gate {
         self.advance(index, now, Client::on_ready);
     }
 
-    fn drop_oldest_heading(&mut self) -> bool {
-        let heading = self.clients.iter().enumerate().filter_map(|(index, client)| {
-            let client = client.as_ref().filter(|client| client.is_heading())?;
-            Some((client.deadline(), index))
+    fn make_room(&mut self) -> bool {
+        let dispensable = self.clients.iter().enumerate().filter_map(|(index, client)| {
+            let client = client.as_ref()?;
+            client.dispensability().map(|rank| (rank, client.deadline(), index))
         });
-        let oldest = heading.min().map(|(_, index)| index);
-        if let Some(index) = oldest {
+        let first = dispensable.min().map(|(_, _, index)| index);
+        if let Some(index) = first {
             self.clients[index] = None;
         }
-        oldest.is_some()
+        first.is_some()
     }
 
     /// Lets a client take its next step, and acts on what comes of it.
