@@ -160,7 +160,7 @@ impl Client {
                     self.deadline = None;
                     return Next::Ask(request);
                 }
-                Head::Refused(reply) => return self.reply(reply.to_bytes(false), now),
+                Head::Refused(refusal) => return self.reply(refusal.to_bytes(), now),
             }
         }
     }

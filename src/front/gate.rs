@@ -224,7 +224,7 @@ impl Gate {
     /// The request has arrived, at `now`: truth and deadline count from here. What asks for nothing we know is
     /// answered here, so that tiny_http only sees heads of a known, small shape.
     fn ask(&mut self, index: usize, request: &RequestHead, now: Instant) {
-        let is_head = request.method == "HEAD";
+        let is_head = request.is_head();
         match what_is_asked(request) {
             Ok(target) => self.dispatcher.submit(Errand {
                 client: index,
