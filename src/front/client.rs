@@ -162,7 +162,9 @@ impl Client {
     fn send_reply(&mut self, now: Instant) -> Next {
         let Phase::Replying { bytes, sent } = &mut self.phase else { return Next::Wait };
         while *sent < bytes.len() {
-            match send(&self.socket, &bytes[*sent..], SendFlags::NOSIGNAL) {
+            // MORE lets the end of the connection travel with the last bytes: shutdown sends both at once.
+            let flags = SendFlags::NOSIGNAL | SendFlags::MORE;
+            match send(&self.socket, &bytes[*sent..], flags) {
                 Ok(count) => *sent += count,
                 Err(Errno::AGAIN) => return Next::Wait,
                 Err(Errno::INTR) => {}

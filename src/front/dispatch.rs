@@ -12,6 +12,10 @@ use super::lane::Lane;
 /// How many lanes [`Dispatcher::new`] wants.
 pub(super) const LANES: usize = 2;
 
+/// Requests under way on a lane at once. Their heads, under 200 bytes each, and their replies fit the lane's
+/// socket buffers many times.
+const MAX_UNDER_WAY: usize = 64;
+
 /// The two lanes and the queues before them.
 pub(super) struct Dispatcher {
     checks: Track,
@@ -21,8 +25,6 @@ pub(super) struct Dispatcher {
 /// One lane with its queue.
 struct Track {
     lane: Lane,
-    /// How many requests may be under way at once: as many as workers can be busy with them.
-    limit: usize,
     /// Whom the replies under way are for, in their order; `None` for a client that went away.
     clients: VecDeque<Option<usize>>,
     queue: VecDeque<Errand>,
@@ -40,9 +42,9 @@ pub(super) struct Errand {
 pub(super) type Delivery = (usize, Vec<u8>);
 
 impl Dispatcher {
-    /// At most `workers` checks are under way at once, so that tiny_http's own queue stays empty.
-    pub(super) fn new(lanes: [Lane; LANES], workers: usize) -> Dispatcher {
-        let track = |lane| Track { lane, limit: workers, clients: VecDeque::new(), queue: VecDeque::new() };
+    /// Over these lanes.
+    pub(super) fn new(lanes: [Lane; LANES]) -> Dispatcher {
+        let track = |lane| Track { lane, clients: VecDeque::new(), queue: VecDeque::new() };
         let [checks, others] = lanes;
         Dispatcher { checks: track(checks), others: track(others) }
     }
@@ -83,7 +85,7 @@ impl Dispatcher {
 
 impl Track {
     fn send_queued(&mut self) {
-        while self.lane.under_way() < self.limit {
+        while self.lane.under_way() < MAX_UNDER_WAY {
             let Some(errand) = self.queue.pop_front() else { return };
             self.clients.push_back(Some(errand.client));
             self.lane.send(&errand.head, errand.is_head);

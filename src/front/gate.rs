@@ -20,7 +20,7 @@ use super::client::{Client, Interest, Next};
 use super::dispatch::{Dispatcher, Errand};
 use super::head::RequestHead;
 use super::listener::{AcceptError, Listener};
-use super::service::{Service, waits_for_postgresql};
+use super::service::{Service, what_is_asked};
 use crate::config::Allow;
 use crate::reason::Reason;
 use crate::reply::HttpReply;
@@ -221,14 +221,19 @@ impl Gate {
         }
     }
 
-    /// The request has arrived, at `now`: truth and deadline count from here.
+    /// The request has arrived, at `now`: truth and deadline count from here. What asks for nothing we know is
+    /// answered here, so that tiny_http only sees heads of a known, small shape.
     fn ask(&mut self, index: usize, request: &RequestHead, now: Instant) {
-        self.dispatcher.submit(Errand {
-            client: index,
-            head: self.service.canonical_head(request, now),
-            is_head: request.method == "HEAD",
-            waits_for_postgresql: waits_for_postgresql(request),
-        });
+        let is_head = request.method == "HEAD";
+        match what_is_asked(request) {
+            Ok(target) => self.dispatcher.submit(Errand {
+                client: index,
+                head: self.service.canonical_head(request, now),
+                is_head,
+                waits_for_postgresql: target.needs().is_some(),
+            }),
+            Err(reply) => self.deliver(index, reply.to_bytes(is_head), now),
+        }
     }
 
     fn deliver(&mut self, index: usize, bytes: Vec<u8>, now: Instant) {

@@ -1,63 +1,46 @@
-//! tiny_http and the threads around it: one receive loop, and the fixed pool that answers.
+//! tiny_http and the fixed pool of threads that answers.
+//!
+//! There is one receive loop, and the workers run it in turns: whoever has received a request leaves the loop to
+//! the next one and does the probe. Handing each request over to another thread would cost every check a wake-up.
 
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::net::UnixListener;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use tiny_http::{Method, Request, Server};
+use tiny_http::Server;
 
 use super::service::Service;
-use crate::reason::Reason;
-use crate::reply::HttpReply;
+use crate::monitor::{MAX_HANGING, RUNNER_STACK_BYTES};
 
-/// A worker formats one reply and waits on a condition variable.
-const WORKER_STACK_BYTES: usize = 128 * 1024;
-
-/// Starts tiny_http on the sealed listener and `workers` threads, plus one for what is answered without
-/// PostgreSQL: `/liveness` must not stand behind checks that wait for a frozen server.
+/// Starts tiny_http on the sealed listener, and the pool. Beside the `workers` there are as many threads as can
+/// hang in a frozen server, so that all of `workers` are always left to answer.
 pub(super) fn start(listener: UnixListener, workers: usize, service: &Arc<Service>) -> io::Result<()> {
-    let (sender, receiver) = channel();
-    let receiver = Arc::new(Mutex::new(receiver));
-    for number in 0..=workers {
+    let server = Server::from_listener(listener, None).map_err(io::Error::other)?;
+    let server = Arc::new(Mutex::new(server));
+    for number in 0..workers + MAX_HANGING {
         let service = Arc::clone(service);
-        let receiver = Arc::clone(&receiver);
+        let server = Arc::clone(&server);
         thread::Builder::new()
             .name(format!("worker {number}"))
-            .stack_size(WORKER_STACK_BYTES)
-            .spawn(move || run_worker(&service, &receiver))?;
+            .stack_size(RUNNER_STACK_BYTES)
+            .spawn(move || run_worker(&service, &server))?;
     }
-    let server = Server::from_listener(listener, None).map_err(io::Error::other)?;
-    thread::Builder::new()
-        .name("receive".into())
-        .stack_size(WORKER_STACK_BYTES)
-        .spawn(move || receive(&server, &sender))?;
     Ok(())
 }
 
-/// The gate sends at most one request per worker at a time, so the channel never holds more than that.
-fn receive(server: &Server, workers: &Sender<Request>) {
+fn run_worker(service: &Service, server: &Mutex<Server>) {
     loop {
-        // The one error that is expected here says that tiny_http stopped accepting: the listener is sealed.
-        if let Ok(request) = server.recv()
-            && workers.send(request).is_err()
-        {
-            return;
-        }
+        receive(service, server);
+        service.run();
     }
 }
 
-fn run_worker(service: &Service, requests: &Mutex<Receiver<Request>>) {
-    loop {
-        let received = requests.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(request) = received else { return };
-        let is_head = *request.method() == Method::Head;
-        let reply = catch_unwind(AssertUnwindSafe(|| service.answer(&request)))
-            .unwrap_or_else(|_| HttpReply::down(Reason::AgentOutOfResources));
-        let mut writer = request.into_writer();
-        // The gate takes every reply; if it is gone, so is the process.
-        let _ = writer.write_all(&reply.to_bytes(is_head)).and_then(|()| writer.flush());
+/// Taking the request belongs to receiving it: both happen in tiny_http's order (see [`Service::take`]).
+fn receive(service: &Service, server: &Mutex<Server>) {
+    let server = server.lock().unwrap_or_else(PoisonError::into_inner);
+    // The one error that is expected says that tiny_http stopped accepting: the listener is sealed.
+    if let Ok(request) = server.recv() {
+        service.take(request);
     }
 }

@@ -24,14 +24,15 @@ pub fn run(config: Config) -> Result<(), String> {
     let max_connections = fit_descriptors(config.max_connections);
     let (sealed, lanes) = sealed_lanes::<LANES>()
         .map_err(|error| format!("cannot open the private way to the HTTP server: {error}"))?;
-    let monitor = Monitor::new(config.connection, config.timeout, config.knock_interval);
+    let monitor = Monitor::start(config.connection, config.timeout, config.knock_interval)
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
     let service = Arc::new(Service::new(monitor, config.timeout));
     pool::start(sealed, config.workers, &service)
         .map_err(|error| format!("cannot start the HTTP server: {error}"))?;
     for listener in &listeners {
         log::info!(target: "pgsqlchk", "listening on {}", listener.address);
     }
-    let dispatcher = Dispatcher::new(lanes, config.workers);
+    let dispatcher = Dispatcher::new(lanes);
     Gate::new(listeners, config.allow, max_connections, service, dispatcher, stop_signal).run()
 }
 

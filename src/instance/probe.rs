@@ -1,6 +1,7 @@
 //! One look at the instance, start to end: the role over the reused session, replaced in place where it was
 //! lost, and the knock where the last one is too old.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
@@ -95,6 +96,7 @@ pub struct Prober {
     session: Option<Connected>,
     knocker: Knocker,
     knocked: Option<Instant>,
+    stage: Arc<StageCell>,
 }
 
 struct Connected {
@@ -112,20 +114,26 @@ impl Prober {
             session: None,
             knocker: Knocker::default(),
             knocked: None,
+            stage: Arc::new(StageCell::new()),
         }
+    }
+
+    /// Where to read, from another thread, what the current probe is busy with.
+    pub fn stage(&self) -> Arc<StageCell> {
+        Arc::clone(&self.stage)
     }
 
     /// Looks at the instance now. Blocks beyond the deadline where login or query does; nothing new is begun
     /// after it.
-    pub fn probe(&mut self, needs: Needs, deadline: Instant, stage: &StageCell) -> Observation {
-        let sighting = self.sight(needs, deadline, stage)?;
-        self.knock_when_due(deadline, stage)?;
+    pub fn probe(&mut self, needs: Needs, deadline: Instant) -> Observation {
+        let sighting = self.sight(needs, deadline)?;
+        self.knock_when_due(deadline)?;
         Ok(sighting)
     }
 
-    fn sight(&mut self, needs: Needs, deadline: Instant, stage: &StageCell) -> Result<Sighting, Failure> {
+    fn sight(&mut self, needs: Needs, deadline: Instant) -> Result<Sighting, Failure> {
         if let Some(connected) = &mut self.session {
-            stage.enter(Stage::Querying);
+            self.stage.enter(Stage::Querying);
             match connected.session.observe(needs) {
                 Ok(sighting) => return Ok(sighting),
                 // Whatever went wrong, a new session tells more than an old error: the server may have been
@@ -140,33 +148,33 @@ impl Prober {
                 }
             }
         }
-        let mut connected = self.connect(deadline, stage)?;
-        stage.enter(Stage::Querying);
+        let mut connected = self.connect(deadline)?;
+        self.stage.enter(Stage::Querying);
         let sighting = connected.session.observe(needs)?;
         self.session = Some(connected);
         Ok(sighting)
     }
 
     /// Knocks first and logs in only where the postmaster answered, because nothing bounds a login.
-    fn connect(&mut self, deadline: Instant, stage: &StageCell) -> Result<Connected, Failure> {
-        stage.enter(Stage::Resolving);
+    fn connect(&mut self, deadline: Instant) -> Result<Connected, Failure> {
+        self.stage.enter(Stage::Resolving);
         let address = Address::resolve(&self.settings)?;
         if !self.knock_interval.is_zero() {
             let deadline = self.connect_deadline(deadline);
-            self.knocker.knock(&address, deadline, stage)?;
+            self.knocker.knock(&address, deadline, &self.stage)?;
         }
         let password = self.settings.look_up_password().unwrap_or_else(|problem| {
             warn_once_about_passfile(&problem.to_string());
             None
         });
-        stage.enter(Stage::LoggingIn);
+        self.stage.enter(Stage::LoggingIn);
         let session = Session::open(&self.settings, &address, password, self.timeout)?;
         self.knocked = Some(Instant::now());
         Ok(Connected { session, address })
     }
 
     /// The session answers from an old backend; only the knock shows that the postmaster still does.
-    fn knock_when_due(&mut self, deadline: Instant, stage: &StageCell) -> Result<(), Failure> {
+    fn knock_when_due(&mut self, deadline: Instant) -> Result<(), Failure> {
         let now = Instant::now();
         let is_due = self.knocked.is_none_or(|knocked| now.duration_since(knocked) >= self.knock_interval);
         if self.knock_interval.is_zero() || !is_due {
@@ -174,7 +182,7 @@ impl Prober {
         }
         if let Some(connected) = &self.session {
             self.knocked = None;
-            self.knocker.knock(&connected.address, deadline, stage)?;
+            self.knocker.knock(&connected.address, deadline, &self.stage)?;
             self.knocked = Some(now);
         }
         Ok(())

@@ -1,0 +1,175 @@
+//! What the monitor knows, and how it changes; no waiting, no I/O but the log.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::history::History;
+use super::{Answer, MAX_ABANDONED};
+use crate::instance::{Failure, Needs, Observation, Prober, StageCell};
+use crate::reason::Reason;
+
+/// A question and whom to tell.
+pub(super) struct Caller {
+    pub(super) flight: u64,
+    pub(super) deadline: Instant,
+    pub(super) answer: Answer,
+}
+
+/// Answers to be given as soon as the lock is free, in the order of their questions.
+pub(super) type Due = Vec<(Caller, Observation)>;
+
+/// The flight that a thread is at.
+pub(super) struct Running {
+    pub(super) flight: u64,
+    pub(super) begun: Instant,
+    pub(super) stage: Arc<StageCell>,
+}
+
+pub(super) struct State {
+    timeout: Duration,
+    /// The prober between flights.
+    pub(super) prober: Option<Box<Prober>>,
+    pub(super) running: Option<Running>,
+    pub(super) abandoned: usize,
+    /// What the flight needs that has not begun; `None` where nobody waits for one.
+    waiting: Option<Needs>,
+    /// The number of the flight that has not begun.
+    next_flight: u64,
+    callers: VecDeque<Caller>,
+    /// When the last flight that failed was settled, and why it failed.
+    last_failure: Option<(Instant, Reason)>,
+    history: History,
+    /// Until when the watch sleeps; `None`: until it is signalled.
+    pub(super) watch_sleeps_until: Option<Instant>,
+}
+
+impl State {
+    pub(super) fn new(timeout: Duration) -> State {
+        State {
+            timeout,
+            prober: None,
+            running: None,
+            abandoned: 0,
+            waiting: None,
+            next_flight: 0,
+            callers: VecDeque::new(),
+            last_failure: None,
+            history: History::new(),
+            watch_sleeps_until: None,
+        }
+    }
+
+    /// Joins the flight that has not begun. Says whether the watch would sleep too long for this caller.
+    pub(super) fn park(&mut self, needs: Needs, deadline: Instant, answer: Answer) -> bool {
+        self.waiting = Some(self.waiting.unwrap_or_default().union(needs));
+        self.callers.push_back(Caller { flight: self.next_flight, deadline, answer });
+        self.watch_sleeps_until.is_none_or(|until| deadline < until)
+    }
+
+    /// The flight to begin now, if one waits and none runs.
+    pub(super) fn take_waiting(&mut self) -> Option<(u64, Needs)> {
+        if self.running.is_some() {
+            return None;
+        }
+        let needs = self.waiting.take()?;
+        let flight = self.next_flight;
+        self.next_flight += 1;
+        Some((flight, needs))
+    }
+
+    /// Whether a flight waits that a running one does not lead on to.
+    pub(super) fn lacks_runner(&self) -> bool {
+        self.waiting.is_some() && self.running.is_none()
+    }
+
+    /// A flight has its outcome: the one place where outcomes are recorded.
+    pub(super) fn settle(&mut self, flight: u64, outcome: Observation) -> Due {
+        let now = Instant::now();
+        if let Err(failure) = &outcome {
+            self.last_failure = Some((now, failure.reason));
+        }
+        self.history.record(&outcome, now);
+        self.take_callers(|caller| caller.flight == flight, &outcome)
+    }
+
+    /// Answers for those whose deadline has passed. If the running flight had nearly the whole timeout, it is
+    /// abandoned: the caller that began it arrived a moment before it, so its deadline is the flight's.
+    pub(super) fn expire(&mut self, now: Instant) -> Due {
+        if !self.callers.iter().any(|caller| caller.deadline <= now) {
+            return Due::new();
+        }
+        let failure = self.blame(now);
+        let mut due = self.take_callers(|caller| caller.deadline <= now, &Err(failure.clone()));
+        if self.running_for(now) >= self.timeout * 9 / 10 {
+            match self.abandon() {
+                Some(others) => due.extend(others),
+                None => self.history.record(&Err(failure), now),
+            }
+        }
+        due
+    }
+
+    /// Abandons the running flight if it has had the whole timeout and somebody still waits.
+    pub(super) fn abandon_overdue(&mut self, now: Instant) -> Due {
+        if self.callers.is_empty() || self.running_for(now) < self.timeout {
+            return Due::new();
+        }
+        self.abandon().unwrap_or_default()
+    }
+
+    /// When the watch has to look again, if nothing else happens.
+    pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
+        let deadline = self.callers.iter().map(|caller| caller.deadline).min()?;
+        let overdue = self.running.as_ref().map(|running| running.begun + self.timeout);
+        // A flight that is overdue already may not be abandoned yet; then only the deadlines count.
+        Some(overdue.filter(|overdue| *overdue > now).map_or(deadline, |overdue| overdue.min(deadline)))
+    }
+
+    /// Why a caller got no answer: what its time was spent on, its own flight or the one it had to wait for.
+    fn blame(&self, now: Instant) -> Failure {
+        if let Some(running) = &self.running
+            && self.running_for(now) >= self.timeout / 2
+        {
+            let stage = running.stage.get();
+            return Failure::new(
+                stage.overdue_reason(),
+                format!("still {} at the deadline", stage.describe()),
+            );
+        }
+        let recent = self.last_failure.filter(|(settled, _)| *settled + self.timeout / 2 >= now);
+        let reason = recent.map_or(Reason::DeadlinePassed, |(_, reason)| reason);
+        Failure::new(reason, "the time went by waiting for an earlier probe")
+    }
+
+    /// Gives up the running flight with its prober, and answers those who share it. A bounded stage ends by itself
+    /// within moments and keeps both; so does a hanging one while too many others hang already.
+    fn abandon(&mut self) -> Option<Due> {
+        let running = self.running.as_ref()?;
+        let stage = running.stage.get();
+        if stage.is_bounded() || self.abandoned >= MAX_ABANDONED {
+            return None;
+        }
+        let flight = running.flight;
+        let cause = format!("still {} after {:?}; session abandoned", stage.describe(), self.timeout);
+        self.running = None;
+        self.abandoned += 1;
+        Some(self.settle(flight, Err(Failure::new(stage.overdue_reason(), cause))))
+    }
+
+    fn running_for(&self, now: Instant) -> Duration {
+        self.running.as_ref().map_or(Duration::ZERO, |running| now.saturating_duration_since(running.begun))
+    }
+
+    fn take_callers(&mut self, is_meant: impl Fn(&Caller) -> bool, outcome: &Observation) -> Due {
+        let mut due = Due::new();
+        for caller in std::mem::take(&mut self.callers) {
+            if is_meant(&caller) {
+                due.push((caller, outcome.clone()));
+            } else {
+                self.callers.push_back(caller);
+            }
+        }
+        due
+    }
+}

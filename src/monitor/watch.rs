@@ -1,0 +1,70 @@
+//! The watch: the thread that keeps everybody's deadline while a probe may hang.
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use super::{Shared, deliver};
+use crate::instance::Failure;
+use crate::reason::Reason;
+
+/// The watch formats a reply or two.
+const WATCH_STACK_BYTES: usize = 128 * 1024;
+
+/// For threads that call [`super::Monitor::run`]: room for the driver's login, its deepest part.
+pub const RUNNER_STACK_BYTES: usize = 256 * 1024;
+
+/// Starts the watch; it ends with the process.
+pub(super) fn start(shared: Arc<Shared>) -> io::Result<()> {
+    let watch = move || keep_watch(&shared);
+    thread::Builder::new().name("watch".into()).stack_size(WATCH_STACK_BYTES).spawn(watch).map(drop)
+}
+
+fn keep_watch(shared: &Arc<Shared>) {
+    loop {
+        let mut state = shared.lock();
+        let now = Instant::now();
+        let mut due = state.expire(now);
+        due.extend(state.abandon_overdue(now));
+        if !due.is_empty() {
+            // The prober that would have gone on with the next flight may just have been abandoned.
+            let lacks_runner = state.lacks_runner();
+            drop(state);
+            if lacks_runner {
+                run_elsewhere(shared);
+            }
+            deliver(due);
+            continue;
+        }
+        let until = state.next_look(now);
+        state.watch_sleeps_until = until;
+        let condvar = &shared.look_again;
+        let state = match until {
+            Some(until) => {
+                let limit = until.saturating_duration_since(now);
+                condvar.wait_timeout(state, limit).unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => condvar.wait(state).unwrap_or_else(PoisonError::into_inner),
+        };
+        drop(state);
+    }
+}
+
+/// A thread for the flight that waits behind an abandoned one. There are never more of them than abandonments.
+fn run_elsewhere(shared: &Arc<Shared>) {
+    let runner = Arc::clone(shared);
+    let spawned = thread::Builder::new()
+        .name("runner".into())
+        .stack_size(RUNNER_STACK_BYTES)
+        .spawn(move || runner.run());
+    if let Err(error) = spawned {
+        let mut state = shared.lock();
+        if let Some((flight, _)) = state.take_waiting() {
+            let cause = format!("cannot start a thread: {error}");
+            let due = state.settle(flight, Err(Failure::new(Reason::AgentOutOfResources, cause)));
+            drop(state);
+            deliver(due);
+        }
+    }
+}
