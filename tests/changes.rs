@@ -213,7 +213,7 @@ fn a_standby_that_still_starts_is_starting_up_and_then_a_standby_by_itself() {
     gate.write("open", "");
     standby.wait_ready();
     assert_eq!(agent.get("/").line(), "206 Standby");
-    assert!(agent.log().contains("unavailable (starting-up) -> standby after "), "{}", agent.log());
+    agent.wait_for_log("unavailable (starting-up) -> standby after ");
 }
 
 #[test]

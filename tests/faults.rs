@@ -68,11 +68,12 @@ fn every_refusal_of_postgresql_has_its_reason() {
         ("user=limited dbname=postgres", "too-many-clients"),
     ];
     for (rest, reason) in rows {
-        let agent = Agent::start(&["--dsn", &dsn(&primary, rest)]);
+        let mut agent = Agent::start(&["--dsn", &dsn(&primary, rest)]);
         assert_down(&agent, reason);
+        agent.terminate();
         let log = agent.log();
         assert!(log.contains(&format!("unknown -> unavailable ({reason})")), "{rest}: {log}");
-        assert_eq!(log.lines().count(), 2, "a cause is one line: {log}");
+        assert_eq!(log.lines().count(), 3, "listening, the cause on one line, stopping: {log}");
         assert!(!log.contains("wrong"), "a password stays out of the log: {log}");
     }
 }
@@ -191,8 +192,9 @@ fn a_session_terminated_between_checks_costs_no_check() {
             terminate(&primary);
         }
         assert_eq!(agent.get("/").line(), "200 Primary");
-        assert_eq!(agent.log().lines().count(), 2, "nothing changed, nothing is logged: {}", agent.log());
         agent.terminate();
+        let log = agent.log();
+        assert_eq!(log.lines().count(), 3, "nothing changed, nothing is logged but the stop: {log}");
         eventually(secs(5), "the agent's session ends with it", || {
             primary.backend_pids("pgsqlchk").is_empty()
         });

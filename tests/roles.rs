@@ -186,7 +186,6 @@ fn only_changes_are_logged_a_thousand_failing_checks_are_one_line() {
         assert!(agent.ask(request.as_bytes()).status >= 400);
     }
     assert!(agent.terminate().success(), "exit 0 after SIGTERM");
-    eventually(secs(5), "the last line", || agent.log().contains("stopping"));
     let messages = messages(&agent);
     assert_eq!(messages.len(), 5, "{messages:#?}");
     assert!(messages[0].starts_with("listening on 127.0.0.1:"), "{}", messages[0]);

@@ -86,8 +86,7 @@ fn a_frozen_postmaster_is_postmaster_not_answering_although_the_session_answers(
         });
         frozen.thaw();
         assert_heals(&agent);
-        let log = agent.log();
-        assert!(log.contains("primary -> unavailable (postmaster-not-answering) after "), "{log}");
+        agent.wait_for_log("primary -> unavailable (postmaster-not-answering) after ");
     }
 }
 
@@ -301,10 +300,11 @@ fn a_listener_that_says_nothing_is_postmaster_not_answering() {
     at_the_same_time(
         [tcp_dsn(tcp.local_addr().expect("its address")), unix_dsn, tcp_dsn(accepting)],
         |dsn| {
-            let agent = agent(&dsn);
+            let mut agent = agent(&dsn);
             for _ in 0..3 {
                 assert_eq!(ask(&agent).line(), "503 postmaster-not-answering", "{dsn}");
             }
+            agent.terminate();
             assert_eq!(agent.log().matches(" -> ").count(), 1, "{}", agent.log());
         },
     );

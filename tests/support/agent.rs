@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use super::folder::Folder;
 use super::http::{self, Reply};
@@ -15,6 +15,7 @@ use super::{eventually, postgresql, secs, show_log};
 pub struct Agent {
     child: Child,
     log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
     _folder: Folder,
 }
 
@@ -47,8 +48,8 @@ impl Agent {
         adjust(&mut command);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let log = collect(child.stderr.take().expect("stderr is a pipe"));
-        let mut agent = Agent { child, log, _folder: folder };
+        let (log, reader) = collect(child.stderr.take().expect("stderr is a pipe"));
+        let mut agent = Agent { child, log, reader: Some(reader), _folder: folder };
         eventually(secs(10), "the agent says `listening on`", || {
             let exited = agent.child.try_wait().expect("wait for the agent");
             assert!(exited.is_none(), "the agent ended: {exited:?}");
@@ -91,9 +92,15 @@ impl Agent {
         self.child.id()
     }
 
-    /// What it wrote to stderr so far.
+    /// What it wrote to stderr so far. A reply does not wait for the log: see `wait_for_log` and `wait`.
     pub fn log(&self) -> String {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until its log says `text`; logging may be a moment later than the reply.
+    #[track_caller]
+    pub fn wait_for_log(&self, text: &str) {
+        eventually(secs(5), &format!("the log says {text:?}"), || self.log().contains(text));
     }
 
     /// Sends it a signal.
@@ -108,10 +115,14 @@ impl Agent {
         self.wait()
     }
 
-    /// Waits for its end, 10 s at most.
+    /// Waits for its end, 10 s at most; its log is complete afterwards.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
-        wait_for_exit(&mut self.child, secs(10)).expect("the agent ends within 10 s")
+        let status = wait_for_exit(&mut self.child, secs(10)).expect("the agent ends within 10 s");
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the reader of the agent's log");
+        }
+        status
     }
 
     /// Whether it still runs.
@@ -168,10 +179,10 @@ fn command_under(wrapper: &[&str]) -> Command {
 }
 
 /// Reads a pipe to its end on a thread of its own, so that the agent never waits for a reader.
-fn collect(stderr: ChildStderr) -> Arc<Mutex<String>> {
+fn collect(stderr: ChildStderr) -> (Arc<Mutex<String>>, JoinHandle<()>) {
     let log = Arc::new(Mutex::new(String::new()));
     let sink = Arc::clone(&log);
-    thread::spawn(move || {
+    let reader = thread::spawn(move || {
         let mut reader = BufReader::new(stderr);
         let mut line = Vec::new();
         while matches!(reader.read_until(b'\n', &mut line), Ok(count) if count > 0) {
@@ -179,5 +190,5 @@ fn collect(stderr: ChildStderr) -> Arc<Mutex<String>> {
             line.clear();
         }
     });
-    log
+    (log, reader)
 }
