@@ -3,10 +3,11 @@
 
 mod support;
 
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use support::siege::{CHECK, Footprint, Siege, check, processor_time, waiting_check};
 use support::wire::{End, PATIENCE, Received, Wire, head, reply};
 use support::{Agent, Cluster, Frozen, eventually, millis, secs};
@@ -261,15 +262,10 @@ fn running_out_of_descriptors_ends_when_the_clients_go() {
     let mut agent = Agent::start(&["--dsn", &primary.dsn()]);
     let before = Footprint::at_rest(&agent);
     let lines = agent.log().lines().count();
-    limit_descriptors(&agent, agent.descriptors() + 8);
+    limit_descriptors(&agent, agent.descriptors() as u64 + 8);
     let crowd: Vec<Wire> = (0..100).map(|_| Wire::connect(agent.addr())).collect();
 
-    let used = processor_time(agent.pid());
-    // One second in which nothing happens but the crowd's waiting; the last of it stays in the queue.
-    let window = Instant::now();
-    crowd.last().expect("a crowd").wait_readable(secs(1));
-    let used = processor_time(agent.pid()) - used;
-    assert!(used < window.elapsed() / 2 + millis(50), "{used:?} of processor time in {:?}", window.elapsed());
+    assert_rests(&agent, crowd.last().expect("a crowd"));
 
     let mut waiting = Wire::connect(agent.addr());
     waiting.send(CHECK);
@@ -285,6 +281,49 @@ fn running_out_of_descriptors_ends_when_the_clients_go() {
     assert!(agent.is_alive());
     let written = agent.log().lines().count() - lines;
     assert!(written <= 4, "a crowd writes no log: {}", agent.log());
+}
+
+/// Not a single one left, and nobody who could give way: all it can do is wait, and not in circles.
+#[test]
+fn an_agent_that_cannot_accept_at_all_rests_and_returns() {
+    let primary = Cluster::primary();
+    let dsn = primary.dsn();
+    let mut agent = Agent::start(&["--dsn", &dsn, "--timeout", "8s", "--knock-interval", "10ms"]);
+    let before = Footprint::at_rest(&agent);
+    let lines = agent.log().lines().count();
+    let postmaster = Frozen::new(primary.postmaster_pid());
+    let mut served: Vec<Wire> = (0..4).map(|_| waiting_check(agent.addr())).collect();
+    let limit = limit_descriptors(&agent, lowest_free_descriptor(&agent));
+
+    let mut crowd: Vec<Wire> = (0..50).map(|_| Wire::connect(agent.addr())).collect();
+    crowd.iter_mut().for_each(|wire| wire.send(CHECK));
+    assert_rests(&agent, &crowd[0]);
+
+    limit_descriptors(&agent, limit);
+    postmaster.thaw();
+    for wire in served.iter_mut().chain(&mut crowd) {
+        assert_eq!(wire.receive(PATIENCE).text(), reply("200 Primary", "Primary\n"));
+    }
+    drop((served, crowd));
+    before.wait_for_return(&agent);
+    assert!(agent.is_alive());
+    let written = agent.log().lines().count() - lines;
+    assert!(written <= 4, "a crowd writes no log: {}", agent.log());
+}
+
+/// The number the next descriptor would get.
+fn lowest_free_descriptor(agent: &Agent) -> u64 {
+    let taken = |number: &u64| Path::new(&format!("/proc/{}/fd/{number}", agent.pid())).is_symlink();
+    (0..).find(|number| !taken(number)).expect("a number")
+}
+
+/// Watches the agent for a second in which `bystander` gets nothing: it may use a tenth of a processor at most.
+fn assert_rests(agent: &Agent, bystander: &Wire) {
+    let used = processor_time(agent.pid());
+    let window = Instant::now();
+    bystander.wait_readable(secs(1));
+    let used = processor_time(agent.pid()) - used;
+    assert!(used < window.elapsed() / 10, "{used:?} of processor time in {:?}", window.elapsed());
 }
 
 /// Fewer than it needs for itself, from the beginning: it says so to whoever asks, and to the log.
@@ -313,11 +352,13 @@ fn is_answer_with_few_descriptors(received: &Received) -> bool {
     [good, short].contains(&received.text())
 }
 
-/// Lowers the limit of a running agent; descriptors above it stay open.
-fn limit_descriptors(agent: &Agent, limit: usize) {
+/// Sets the soft limit of a running agent and returns the old one; descriptors above it stay open.
+fn limit_descriptors(agent: &Agent, limit: u64) -> u64 {
     let pid = i32::try_from(agent.pid()).ok().and_then(Pid::from_raw);
-    let limit = u64::try_from(limit).ok();
-    prlimit(pid, Resource::Nofile, Rlimit { current: limit, maximum: limit }).expect("prlimit");
+    let hard = getrlimit(Resource::Nofile).maximum;
+    let old =
+        prlimit(pid, Resource::Nofile, Rlimit { current: Some(limit), maximum: hard }).expect("prlimit");
+    old.current.or(hard).expect("a limit")
 }
 
 #[test]

@@ -12,7 +12,7 @@ use support::{Agent, Cluster, secs};
 /// The longest head that is read, from the first byte to the empty line that ends it.
 const MAX_HEAD_BYTES: usize = 8192;
 
-/// An agent beside a primary, shared by the tests that run at the same time.
+/// An agent beside a primary, shared by the tests that run at the same time; a test keeps its `Arc` to the end.
 struct Site {
     // Declared first: the agent goes before its server does.
     agent: Agent,
@@ -417,7 +417,8 @@ const SMALL: &[u8] = b"OPTIONS / HTTP/1.0\r\nHost: a\r\n\r\n";
 
 #[test]
 fn a_head_that_arrives_byte_by_byte_is_answered() {
-    let mut wire = Wire::connect(site().agent.addr());
+    let site = site();
+    let mut wire = Wire::connect(site.agent.addr());
     for byte in SMALL.chunks(1) {
         wire.send(byte);
         wire.wait_consumed();
@@ -492,7 +493,8 @@ fn a_client_that_closes_its_sending_side_after_the_request_gets_its_reply() {
 /// A monitoring system that only tests whether the port is open.
 #[test]
 fn a_client_that_sends_nothing_and_leaves_gets_nothing() {
-    let mut wire = Wire::connect(site().agent.addr());
+    let site = site();
+    let mut wire = Wire::connect(site.agent.addr());
     wire.half_close();
     let received = wire.receive(PATIENCE);
     assert_eq!((received.text().as_str(), received.end), ("", End::Fin));

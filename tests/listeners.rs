@@ -267,6 +267,27 @@ fn checks_in_flight_are_answered_before_the_agent_stops() {
     assert!(begin.elapsed() < STOP_LIMIT, "{:?}", begin.elapsed());
 }
 
+/// They have a connection, so they are in flight as well; they only have not been accepted yet.
+#[test]
+fn checks_that_wait_to_be_accepted_when_the_signal_comes_are_answered() {
+    let primary = Cluster::primary();
+    let mut agent = Agent::start(&["--dsn", &primary.dsn()]);
+    let address = agent.addr();
+    check(address).expect("a check before the signal");
+    let frozen = Frozen::new(agent.pid());
+    let mut waiting: Vec<Wire> = (0..20).map(|_| Wire::connect(address)).collect();
+    waiting.iter_mut().for_each(|wire| wire.send(CHECK));
+    agent.signal(Signal::TERM);
+    frozen.thaw();
+    let stopping = reply("503 agent-stopping", "Down: agent-stopping\n");
+    let answers = [reply("200 Primary", "Primary\n"), stopping];
+    for wire in &mut waiting {
+        let text = wire.receive(PATIENCE).text();
+        assert!(answers.contains(&text), "{text:?}");
+    }
+    assert_eq!(agent.wait().code(), Some(0));
+}
+
 /// Under a stream of checks nobody who was let in is left without an answer. Who waits in the kernel's queue
 /// when the listener closes was not let in: each client can meet that once, as its last connection.
 #[test]

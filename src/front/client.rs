@@ -80,9 +80,15 @@ impl Client {
         self.deadline
     }
 
-    /// Whether it may be dropped for a new client: it has not asked anything yet.
-    pub(super) fn is_heading(&self) -> bool {
-        matches!(self.phase, Phase::Heading(_))
+    /// Whether it may be dropped for a new client: the lower, the sooner.
+    pub(super) fn dispensability(&self) -> Option<u8> {
+        match self.phase {
+            // It has its reply; closing now harms it only if it still sends what nobody wants.
+            Phase::Lingering { .. } => Some(0),
+            // It has not asked yet.
+            Phase::Heading(_) => Some(1),
+            Phase::Asking | Phase::Replying { .. } => None,
+        }
     }
 
     /// Whether it waits for its answer.
@@ -154,7 +160,7 @@ impl Client {
                     self.deadline = None;
                     return Next::Ask(request);
                 }
-                Head::Refused(reply) => return self.reply(reply.to_bytes(false), now),
+                Head::Refused(refusal) => return self.reply(refusal.to_bytes(), now),
             }
         }
     }

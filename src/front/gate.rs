@@ -9,7 +9,6 @@
 //! Owns every client; nothing here blocks but `poll`.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +20,7 @@ use super::dispatch::{Dispatcher, Errand};
 use super::head::RequestHead;
 use super::listener::{AcceptError, Listener};
 use super::service::{Service, what_is_asked};
+use super::stop_signal::StopSignal;
 use crate::config::Allow;
 use crate::reason::Reason;
 use crate::reply::HttpReply;
@@ -47,7 +47,7 @@ pub(super) struct Gate {
     max_connections: usize,
     service: Arc<Service>,
     dispatcher: Dispatcher,
-    stop_signal: UnixStream,
+    stop_signal: StopSignal,
     /// A client keeps its index for life; free places are reused.
     clients: Vec<Option<Client>>,
     accept_again_at: Option<Instant>,
@@ -64,14 +64,14 @@ enum Ready {
 }
 
 impl Gate {
-    /// `stop_signal` becomes readable when the agent has to stop.
+    /// A gate that lets nobody in before it runs.
     pub(super) fn new(
         listeners: Vec<Listener>,
         allow: Allow,
         max_connections: usize,
         service: Arc<Service>,
         dispatcher: Dispatcher,
-        stop_signal: UnixStream,
+        stop_signal: StopSignal,
     ) -> Gate {
         Gate {
             listeners,
@@ -118,7 +118,7 @@ impl Gate {
         let mut fds = Vec::with_capacity(self.clients.len() + 16);
         if self.stopping_since.is_none() {
             items.push(Ready::Stop);
-            fds.push(PollFd::new(&self.stop_signal, PollFlags::IN));
+            fds.push(PollFd::new(&self.stop_signal.readable, PollFlags::IN));
         }
         for (index, socket) in self.dispatcher.sockets().into_iter().enumerate() {
             items.push(Ready::Lane(index));
@@ -163,7 +163,9 @@ impl Gate {
 
     fn accept(&mut self, index: usize, now: Instant) {
         for _ in 0..ACCEPTS_PER_TURN {
-            match self.listeners[index].accept() {
+            // The signal to stop may have come in the same turn and closed them all.
+            let Some(listener) = self.listeners.get(index) else { return };
+            match listener.accept() {
                 // Closed at once, without a byte: who is not allowed gets nothing to work with.
                 Ok((_, Some(peer))) if !self.allow.permits(peer) => {}
                 Ok((socket, _)) => self.admit(socket, now),
@@ -172,7 +174,7 @@ impl Gate {
                 Err(AcceptError::Exhausted) => {
                     log::debug!("accept rests: out of descriptors or memory");
                     // Makes room for one; the pause keeps a full system from being polled in circles.
-                    self.drop_oldest_heading();
+                    self.make_room();
                     self.accept_again_at = Some(now + EXHAUSTED_PAUSE);
                     return;
                 }
@@ -180,11 +182,11 @@ impl Gate {
         }
     }
 
-    /// Takes the client in; where the house is full, the oldest one that has not asked yet gives way, or else
-    /// the new one.
+    /// Takes the client in. Where the house is full, one that has its reply already gives way, or else the oldest
+    /// one that has not asked yet, or else the new one.
     fn admit(&mut self, socket: OwnedFd, now: Instant) {
         let count = self.clients.iter().flatten().count();
-        if count >= self.max_connections && !self.drop_oldest_heading() {
+        if count >= self.max_connections && !self.make_room() {
             return;
         }
         let index = match self.clients.iter().position(Option::is_none) {
@@ -199,16 +201,16 @@ impl Gate {
         self.advance(index, now, Client::on_ready);
     }
 
-    fn drop_oldest_heading(&mut self) -> bool {
-        let heading = self.clients.iter().enumerate().filter_map(|(index, client)| {
-            let client = client.as_ref().filter(|client| client.is_heading())?;
-            Some((client.deadline(), index))
+    fn make_room(&mut self) -> bool {
+        let dispensable = self.clients.iter().enumerate().filter_map(|(index, client)| {
+            let client = client.as_ref()?;
+            client.dispensability().map(|rank| (rank, client.deadline(), index))
         });
-        let oldest = heading.min().map(|(_, index)| index);
-        if let Some(index) = oldest {
+        let first = dispensable.min().map(|(_, _, index)| index);
+        if let Some(index) = first {
             self.clients[index] = None;
         }
-        oldest.is_some()
+        first.is_some()
     }
 
     /// Lets a client take its next step, and acts on what comes of it.
@@ -224,7 +226,7 @@ impl Gate {
     /// The request has arrived, at `now`: truth and deadline count from here. What asks for nothing we know is
     /// answered here, so that tiny_http only sees heads of a known, small shape.
     fn ask(&mut self, index: usize, request: &RequestHead, now: Instant) {
-        let is_head = request.method == "HEAD";
+        let is_head = request.is_head();
         match what_is_asked(request) {
             Ok(target) => self.dispatcher.submit(Errand {
                 client: index,
@@ -263,7 +265,7 @@ impl Gate {
 
     /// Takes in who is waiting already, then listens no more.
     fn begin_stop(&mut self, now: Instant) {
-        log::info!(target: "pgsqlchk", "stopping");
+        log::info!(target: "pgsqlchk", "stopping ({})", self.stop_signal.name());
         self.stopping_since = Some(now);
         for index in 0..self.listeners.len() {
             self.accept(index, now);

@@ -16,8 +16,26 @@ pub(super) enum Head {
     Incomplete,
     /// A request without a body.
     Complete(RequestHead),
-    /// Not to be answered by anyone but with this.
-    Refused(HttpReply),
+    /// Not to be answered but with this.
+    Refused(Refusal),
+}
+
+/// The reply to a head that is not let through.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    reply: HttpReply,
+    /// Even a refusal has no body where the request is known to be HEAD.
+    is_head: bool,
+}
+
+impl Refusal {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        self.reply.to_bytes(self.is_head)
+    }
+}
+
+fn refused(reply: HttpReply) -> Head {
+    Head::Refused(Refusal { reply, is_head: false })
 }
 
 /// Method and request target, exactly as received, both visible ASCII without spaces.
@@ -27,16 +45,22 @@ pub(super) struct RequestHead {
     pub(super) target: String,
 }
 
+impl RequestHead {
+    pub(super) fn is_head(&self) -> bool {
+        self.method == "HEAD"
+    }
+}
+
 /// Reads the head at the start of `received`; bytes after it are nobody's business.
 pub(super) fn read_head(received: &[u8]) -> Head {
     let within_limit = &received[..received.len().min(MAX_HEAD_BYTES)];
     let lines = match split_lines(within_limit) {
         Ok(lines) => lines,
-        Err(what) => return Head::Refused(HttpReply::bad_request(what)),
+        Err(what) => return refused(HttpReply::bad_request(what)),
     };
     match lines {
         Some(lines) => read_lines(&lines),
-        None if received.len() > MAX_HEAD_BYTES => Head::Refused(HttpReply::head_too_large()),
+        None if received.len() > MAX_HEAD_BYTES => refused(HttpReply::head_too_large()),
         None => Head::Incomplete,
     }
 }
@@ -73,13 +97,14 @@ fn read_lines(lines: &[&[u8]]) -> Head {
     let Some((request_line, fields)) = lines.split_first() else { return Head::Incomplete };
     let request = match read_request_line(request_line) {
         Ok(request) => request,
-        Err(what) => return Head::Refused(HttpReply::bad_request(what)),
+        Err(what) => return refused(HttpReply::bad_request(what)),
     };
-    match announces_body(fields) {
-        Ok(false) => Head::Complete(request),
-        Ok(true) => Head::Refused(HttpReply::content_too_large()),
-        Err(what) => Head::Refused(HttpReply::bad_request(what)),
-    }
+    let reply = match announces_body(fields) {
+        Ok(false) => return Head::Complete(request),
+        Ok(true) => HttpReply::content_too_large(),
+        Err(what) => HttpReply::bad_request(what),
+    };
+    Head::Refused(Refusal { reply, is_head: request.is_head() })
 }
 
 fn read_request_line(line: &[u8]) -> Result<RequestHead, &'static str> {
@@ -148,8 +173,8 @@ mod tests {
         match read_head(bytes) {
             Head::Incomplete => "incomplete",
             Head::Complete(_) => "complete",
-            Head::Refused(reply) if reply == HttpReply::content_too_large() => "413",
-            Head::Refused(reply) if reply == HttpReply::head_too_large() => "431",
+            Head::Refused(refusal) if refusal.reply == HttpReply::content_too_large() => "413",
+            Head::Refused(refusal) if refusal.reply == HttpReply::head_too_large() => "431",
             Head::Refused(_) => "400",
         }
     }

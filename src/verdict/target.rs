@@ -67,9 +67,11 @@ impl Target {
 
 /// Turns the absolute form into the origin form; the authority is ours, whatever name it was given.
 fn without_authority(request_target: &str) -> &str {
-    match request_target.strip_prefix("http://") {
-        Some(rest) => rest.find(['/', '?']).map_or("", |start| &rest[start..]),
-        None => request_target,
+    match request_target.split_at_checked("http://".len()) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http://") => {
+            rest.find(['/', '?']).map_or("", |start| &rest[start..])
+        }
+        Some(_) | None => request_target,
     }
 }
 

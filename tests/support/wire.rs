@@ -174,19 +174,17 @@ impl Wire {
     /// The server's end of this connection in the kernel's table.
     fn server_side(&self) -> Option<ServerSide> {
         let client = self.stream.local_addr().expect("a connected socket has an address");
-        let local = hexadecimal(self.server);
-        let remote = hexadecimal(client);
+        let names = format!(" {} {} ", hexadecimal(self.server), hexadecimal(client));
+        // Tens of thousands of connections in TIME_WAIT may stand there: no line but ours is taken apart.
         let table = fs::read_to_string("/proc/net/tcp").expect("/proc/net/tcp");
-        table.lines().skip(1).find_map(|line| {
-            let mut fields = line.split_whitespace().skip(1);
-            (fields.next()? == local && fields.next()? == remote).then_some(())?;
-            let state = fields.next()?;
-            let unread = fields.next()?.split_once(':')?.1;
-            let inode = fields.nth(4)?;
-            Some(ServerSide {
-                accepted: inode != "0" || state != ESTABLISHED,
-                unread: u32::from_str_radix(unread, 16).expect("rx_queue is hexadecimal"),
-            })
+        let (_, rest) = table.split_once(&names)?;
+        let mut fields = rest.split_whitespace();
+        let state = fields.next()?;
+        let unread = fields.next()?.split_once(':')?.1;
+        let inode = fields.nth(4)?;
+        Some(ServerSide {
+            accepted: inode != "0" || state != ESTABLISHED,
+            unread: u32::from_str_radix(unread, 16).expect("rx_queue is hexadecimal"),
         })
     }
 }
