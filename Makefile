@@ -38,7 +38,7 @@ test:
 
 bench:
 	packaging/install-dependencies test
-	cargo bench --locked --target $(TARGET)
+	cargo bench --locked --target $(TARGET) --bench checks
 
 deny:
 	@if cargo deny --version >/dev/null 2>&1; then \

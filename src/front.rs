@@ -9,5 +9,6 @@ mod listener;
 mod pool;
 mod service;
 mod standalone;
+mod stop_signal;
 
 pub use standalone::run as run_standalone;

@@ -71,6 +71,7 @@ pub fn start(level: LevelFilter) -> Result<(), String> {
         // The log's own thread only panics because it cannot write; logging that would go on for ever.
         if thread.name() != Some(THREAD_NAME) {
             log::error!(target: "pgsqlchk", "thread {}: {panic}", thread.name().unwrap_or("?"));
+            flush();
         }
     }));
     Ok(())

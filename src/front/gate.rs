@@ -9,7 +9,6 @@
 //! Owns every client; nothing here blocks but `poll`.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +20,7 @@ use super::dispatch::{Dispatcher, Errand};
 use super::head::RequestHead;
 use super::listener::{AcceptError, Listener};
 use super::service::{Service, what_is_asked};
+use super::stop_signal::StopSignal;
 use crate::config::Allow;
 use crate::reason::Reason;
 use crate::reply::HttpReply;
@@ -47,7 +47,7 @@ pub(super) struct Gate {
     max_connections: usize,
     service: Arc<Service>,
     dispatcher: Dispatcher,
-    stop_signal: UnixStream,
+    stop_signal: StopSignal,
     /// A client keeps its index for life; free places are reused.
     clients: Vec<Option<Client>>,
     accept_again_at: Option<Instant>,
@@ -64,14 +64,14 @@ enum Ready {
 }
 
 impl Gate {
-    /// `stop_signal` becomes readable when the agent has to stop.
+    /// A gate that lets nobody in before it runs.
     pub(super) fn new(
         listeners: Vec<Listener>,
         allow: Allow,
         max_connections: usize,
         service: Arc<Service>,
         dispatcher: Dispatcher,
-        stop_signal: UnixStream,
+        stop_signal: StopSignal,
     ) -> Gate {
         Gate {
             listeners,
@@ -118,7 +118,7 @@ impl Gate {
         let mut fds = Vec::with_capacity(self.clients.len() + 16);
         if self.stopping_since.is_none() {
             items.push(Ready::Stop);
-            fds.push(PollFd::new(&self.stop_signal, PollFlags::IN));
+            fds.push(PollFd::new(&self.stop_signal.readable, PollFlags::IN));
         }
         for (index, socket) in self.dispatcher.sockets().into_iter().enumerate() {
             items.push(Ready::Lane(index));
@@ -163,7 +163,9 @@ impl Gate {
 
     fn accept(&mut self, index: usize, now: Instant) {
         for _ in 0..ACCEPTS_PER_TURN {
-            match self.listeners[index].accept() {
+            // The signal to stop may have come in the same turn and closed them all.
+            let Some(listener) = self.listeners.get(index) else { return };
+            match listener.accept() {
                 // Closed at once, without a byte: who is not allowed gets nothing to work with.
                 Ok((_, Some(peer))) if !self.allow.permits(peer) => {}
                 Ok((socket, _)) => self.admit(socket, now),
@@ -263,7 +265,7 @@ impl Gate {
 
     /// Takes in who is waiting already, then listens no more.
     fn begin_stop(&mut self, now: Instant) {
-        log::info!(target: "pgsqlchk", "stopping");
+        log::info!(target: "pgsqlchk", "stopping ({})", self.stop_signal.name());
         self.stopping_since = Some(now);
         for index in 0..self.listeners.len() {
             self.accept(index, now);

@@ -30,7 +30,7 @@ pub(super) fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<Listener>, String
         return bind_default().map(|listener| vec![listener]);
     }
     let bind_one = |address: &SocketAddr| {
-        bind_listener(*address, shares_port_with_ipv4(*address, addresses))
+        bind_listener(*address, leaves_ipv4_to_another(*address, addresses))
             .map_err(|error| cannot_listen(*address, error))
     };
     addresses.iter().map(bind_one).collect()
@@ -48,8 +48,9 @@ fn bind_default() -> Result<Listener, String> {
 }
 
 /// `[::]:P` beside `0.0.0.0:P` means one socket each, so the IPv6 one must keep to itself.
-fn shares_port_with_ipv4(address: SocketAddr, all: &[SocketAddr]) -> bool {
-    address.is_ipv6() && all.iter().any(|other| other.is_ipv4() && other.port() == address.port())
+fn leaves_ipv4_to_another(address: SocketAddr, all: &[SocketAddr]) -> bool {
+    let ipv4 = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
+    address.ip() == Ipv6Addr::UNSPECIFIED && address.port() != 0 && all.contains(&ipv4)
 }
 
 fn bind_listener(address: SocketAddr, is_ipv6_only: bool) -> Result<Listener, Errno> {
@@ -69,13 +70,18 @@ fn bind_listener(address: SocketAddr, is_ipv6_only: bool) -> Result<Listener, Er
 }
 
 fn cannot_listen(address: SocketAddr, error: Errno) -> String {
-    let way_out = match error {
-        Errno::ADDRINUSE => " (is another pgsqlchk, or xinetd, running? --listen chooses another address)",
-        Errno::ADDRNOTAVAIL => " (this host does not have the address; see --listen)",
-        Errno::ACCESS => " (ports below 1024 need a privilege; --listen chooses another)",
-        _ => "",
+    let why = match error {
+        Errno::ADDRINUSE => {
+            "address already in use (is another pgsqlchk, or xinetd, running? --listen chooses another)"
+                .into()
+        }
+        Errno::ADDRNOTAVAIL => "this host does not have the address (see --listen)".into(),
+        Errno::ACCESS => {
+            "permission denied (ports below 1024 need a privilege; --listen chooses another)".into()
+        }
+        error => io::Error::from(error).to_string(),
     };
-    format!("cannot listen on {address}: {}{way_out}", io::Error::from(error))
+    format!("cannot listen on {address}: {why}")
 }
 
 /// A client that was accepted, and where it comes from; `None` where that is unknown.

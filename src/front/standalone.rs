@@ -1,15 +1,14 @@
 //! `--mode standalone`: listens itself until SIGTERM or SIGINT.
 
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::dispatch::{Dispatcher, LANES};
 use super::gate::Gate;
 use super::lane::sealed_lanes;
 use super::service::Service;
+use super::stop_signal::StopSignal;
 use super::{listener, pool};
 use crate::config::Config;
 use crate::monitor::Monitor;
@@ -20,7 +19,7 @@ const RESERVED_DESCRIPTORS: u64 = 64;
 /// Runs the agent. An `Err` is one line: what could not be started, or what failed.
 pub fn run(config: Config) -> Result<(), String> {
     let listeners = listener::bind_all(&config.listen)?;
-    let stop_signal = watch_signals().map_err(|error| format!("cannot watch signals: {error}"))?;
+    let stop_signal = StopSignal::watch().map_err(|error| format!("cannot watch signals: {error}"))?;
     let max_connections = fit_descriptors(config.max_connections);
     let (sealed, lanes) = sealed_lanes::<LANES>()
         .map_err(|error| format!("cannot open the private way to the HTTP server: {error}"))?;
@@ -34,15 +33,6 @@ pub fn run(config: Config) -> Result<(), String> {
     }
     let dispatcher = Dispatcher::new(lanes);
     Gate::new(listeners, config.allow, max_connections, service, dispatcher, stop_signal).run()
-}
-
-/// A socket that becomes readable on SIGTERM or SIGINT.
-fn watch_signals() -> std::io::Result<UnixStream> {
-    let (reader, writer) = UnixStream::pair()?;
-    for signal in [SIGTERM, SIGINT] {
-        signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
-    }
-    Ok(reader)
 }
 
 /// Raises the soft limit of descriptors as far as `wanted` clients need it, and says how many clients fit.
