@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
@@ -272,6 +273,21 @@ fn a_frozen_postmaster_whose_queue_is_full_is_still_503_in_time() {
     assert_eq!(ask(&agent).line(), "503 postmaster-not-answering");
     drop(queued);
     frozen.thaw();
+    assert_heals(&agent);
+}
+
+#[test]
+fn a_knock_at_a_full_queue_is_given_up_and_the_next_goes_to_the_new_listener() {
+    let primary = Cluster::primary();
+    let agent = agent(&primary.dsn());
+    let (socket, aside) = (primary.socket_path(), primary.socket_path().with_extension("aside"));
+    fs::rename(&socket, &aside).expect("take the socket away");
+    let _full = FullQueue::unix(&socket);
+    for _ in 0..2 {
+        assert_eq!(ask(&agent).line(), "503 postmaster-not-answering");
+    }
+    // The old listener stays as it is, and so does whoever still waits for a place in its queue.
+    fs::rename(&aside, &socket).expect("put the socket back");
     assert_heals(&agent);
 }
 
