@@ -7,7 +7,7 @@
 //!
 //! No thread waits for another here. Whoever calls [`Monitor::park`] leaves its question, and whoever calls
 //! [`Monitor::run`] while no flight runs does the probe itself, on its own thread, and answers. As the `postgres`
-//! crate can block for ever, the watch (see [`watch`]) answers those whose deadline passes, and abandons a prober
+//! crate can block for ever, the watch (`monitor/watch.rs`) answers those whose deadline passes, and abandons a prober
 //! that has been at one flight for the whole timeout: its thread ends the probe when the server or the network
 //! lets it go, and the next flight gets a new session.
 

@@ -18,21 +18,24 @@ pub(super) enum Address {
 }
 
 impl Address {
-    /// Resolves the endpoint. Looking up a host name blocks for as long as the resolver pleases.
-    pub(super) fn resolve(settings: &ConnectionSettings) -> Result<Address, Failure> {
+    /// Resolves the endpoint to the addresses to try, in their order; never empty. Looking up a host name blocks
+    /// for as long as the resolver pleases.
+    pub(super) fn resolve(settings: &ConnectionSettings) -> Result<Vec<Address>, Failure> {
         if let (Some(directory), Some(socket)) = (settings.locate(), settings.socket_path()) {
-            return Ok(Address::Unix { directory, socket });
+            return Ok(vec![Address::Unix { directory, socket }]);
         }
-        let ip = match &settings.endpoint {
-            Endpoint::Tcp { address: Some(address), .. } => *address,
-            Endpoint::Tcp { host: Some(host), address: None } => look_up(host)?,
+        let tcp = |ip| Address::Tcp(SocketAddr::new(ip, settings.port));
+        match &settings.endpoint {
+            Endpoint::Tcp { address: Some(address), .. } => Ok(vec![tcp(*address)]),
+            Endpoint::Tcp { host: Some(host), address: None } => {
+                Ok(look_up(host)?.into_iter().map(tcp).collect())
+            }
             Endpoint::Tcp { host: None, address: None }
             | Endpoint::DefaultSocket
             | Endpoint::UnixDirectory(_) => {
-                return Err(Failure::new(Reason::NameNotResolved, "no host is configured"));
+                Err(Failure::new(Reason::NameNotResolved, "no host is configured"))
             }
-        };
-        Ok(Address::Tcp(SocketAddr::new(ip, settings.port)))
+        }
     }
 }
 
@@ -45,13 +48,18 @@ impl fmt::Display for Address {
     }
 }
 
-/// The first address of a name. The agent watches one instance, so the others are not tried.
-fn look_up(host: &str) -> Result<IpAddr, Failure> {
-    let mut addresses = (host, 0)
+fn look_up(host: &str) -> Result<Vec<IpAddr>, Failure> {
+    let addresses = (host, 0)
         .to_socket_addrs()
         .map_err(|error| Failure::new(Reason::NameNotResolved, format!("{host}: {error}")))?;
-    match addresses.next() {
-        Some(address) => Ok(address.ip()),
-        None => Err(Failure::new(Reason::NameNotResolved, format!("{host}: no address"))),
+    let mut ips = Vec::new();
+    for address in addresses {
+        if !ips.contains(&address.ip()) {
+            ips.push(address.ip());
+        }
+    }
+    match ips.is_empty() {
+        false => Ok(ips),
+        true => Err(Failure::new(Reason::NameNotResolved, format!("{host}: no address"))),
     }
 }

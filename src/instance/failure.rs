@@ -103,9 +103,12 @@ fn find_io_error(error: &postgres::Error) -> Option<&io::Error> {
     None
 }
 
-fn cause_chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
+/// Without the outermost text where there is a cause: it says no more than "db error".
+fn cause_chain(error: &postgres::Error) -> String {
+    let (mut text, mut next) = match error.source() {
+        Some(cause) => (cause.to_string(), cause.source()),
+        None => (error.to_string(), None),
+    };
     while let Some(source) = next {
         text.push_str(": ");
         text.push_str(&source.to_string());

@@ -155,10 +155,27 @@ impl Prober {
         Ok(sighting)
     }
 
-    /// Knocks first and logs in only where the postmaster answered, because nothing bounds a login.
+    /// Tries the addresses in their order, as libpq does: `localhost` is often ::1 first, and the server listens
+    /// on 127.0.0.1. Each gets an equal share of the time that is left.
     fn connect(&mut self, deadline: Instant) -> Result<Connected, Failure> {
         self.stage.enter(Stage::Resolving);
-        let address = Address::resolve(&self.settings)?;
+        let addresses = Address::resolve(&self.settings)?;
+        let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        let mut last_failure = Failure::new(Reason::NameNotResolved, "no address");
+        for address in addresses {
+            let now = Instant::now();
+            let share = now + deadline.saturating_duration_since(now) / left;
+            left -= 1;
+            match self.connect_to(address, share) {
+                Err(failure) if is_next_address_worth_it(failure.reason) => last_failure = failure,
+                result => return result,
+            }
+        }
+        Err(last_failure)
+    }
+
+    /// Knocks first and logs in only where the postmaster answered, because nothing bounds a login.
+    fn connect_to(&mut self, address: Address, deadline: Instant) -> Result<Connected, Failure> {
         if !self.knock_interval.is_zero() {
             let deadline = self.connect_deadline(deadline);
             self.knocker.knock(&address, deadline, &self.stage)?;
@@ -196,8 +213,13 @@ impl Prober {
     }
 }
 
+/// Whether the failure says no more than that nobody was reached at this address.
+fn is_next_address_worth_it(reason: Reason) -> bool {
+    matches!(reason, Reason::ConnectionRefused | Reason::Unreachable | Reason::PostmasterNotAnswering)
+}
+
 /// One line per process: the passfile is read at every login, and a log line per login helps nobody.
 fn warn_once_about_passfile(problem: &str) {
     static WARNED: std::sync::Once = std::sync::Once::new();
-    WARNED.call_once(|| log::warn!("{problem}"));
+    WARNED.call_once(|| log::warn!(target: "pgsqlchk", "{problem}"));
 }
