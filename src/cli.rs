@@ -91,7 +91,15 @@ struct Raw {
     #[argh(option, description = "see OPTIONS")]
     config: Option<String>,
     #[argh(option, description = "see OPTIONS")]
+    protocol: Option<String>,
+    #[argh(option, description = "see OPTIONS")]
+    idle_exit: Option<String>,
+    #[argh(option, description = "see OPTIONS")]
     log_level: Option<String>,
+    #[argh(option, description = "see OPTIONS")]
+    log_target: Option<String>,
+    #[argh(option, description = "see OPTIONS")]
+    target: Option<String>,
     #[argh(switch, description = "see OPTIONS")]
     version: bool,
 }
@@ -121,7 +129,11 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, Exi
         (Name::KnockInterval, raw.knock_interval),
         (Name::Workers, raw.workers),
         (Name::MaxConnections, raw.max_connections),
+        (Name::Protocol, raw.protocol),
+        (Name::IdleExit, raw.idle_exit),
         (Name::LogLevel, raw.log_level),
+        (Name::LogTarget, raw.log_target),
+        (Name::Target, raw.target),
     ];
     let listen = raw.listen.into_iter().map(|value| (Name::Listen, value));
     let allow = raw.allow.into_iter().map(|value| (Name::Allow, value));

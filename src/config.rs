@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::{self, Arguments, Exit};
+use crate::verdict::Target;
 
 mod allow;
 mod connection;
@@ -34,6 +35,21 @@ use resolve::Given;
 pub enum Mode {
     /// Listens itself until it is told to stop.
     Standalone,
+    /// Serves the socket that is its standard input, as inetd, xinetd and systemd hand it over.
+    Xinetd,
+    /// Looks once, says what it saw, and exits.
+    Check,
+}
+
+/// Where the log goes (`--log-target`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard error.
+    Stderr,
+    /// The local syslog, `/dev/log`.
+    Syslog,
+    /// Nowhere.
+    None,
 }
 
 /// Everything the agent was told, validated.
@@ -55,8 +71,14 @@ pub struct Config {
     pub max_connections: usize,
     /// Who may ask; default everyone.
     pub allow: Allow,
+    /// Xinetd mode on a listening socket: how long without a request before it exits; 1 s to 1 d, default 60 s.
+    pub idle_exit: Duration,
     /// The least severe messages that are logged; default info.
     pub log_level: log::LevelFilter,
+    /// Where the log goes; default stderr, syslog in xinetd mode.
+    pub log_target: LogTarget,
+    /// What check mode asks; default `/`.
+    pub target: Target,
 }
 
 impl Config {
@@ -113,7 +135,10 @@ struct Draft {
     workers: usize,
     max_connections: usize,
     allow: Allow,
+    idle_exit: Duration,
     log_level: log::LevelFilter,
+    log_target: Option<LogTarget>,
+    target: Target,
 }
 
 impl Draft {
@@ -157,7 +182,13 @@ impl Draft {
                 self.max_connections = setting.read(|value| units::number(value, units::MAX_CONNECTIONS))?;
             }
             Name::Allow => setting.read(|value| self.allow.add(value))?,
+            Name::Protocol => setting.read(units::protocol)?,
+            Name::IdleExit => {
+                self.idle_exit = setting.read(|value| units::duration(value, units::IDLE_EXIT, false))?;
+            }
             Name::LogLevel => self.log_level = setting.read(units::log_level)?,
+            Name::LogTarget => self.log_target = Some(setting.read(units::log_target)?),
+            Name::Target => self.target = setting.read(units::target)?,
             // They end the program or choose the file; the layers never hold them.
             Name::Config | Name::Version | Name::Help => {}
         }
@@ -175,7 +206,10 @@ fn build(arguments: Arguments, environment: &Environment) -> Result<Config, Stri
         workers: 0,
         max_connections: 0,
         allow: Allow::default(),
+        idle_exit: Duration::ZERO,
         log_level: log::LevelFilter::Info,
+        log_target: None,
+        target: Target::Contract,
     };
     draft.apply(&defaults())?;
     draft.apply(&from_file(arguments.config.as_deref(), environment)?)?;
@@ -191,7 +225,14 @@ fn build(arguments: Arguments, environment: &Environment) -> Result<Config, Stri
         workers: draft.workers,
         max_connections: draft.max_connections,
         allow: draft.allow,
+        idle_exit: draft.idle_exit,
         log_level: draft.log_level,
+        // In xinetd mode stderr is the client's socket.
+        log_target: draft.log_target.unwrap_or(match draft.mode {
+            Mode::Standalone | Mode::Check => LogTarget::Stderr,
+            Mode::Xinetd => LogTarget::Syslog,
+        }),
+        target: draft.target,
     })
 }
 

@@ -1,14 +1,19 @@
 //! Who asks: the fronts take requests in and carry replies out.
 
+mod check;
 mod client;
 mod dispatch;
 mod gate;
 mod head;
 mod lane;
 mod listener;
+mod one_shot;
 mod pool;
 mod service;
 mod standalone;
 mod stop_signal;
+mod xinetd;
 
+pub use check::run as run_check;
 pub use standalone::run as run_standalone;
+pub use xinetd::{HOW_TO_RUN, run as run_xinetd};

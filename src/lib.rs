@@ -19,6 +19,7 @@ pub mod logging;
 pub mod monitor;
 pub mod reason;
 pub mod reply;
+pub mod system;
 pub mod verdict;
 
 use std::ffi::OsString;
@@ -26,20 +27,50 @@ use std::process::ExitCode;
 
 use cli::Exit;
 use config::{Config, Mode};
+use system::stdio;
+use system::syslog::Syslog;
 
 /// Runs the program with its arguments, the program's name first, and says how to exit: 0 after a clean stop, 1
-/// where it could not start or go on, 3 for bad usage or configuration.
+/// where it could not start or go on, 3 for bad usage or configuration. `--mode check` has codes of its own.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    // Before anything can print: what is printed here would stand ahead of the reply.
+    let shared_socket = stdio::claim_shared_socket();
     let config = match Config::load(arguments) {
         Ok(config) => config,
-        Err(exit) => return exit.report(),
+        Err(exit) => return refuse(&exit, shared_socket.is_some()),
     };
-    let result = logging::start(config.log_level).and_then(|()| match config.mode {
-        Mode::Standalone => front::run_standalone(config),
-    });
+    match (config.mode, shared_socket) {
+        (Mode::Xinetd, socket) => match socket.or_else(stdio::claim_stdin_socket) {
+            Some(socket) => serve(config, |config| front::run_xinetd(config, socket)),
+            None => Exit::bad_usage(front::HOW_TO_RUN).report(),
+        },
+        (Mode::Standalone | Mode::Check, Some(_)) => {
+            let what =
+                "standard input and error are one socket: under xinetd or inetd it takes --mode xinetd";
+            refuse(&Exit::bad_usage(what), true)
+        }
+        (Mode::Standalone, None) => serve(config, front::run_standalone),
+        (Mode::Check, None) => {
+            let (line, code) = front::run_check(config);
+            Exit { text: line, on_stdout: true, code }.report()
+        }
+    }
+}
+
+fn serve(config: Config, front: impl FnOnce(Config) -> Result<(), String>) -> ExitCode {
+    let result = logging::start(config.log_level, config.log_target).and_then(|()| front(config));
     logging::flush();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(what) => Exit::could_not_start(what).report(),
     }
+}
+
+/// Says why nothing was started: on stderr, or in the syslog where stderr is the client's socket.
+fn refuse(exit: &Exit, is_stderr_taken: bool) -> ExitCode {
+    if is_stderr_taken && !exit.on_stdout {
+        let line = exit.text.strip_prefix("pgsqlchk: ").unwrap_or(&exit.text);
+        let _ = Syslog::open().and_then(|mut syslog| syslog.send(log::Level::Error, line));
+    }
+    exit.report()
 }

@@ -1,4 +1,4 @@
-//! The log: simple_logger on stderr, behind a queue.
+//! The log: simple_logger on stderr, or the local syslog, behind a queue.
 //!
 //! Writing to stderr can block (a full pipe that nobody reads) and can panic (a pipe that is closed). Neither may
 //! touch an answer, so one thread of its own writes, and whoever logs only puts a line into a bounded queue.
@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use simple_logger::SimpleLogger;
+
+use crate::config::LogTarget;
+use crate::system::syslog::Syslog;
 
 /// Lines that may wait for a slow stderr; later ones are dropped, for the log must not grow without bound.
 const QUEUE_LINES: usize = 256;
@@ -55,13 +58,28 @@ impl Log for QueueLogger {
     }
 }
 
-/// Installs the logger and a panic hook that logs. Call once.
-pub fn start(level: LevelFilter) -> Result<(), String> {
+/// Installs the logger and a panic hook that logs. Call once. Where no syslog listens, the log goes to stderr and
+/// begins with a line that says so; in xinetd mode nobody sees that, as stderr is /dev/null there.
+pub fn start(level: LevelFilter, target: LogTarget) -> Result<(), String> {
+    let mut sink = match target {
+        LogTarget::Stderr => Sink::stderr(),
+        LogTarget::None => Sink::None,
+        LogTarget::Syslog => match Syslog::open() {
+            Ok(syslog) => Sink::Syslog(syslog),
+            Err(error) => {
+                let mut sink = Sink::stderr();
+                let warning = format!("no syslog at /dev/log ({error}): the log goes to stderr");
+                sink.write(Level::Warn, "pgsqlchk", &warning);
+                sink
+            }
+        },
+    };
+
     let (queue, entries) = sync_channel(QUEUE_LINES);
     thread::Builder::new()
         .name(THREAD_NAME.into())
         .stack_size(128 * 1024)
-        .spawn(move || write_entries(&entries))
+        .spawn(move || write_entries(&entries, &mut sink))
         .map_err(|error| format!("cannot start a thread for the log: {error}"))?;
     log::set_boxed_logger(Box::new(QueueLogger { queue, level }))
         .map_err(|error| format!("cannot start the log: {error}"))?;
@@ -82,18 +100,36 @@ pub fn flush() {
     log::logger().flush();
 }
 
-fn write_entries(entries: &Receiver<Entry>) {
-    let writer = SimpleLogger::new().with_level(LevelFilter::Trace).with_utc_timestamps();
+enum Sink {
+    Stderr(SimpleLogger),
+    Syslog(Syslog),
+    None,
+}
+
+impl Sink {
+    fn stderr() -> Sink {
+        Sink::Stderr(SimpleLogger::new().with_level(LevelFilter::Trace).with_utc_timestamps())
+    }
+
+    fn write(&mut self, level: Level, target: &str, text: &str) {
+        match self {
+            // eprintln! panics when stderr is a closed pipe; the log is lost then, the agent is not.
+            Sink::Stderr(logger) => drop(catch_unwind(|| {
+                logger
+                    .log(&Record::builder().level(level).target(target).args(format_args!("{text}")).build());
+            })),
+            // There is nobody left to tell.
+            Sink::Syslog(syslog) => drop(syslog.send(level, text)),
+            Sink::None => {}
+        }
+    }
+}
+
+fn write_entries(entries: &Receiver<Entry>, sink: &mut Sink) {
     while let Ok(entry) = entries.recv() {
         match entry {
             Entry::Line { level, target, text } => {
-                let text = text.replace(['\r', '\n'], " ");
-                // eprintln! panics when stderr is a closed pipe; the log is lost then, the agent is not.
-                let _ = catch_unwind(|| {
-                    writer.log(
-                        &Record::builder().level(level).target(&target).args(format_args!("{text}")).build(),
-                    );
-                });
+                sink.write(level, &target, &text.replace(['\r', '\n'], " "));
             }
             Entry::Flush(done) => {
                 let _ = done.send(());

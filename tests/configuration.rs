@@ -29,10 +29,15 @@ const BLOCK: &str = "expected an address or a CIDR block (192.0.2.7, 192.0.2.0/2
 const NO_TLS: &str = "this build speaks no TLS: use the Unix socket, or sslmode=prefer on a trusted network";
 
 const BAD_VALUES: &[Bad] = &[
-    bad("mode", "daemon", "expected standalone"),
-    bad("mode", "", "expected standalone"),
-    bad("mode", "xinetd", "this mode comes with a later release; use standalone"),
-    bad("mode", "check", "this mode comes with a later release; use standalone"),
+    bad("mode", "daemon", "expected standalone, xinetd or check"),
+    bad("mode", "", "expected standalone, xinetd or check"),
+    bad("protocol", "agent", "HAProxy's agent-check comes with a later release; use http"),
+    bad("protocol", "smtp", "expected http"),
+    bad("idle-exit", "60", DURATION),
+    bad("idle-exit", "0", "expected 1s to 24h"),
+    bad("log-target", "journal", "expected stderr, syslog or none"),
+    bad("target", "/nowhere", "unknown path (/, /primary, /replica, ...)"),
+    bad("target", "/replica?lag=1MB", "unknown parameter \"lag\""),
     bad("listen", "localhost:23267", ADDRESS),
     bad("listen", "*:23267", ADDRESS),
     bad("listen", "23267", ADDRESS),

@@ -21,8 +21,16 @@ pub enum Name {
     MaxConnections,
     /// `--allow`
     Allow,
+    /// `--protocol`
+    Protocol,
+    /// `--idle-exit`
+    IdleExit,
     /// `--log-level`
     LogLevel,
+    /// `--log-target`
+    LogTarget,
+    /// `--target`
+    Target,
     /// `--config`
     Config,
     /// `--version`
@@ -62,12 +70,12 @@ pub enum DefaultValue {
 }
 
 /// Every option of this release, in the order of the help.
-pub const OPTIONS: [OptionInfo; 12] = [
+pub const OPTIONS: [OptionInfo; 16] = [
     setting(
         Name::Mode,
         "mode",
         "MODE",
-        "how it runs; this release knows standalone",
+        "how it runs: standalone, xinetd (on the socket it is given) or check (once, for scripts)",
         DefaultValue::Value("standalone"),
     ),
     OptionInfo {
@@ -119,7 +127,35 @@ pub const OPTIONS: [OptionInfo; 12] = [
             DefaultValue::Described("everyone"),
         )
     },
+    setting(
+        Name::Protocol,
+        "protocol",
+        "NAME",
+        "what --mode xinetd speaks on a connected socket; this release knows http",
+        DefaultValue::Value("http"),
+    ),
+    setting(
+        Name::IdleExit,
+        "idle-exit",
+        "DURATION",
+        "xinetd mode on a listening socket (wait = yes): exit after this long without a request, 1s to 1d",
+        DefaultValue::Value("60s"),
+    ),
     setting(Name::LogLevel, "log-level", "LEVEL", "error, warn, info or debug", DefaultValue::Value("info")),
+    setting(
+        Name::LogTarget,
+        "log-target",
+        "TARGET",
+        "stderr, syslog or none",
+        DefaultValue::Described("stderr; syslog in xinetd mode"),
+    ),
+    setting(
+        Name::Target,
+        "target",
+        "PATH",
+        "what --mode check asks, as an HTTP path",
+        DefaultValue::Value("/"),
+    ),
     OptionInfo {
         in_file: false,
         ..setting(

@@ -47,7 +47,7 @@ fn errors_name_the_place_the_value_and_the_way_out() {
         (&["--timeout=2"][..], "--timeout \"2\": a duration needs a unit (2s, 500ms)"),
         (&["--timeout="], "--timeout \"\": expected a whole number and a unit (2s, 500ms)"),
         (&["--workers", "many"], "--workers \"many\": expected a whole number from 1 to 64"),
-        (&["--mode=check"], "--mode \"check\": this mode comes with a later release; use standalone"),
+        (&["--mode=once"], "--mode \"once\": expected standalone, xinetd or check"),
         (
             &["--listen=localhost:1"],
             "--listen \"localhost:1\": expected a numeric address and a port (0.0.0.0:23267, [::]:23267)",
@@ -88,7 +88,7 @@ fn errors_in_the_file_name_it_as_given_and_the_line() {
 
 #[test]
 fn a_bad_line_is_an_error_even_where_the_command_line_overrides_it() {
-    for line in ["timeout = 2", "listen = x", "allow = x", "dsn = x", "mode = check"] {
+    for line in ["timeout = 2", "listen = x", "allow = x", "dsn = x", "mode = once"] {
         let words = [
             "--timeout=1s",
             "--listen=127.0.0.1:0",

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::Mode;
+use super::{LogTarget, Mode};
+use crate::verdict::{Target, TargetError};
 
 /// `--timeout`: below 10 ms a busy but healthy server looks down; HAProxy's own check timeouts end long
 /// before a minute.
@@ -13,6 +14,8 @@ pub const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Durati
 /// `--knock-interval`, unless it is 0 (off): more often than every 10 ms is a knock per check anyway; older
 /// than an hour it proves nothing.
 pub const KNOCK_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
+/// `--idle-exit`: shorter, and xinetd starts an agent per check; longer is standalone.
+pub const IDLE_EXIT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 /// `--workers`: each is a thread; answers are short, so more than a few seldom help.
 pub const WORKERS: RangeInclusive<usize> = 1..=64;
 /// `--max-connections`: each client costs two descriptors.
@@ -22,9 +25,37 @@ pub const MAX_CONNECTIONS: RangeInclusive<usize> = 1..=10_000;
 pub fn mode(value: &str) -> Result<Mode, String> {
     match value {
         "standalone" => Ok(Mode::Standalone),
-        "xinetd" | "check" => Err("this mode comes with a later release; use standalone".into()),
-        _ => Err("expected standalone".into()),
+        "xinetd" => Ok(Mode::Xinetd),
+        "check" => Ok(Mode::Check),
+        _ => Err("expected standalone, xinetd or check".into()),
     }
+}
+
+/// `--protocol`.
+pub fn protocol(value: &str) -> Result<(), String> {
+    match value {
+        "http" => Ok(()),
+        "agent" => Err("HAProxy's agent-check comes with a later release; use http".into()),
+        _ => Err("expected http".into()),
+    }
+}
+
+/// `--log-target`.
+pub fn log_target(value: &str) -> Result<LogTarget, String> {
+    match value {
+        "stderr" => Ok(LogTarget::Stderr),
+        "syslog" => Ok(LogTarget::Syslog),
+        "none" => Ok(LogTarget::None),
+        _ => Err("expected stderr, syslog or none".into()),
+    }
+}
+
+/// `--target`.
+pub fn target(value: &str) -> Result<Target, String> {
+    Target::parse(value).map_err(|error| match error {
+        TargetError::UnknownPath => "unknown path (/, /primary, /replica, ...)".into(),
+        TargetError::BadQuery(what) => what,
+    })
 }
 
 /// `--log-level`.
@@ -192,7 +223,7 @@ mod tests {
     fn later_modes_say_so() {
         assert_eq!(mode("standalone"), Ok(Mode::Standalone));
         for text in ["xinetd", "check"] {
-            assert_eq!(mode(text), Err("this mode comes with a later release; use standalone".into()));
+            assert!(mode(text).is_ok(), "{text}");
         }
         assert!(mode("Standalone").is_err() && mode("").is_err());
     }

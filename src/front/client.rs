@@ -91,6 +91,19 @@ impl Client {
         }
     }
 
+    /// Whether its head is not complete yet.
+    pub(super) fn is_heading(&self) -> bool {
+        matches!(self.phase, Phase::Heading(_))
+    }
+
+    /// What it has sent of its head so far.
+    pub(super) fn received(&self) -> &[u8] {
+        match &self.phase {
+            Phase::Heading(received) => received,
+            Phase::Asking | Phase::Replying { .. } | Phase::Lingering { .. } => &[],
+        }
+    }
+
     /// Whether it waits for its answer.
     pub(super) fn is_asking(&self) -> bool {
         matches!(self.phase, Phase::Asking)

@@ -43,8 +43,7 @@ const STOP_LIMIT: Duration = Duration::from_millis(900);
 /// The gate; see the module's own words.
 pub(super) struct Gate {
     listeners: Vec<Listener>,
-    allow: Allow,
-    max_connections: usize,
+    rules: Rules,
     service: Arc<Service>,
     dispatcher: Dispatcher,
     stop_signal: StopSignal,
@@ -52,6 +51,15 @@ pub(super) struct Gate {
     clients: Vec<Option<Client>>,
     accept_again_at: Option<Instant>,
     stopping_since: Option<Instant>,
+    last_request: Instant,
+}
+
+/// What the administrator said about clients.
+pub(super) struct Rules {
+    pub(super) allow: Allow,
+    pub(super) max_connections: usize,
+    /// Stop after this long without a request.
+    pub(super) idle_exit: Option<Duration>,
 }
 
 /// What became ready, in the order in which it is served: replies before requests, new clients last.
@@ -67,22 +75,21 @@ impl Gate {
     /// A gate that lets nobody in before it runs.
     pub(super) fn new(
         listeners: Vec<Listener>,
-        allow: Allow,
-        max_connections: usize,
+        rules: Rules,
         service: Arc<Service>,
         dispatcher: Dispatcher,
         stop_signal: StopSignal,
     ) -> Gate {
         Gate {
             listeners,
-            allow,
-            max_connections,
+            rules,
             service,
             dispatcher,
             stop_signal,
             clients: Vec::new(),
             accept_again_at: None,
             stopping_since: None,
+            last_request: Instant::now(),
         }
     }
 
@@ -93,7 +100,7 @@ impl Gate {
             let now = Instant::now();
             for item in ready {
                 match item {
-                    Ready::Stop => self.begin_stop(now),
+                    Ready::Stop => self.begin_stop(self.stop_signal.name(), now),
                     Ready::Lane(index) => {
                         for (client, bytes) in self.dispatcher.on_ready(index) {
                             self.deliver(client, bytes, now);
@@ -158,7 +165,13 @@ impl Gate {
             let grace = since + STOP_ANSWER_GRACE;
             if Instant::now() < grace { grace } else { since + STOP_LIMIT }
         });
-        clients.chain(self.accept_again_at).chain(stop).min()
+        clients.chain(self.accept_again_at).chain(stop).chain(self.idle_until()).min()
+    }
+
+    /// When the gate closes for lack of requests, if it is to close for that at all.
+    fn idle_until(&self) -> Option<Instant> {
+        let is_busy = self.stopping_since.is_some() || self.clients.iter().flatten().any(Client::is_asking);
+        self.rules.idle_exit.filter(|_| !is_busy).map(|limit| self.last_request + limit)
     }
 
     fn accept(&mut self, index: usize, now: Instant) {
@@ -167,7 +180,7 @@ impl Gate {
             let Some(listener) = self.listeners.get(index) else { return };
             match listener.accept() {
                 // Closed at once, without a byte: who is not allowed gets nothing to work with.
-                Ok((_, Some(peer))) if !self.allow.permits(peer) => {}
+                Ok((_, Some(peer))) if !self.rules.allow.permits(peer) => {}
                 Ok((socket, _)) => self.admit(socket, now),
                 Err(AcceptError::Lost) => {}
                 Err(AcceptError::Empty) => return,
@@ -186,7 +199,7 @@ impl Gate {
     /// one that has not asked yet, or else the new one.
     fn admit(&mut self, socket: OwnedFd, now: Instant) {
         let count = self.clients.iter().flatten().count();
-        if count >= self.max_connections && !self.make_room() {
+        if count >= self.rules.max_connections && !self.make_room() {
             return;
         }
         let index = match self.clients.iter().position(Option::is_none) {
@@ -227,6 +240,7 @@ impl Gate {
     /// answered here, so that tiny_http only sees heads of a known, small shape.
     fn ask(&mut self, index: usize, request: &RequestHead, now: Instant) {
         let is_head = request.is_head();
+        self.last_request = now;
         match what_is_asked(request) {
             Ok(target) => self.dispatcher.submit(Errand {
                 client: index,
@@ -251,6 +265,9 @@ impl Gate {
         if self.accept_again_at.is_some_and(|at| at <= now) {
             self.accept_again_at = None;
         }
+        if self.idle_until().is_some_and(|until| until <= now) {
+            self.begin_stop("idle", now);
+        }
         let is_answer_late = self.stopping_since.is_some_and(|since| now >= since + STOP_ANSWER_GRACE);
         for index in 0..self.clients.len() {
             let Some(client) = &self.clients[index] else { continue };
@@ -264,8 +281,8 @@ impl Gate {
     }
 
     /// Takes in who is waiting already, then listens no more.
-    fn begin_stop(&mut self, now: Instant) {
-        log::info!(target: "pgsqlchk", "stopping ({})", self.stop_signal.name());
+    fn begin_stop(&mut self, why: &str, now: Instant) {
+        log::info!(target: "pgsqlchk", "stopping ({why})");
         self.stopping_since = Some(now);
         for index in 0..self.listeners.len() {
             self.accept(index, now);

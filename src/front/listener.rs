@@ -4,10 +4,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
 use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind, getsockname, listen, socket_with,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, acceptfrom_with, bind, getsockname, listen,
+    socket_with,
 };
 
 /// The port that DBAs have opened for the classic script for a decade.
@@ -19,8 +20,8 @@ const BACKLOG: i32 = 4096;
 /// A public listening socket, non-blocking.
 pub(super) struct Listener {
     pub(super) socket: OwnedFd,
-    /// The address that was really bound: a port 0 is replaced by the one the system chose.
-    pub(super) address: SocketAddr,
+    /// The address that was really bound, for the log: a port 0 is replaced by the one the system chose.
+    pub(super) name: String,
 }
 
 /// Binds every address, or the default one where none is given: `[::]`, which takes IPv4 clients too, or
@@ -65,8 +66,24 @@ fn bind_listener(address: SocketAddr, is_ipv6_only: bool) -> Result<Listener, Er
     }
     bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
-    let address = getsockname(&socket)?.try_into().unwrap_or(address);
-    Ok(Listener { socket, address })
+    Ok(Listener { name: name_of(&socket)?, socket })
+}
+
+/// A listening socket that somebody else has opened, of any family.
+pub(super) fn adopt(socket: OwnedFd) -> Result<Listener, String> {
+    // Another process may take the client that woke us up; then accept must not block.
+    ioctl_fionbio(&socket, true).map_err(|error| format!("cannot use the listening socket: {error}"))?;
+    let name = name_of(&socket).map_err(|error| format!("cannot use the listening socket: {error}"))?;
+    Ok(Listener { socket, name })
+}
+
+fn name_of(socket: &OwnedFd) -> Result<String, Errno> {
+    let address = getsockname(socket)?;
+    if let Ok(address) = SocketAddr::try_from(address.clone()) {
+        return Ok(address.to_string());
+    }
+    let unix = SocketAddrUnix::try_from(address)?;
+    Ok(unix.path().map_or_else(|| "a Unix socket".into(), |path| path.to_string_lossy().into_owned()))
 }
 
 fn cannot_listen(address: SocketAddr, error: Errno) -> String {

@@ -1,15 +1,20 @@
 //! `--mode standalone`: listens itself until SIGTERM or SIGINT.
+//!
+//! The same machinery serves a listening socket that somebody else has opened (see [`super::xinetd`]).
+
+use std::time::Duration;
 
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::dispatch::{Dispatcher, LANES};
-use super::gate::Gate;
+use super::gate::{Gate, Rules};
 use super::lane::sealed_lanes;
+use super::listener::{self, Listener};
+use super::pool;
 use super::service::Service;
 use super::stop_signal::StopSignal;
-use super::{listener, pool};
 use crate::config::Config;
 use crate::monitor::Monitor;
 
@@ -19,6 +24,15 @@ const RESERVED_DESCRIPTORS: u64 = 64;
 /// Runs the agent. An `Err` is one line: what could not be started, or what failed.
 pub fn run(config: Config) -> Result<(), String> {
     let listeners = listener::bind_all(&config.listen)?;
+    serve(config, listeners, None)
+}
+
+/// Serves these listeners until a signal, or until `idle_exit` has passed without a request.
+pub(super) fn serve(
+    config: Config,
+    listeners: Vec<Listener>,
+    idle_exit: Option<Duration>,
+) -> Result<(), String> {
     let stop_signal = StopSignal::watch().map_err(|error| format!("cannot watch signals: {error}"))?;
     let max_connections = fit_descriptors(config.max_connections);
     let (sealed, lanes) = sealed_lanes::<LANES>()
@@ -29,10 +43,10 @@ pub fn run(config: Config) -> Result<(), String> {
     pool::start(sealed, config.workers, &service)
         .map_err(|error| format!("cannot start the HTTP server: {error}"))?;
     for listener in &listeners {
-        log::info!(target: "pgsqlchk", "listening on {}", listener.address);
+        log::info!(target: "pgsqlchk", "listening on {}", listener.name);
     }
-    let dispatcher = Dispatcher::new(lanes);
-    Gate::new(listeners, config.allow, max_connections, service, dispatcher, stop_signal).run()
+    let rules = Rules { allow: config.allow, max_connections, idle_exit };
+    Gate::new(listeners, rules, service, Dispatcher::new(lanes), stop_signal).run()
 }
 
 /// Raises the soft limit of descriptors as far as `wanted` clients need it, and says how many clients fit.

@@ -16,12 +16,17 @@ pub enum Role {
 pub struct Needs {
     /// Whether a plain session's transactions start read-only.
     pub writability: bool,
+    /// The timeline.
+    pub timeline: bool,
 }
 
 impl Needs {
     /// What satisfies both.
     pub fn union(self, other: Needs) -> Needs {
-        Needs { writability: self.writability || other.writability }
+        Needs {
+            writability: self.writability || other.writability,
+            timeline: self.timeline || other.timeline,
+        }
     }
 }
 
@@ -33,6 +38,9 @@ pub struct Sighting {
     /// `default_transaction_read_only` as a new session of the agent's role and database would start with;
     /// `None` where nobody needed it.
     pub read_only_default: Option<bool>,
+    /// The timeline: of the WAL that a primary writes now, or of a standby's last restartpoint; `None` where
+    /// nobody needed it.
+    pub timeline: Option<u32>,
 }
 
 /// The result of one probe: a sighting, or why there is none.

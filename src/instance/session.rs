@@ -4,6 +4,7 @@
 //! timeout, and even dropping a session waits for the backend. It therefore lives on a thread of its own (see
 //! [`crate::monitor`]).
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use postgres::{Client, Config, NoTls, SimpleQueryMessage, config::SslMode};
@@ -17,8 +18,14 @@ const ROLE: &str = "SELECT pg_catalog.pg_is_in_recovery()";
 
 /// `reset_val` is what RESET would restore: the value from files, role and database, which a new session starts
 /// with, untouched by our own SET (PostgreSQL manual, pg_settings). It follows a reload.
-const ROLE_AND_WRITABILITY: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
-     (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'default_transaction_read_only')";
+const WRITABILITY: &str =
+    "(SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'default_transaction_read_only')";
+
+/// The name of a WAL file begins with its timeline in hexadecimal. A standby writes no WAL, and cannot be asked
+/// for the position where it would; what it knows without privileges is its last restartpoint.
+const TIMELINE: &str = "CASE WHEN pg_catalog.pg_is_in_recovery() \
+     THEN (SELECT pg_catalog.to_hex(timeline_id) FROM pg_catalog.pg_control_checkpoint()) \
+     ELSE pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) END";
 
 /// An open session.
 pub(super) struct Session {
@@ -50,9 +57,9 @@ impl Session {
     /// Asks the server, now. `simple_query` because it keeps no state in the server and so also works through
     /// connection poolers.
     pub(super) fn observe(&mut self, needs: Needs) -> Result<Sighting, Failure> {
-        let query = if needs.writability { ROLE_AND_WRITABILITY } else { ROLE };
+        let query = query(needs);
         let answer =
-            self.client.simple_query(query).map_err(|error| Failure::from_postgres(&self.place, &error))?;
+            self.client.simple_query(&query).map_err(|error| Failure::from_postgres(&self.place, &error))?;
         read_answer(&answer, needs).ok_or_else(|| {
             Failure::new(
                 Reason::QueryFailed,
@@ -102,24 +109,39 @@ fn login_config(
     config
 }
 
+fn query(needs: Needs) -> Cow<'static, str> {
+    let columns = [(needs.writability, WRITABILITY), (needs.timeline, TIMELINE)];
+    let mut query = Cow::Borrowed(ROLE);
+    for (_, column) in columns.iter().filter(|(is_needed, _)| *is_needed) {
+        query.to_mut().push_str(", ");
+        query.to_mut().push_str(column);
+    }
+    query
+}
+
 /// Nothing is inferred: what is not exactly `t` or `f` is no role.
 fn read_answer(answer: &[SimpleQueryMessage], needs: Needs) -> Option<Sighting> {
     let row = answer.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
     })?;
-    let role = match row.try_get(0).ok()?? {
+    let mut columns = (0..row.len()).map(|column| row.try_get(column).ok()?);
+    let role = match columns.next()?? {
         "f" => Role::Primary,
         "t" => Role::Standby,
         _ => return None,
     };
-    let read_only_default = match needs.writability {
-        false => None,
-        true => match row.try_get(1).ok()?? {
+    let mut read_only_default = None;
+    if needs.writability {
+        read_only_default = match columns.next()?? {
             "on" => Some(true),
             "off" => Some(false),
             _ => return None,
-        },
-    };
-    Some(Sighting { role, read_only_default })
+        };
+    }
+    let mut timeline = None;
+    if needs.timeline {
+        timeline = Some(u32::from_str_radix(columns.next()??, 16).ok()?);
+    }
+    Some(Sighting { role, read_only_default, timeline })
 }

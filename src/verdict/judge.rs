@@ -48,7 +48,7 @@ mod tests {
     use crate::instance::Failure;
 
     fn seen(role: Role, read_only_default: Option<bool>) -> Observation {
-        Ok(Sighting { role, read_only_default })
+        Ok(Sighting { role, read_only_default, timeline: None })
     }
 
     #[test]

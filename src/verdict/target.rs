@@ -59,7 +59,7 @@ impl Target {
             Target::Contract | Target::Primary | Target::Standby | Target::ReadOnly | Target::Health => {
                 Some(Needs::default())
             }
-            Target::ReadWrite => Some(Needs { writability: true }),
+            Target::ReadWrite => Some(Needs { writability: true, ..Needs::default() }),
             Target::Liveness => None,
         }
     }

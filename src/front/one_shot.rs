@@ -1,0 +1,43 @@
+//! One probe in a process that does nothing else: a fresh login, which proves the postmaster by itself.
+
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::config::ConnectionSettings;
+use crate::instance::{Failure, Needs, Observation, Prober};
+use crate::monitor::RUNNER_STACK_BYTES;
+use crate::reason::Reason;
+
+/// Looks at the instance. Returns by the deadline; a probe that hangs is left behind, to end with the process.
+pub(super) fn look(
+    settings: ConnectionSettings,
+    timeout: Duration,
+    needs: Needs,
+    deadline: Instant,
+) -> Observation {
+    let mut prober = Prober::new(settings, timeout, Duration::ZERO);
+    let stage = prober.stage();
+    let (sender, receiver) = channel();
+    let probe = move || {
+        let observation = prober.probe(needs, deadline);
+        let _ = sender.send(observation);
+        // Closing the session waits for the server, and the process ends anyway.
+        std::mem::forget(prober);
+    };
+    let spawned = thread::Builder::new().name("probe".into()).stack_size(RUNNER_STACK_BYTES).spawn(probe);
+    if let Err(error) = spawned {
+        return Err(Failure::new(Reason::AgentOutOfResources, format!("cannot start a thread: {error}")));
+    }
+    match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        Ok(observation) => observation,
+        Err(RecvTimeoutError::Disconnected) => {
+            Err(Failure::new(Reason::AgentOutOfResources, "the probe panicked"))
+        }
+        Err(RecvTimeoutError::Timeout) => {
+            let stage = stage.get();
+            let cause = format!("still {} after {timeout:?}", stage.describe());
+            Err(Failure::new(stage.overdue_reason(), cause))
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! `--mode xinetd`: serves the socket that inetd, xinetd or systemd (`Accept=yes`) has put on descriptor 0.
+//!
+//! A connected socket (`wait = no`) is answered once; a listening one (`wait = yes`) is served like standalone
+//! serves its own, until nothing has been asked for `--idle-exit`.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, ioctl_fionbio};
+use rustix::net::SocketType;
+use rustix::net::sockopt::{socket_acceptconn, socket_type};
+
+use super::client::{Client, Interest, Next};
+use super::head::RequestHead;
+use super::service::what_is_asked;
+use super::{listener, one_shot, standalone};
+use crate::config::Config;
+use crate::reply::HttpReply;
+use crate::verdict::judge;
+
+/// For a person with telnet: nothing more than an empty line for this long counts as `GET /`.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// What to do where descriptor 0 is something else.
+pub const HOW_TO_RUN: &str = "--mode xinetd: standard input is not a stream socket: let xinetd, inetd or systemd \
+     start it, or use --mode standalone";
+
+/// Serves the socket, which is on no standard descriptor any more. An `Err` is one line for the log.
+pub fn run(config: Config, socket: OwnedFd) -> Result<(), String> {
+    if socket_type(&socket) != Ok(SocketType::STREAM) {
+        return Err(HOW_TO_RUN.into());
+    }
+    if socket_acceptconn(&socket) == Ok(true) {
+        let idle_exit = Some(config.idle_exit);
+        return standalone::serve(config, vec![listener::adopt(socket)?], idle_exit);
+    }
+    serve_client(&config, socket).map_err(|error| format!("cannot serve the client: {error}"))
+}
+
+fn serve_client(config: &Config, socket: OwnedFd) -> Result<(), Errno> {
+    ioctl_fionbio(&socket, true)?;
+    let begun = Instant::now();
+    let silence_ends = begun + SILENCE;
+    let mut client = Client::new(socket, begun);
+    let mut next = client.on_ready(begun);
+    loop {
+        match next {
+            Next::Wait => {}
+            Next::Close => return Ok(()),
+            Next::Ask(request) => {
+                let reply = answer(config, &request, Instant::now());
+                next = client.reply(reply.to_bytes(request.is_head()), Instant::now());
+                continue;
+            }
+        }
+        let may_be_silent = is_silence(&client);
+        let silence = may_be_silent.then_some(silence_ends);
+        let until = client.deadline().into_iter().chain(silence).min();
+        let is_ready = wait(&client, until)?;
+        let now = Instant::now();
+        next = if is_ready {
+            client.on_ready(now)
+        } else if may_be_silent && now >= silence_ends {
+            let reply = answer(config, &RequestHead { method: "GET".into(), target: "/".into() }, now);
+            client.reply(reply.to_bytes(false), Instant::now())
+        } else if client.deadline().is_some_and(|deadline| deadline <= now) {
+            client.on_deadline(now)
+        } else {
+            Next::Wait
+        };
+    }
+}
+
+/// Whether the client is connected, has not asked, and has sent nothing but at most one line that is no HTTP.
+fn is_silence(client: &Client) -> bool {
+    let received = client.received();
+    client.is_heading() && (received.is_empty() || is_bare_line(received))
+}
+
+fn is_bare_line(received: &[u8]) -> bool {
+    let line = received.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    line.is_some_and(|line| !line.contains(&b'\n') && !line.windows(6).any(|window| window == b" HTTP/"))
+}
+
+fn wait(client: &Client, until: Option<Instant>) -> Result<bool, Errno> {
+    let flags = match client.interest() {
+        Interest::Read => PollFlags::IN,
+        Interest::Write => PollFlags::OUT,
+        Interest::HangUp => PollFlags::empty(),
+    };
+    let rest = until.map(|until| until.saturating_duration_since(Instant::now()));
+    let timeout = rest.and_then(|rest| Timespec::try_from(rest).ok());
+    match poll(&mut [PollFd::new(&client.socket, flags)], timeout.as_ref()) {
+        Ok(count) => Ok(count > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The request has arrived at `arrived`.
+fn answer(config: &Config, request: &RequestHead, arrived: Instant) -> HttpReply {
+    let target = match what_is_asked(request) {
+        Ok(target) => target,
+        Err(reply) => return reply,
+    };
+    match target.needs() {
+        None => HttpReply::alive(),
+        Some(needs) => {
+            let deadline = arrived + config.timeout;
+            let observation = one_shot::look(config.connection.clone(), config.timeout, needs, deadline);
+            if let Err(failure) = &observation {
+                log::debug!(target: "pgsqlchk", "unavailable ({}): {}", failure.reason, failure.cause);
+            }
+            HttpReply::of_verdict(target, judge(target, &observation))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_bare_line;
+
+    #[test]
+    fn a_bare_line_is_one_line_and_no_http() {
+        let table: &[(&[u8], bool)] = &[
+            (b"\r\n", true),
+            (b"\n", true),
+            (b"hello\r\n", true),
+            (b"GET /\r\n", true),
+            (b"", false),
+            (b"hel", false),
+            (b"GET / HTTP/1.1\r\n", false),
+            (b"\r\nGET", false),
+            (b"a\nb\n", false),
+        ];
+        for (bytes, expected) in table {
+            assert_eq!(is_bare_line(bytes), *expected, "{}", bytes.escape_ascii());
+        }
+    }
+}

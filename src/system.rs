@@ -1,0 +1,4 @@
+//! What the operating system hands over, and how it is told things back.
+
+pub mod stdio;
+pub mod syslog;
