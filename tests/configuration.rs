@@ -31,13 +31,6 @@ const NO_TLS: &str = "this build speaks no TLS: use the Unix socket, or sslmode=
 const BAD_VALUES: &[Bad] = &[
     bad("mode", "daemon", "expected standalone, xinetd or check"),
     bad("mode", "", "expected standalone, xinetd or check"),
-    bad("protocol", "agent", "HAProxy's agent-check comes with a later release; use http"),
-    bad("protocol", "smtp", "expected http"),
-    bad("idle-exit", "60", DURATION),
-    bad("idle-exit", "0", "expected 1s to 24h"),
-    bad("log-target", "journal", "expected stderr, syslog or none"),
-    bad("target", "/nowhere", "unknown path (/, /primary, /replica, ...)"),
-    bad("target", "/replica?lag=1MB", "unknown parameter \"lag\""),
     bad("listen", "localhost:23267", ADDRESS),
     bad("listen", "*:23267", ADDRESS),
     bad("listen", "23267", ADDRESS),
@@ -68,9 +61,16 @@ const BAD_VALUES: &[Bad] = &[
     bad("allow", "192.0.2.0/33", BLOCK),
     bad("allow", "192.0.2.1:80", BLOCK),
     bad("allow", "", BLOCK),
+    bad("protocol", "agent", "HAProxy's agent-check comes with a later release; use http"),
+    bad("protocol", "smtp", "expected http"),
+    bad("idle-exit", "60", DURATION),
+    bad("idle-exit", "0", "expected 1s to 24h"),
     bad("log-level", "loud", "expected error, warn, info or debug"),
     bad("log-level", "trace", "expected error, warn, info or debug"),
     bad("log-level", "", "expected error, warn, info or debug"),
+    bad("log-target", "journal", "expected stderr, syslog or none"),
+    bad("target", "/nowhere", "unknown path (/, /primary, /replica, ...)"),
+    bad("target", "/replica?lag=1MB", "unknown parameter \"lag\""),
 ];
 
 /// The same for connection strings, of which no value is shown.
