@@ -9,18 +9,25 @@
 
 pub mod agent;
 pub mod cluster;
+pub mod daemon;
 pub mod folder;
+pub mod front;
 pub mod haproxy;
 pub mod http;
 pub mod impostor;
+pub mod inetd;
 pub mod postgresql;
 pub mod process;
 pub mod siege;
 pub mod stream;
+pub mod syslog;
+pub mod table;
 pub mod wire;
+pub mod xinetd;
 
 pub use agent::Agent;
 pub use cluster::{Cluster, StopMode};
+pub use front::Front;
 pub use haproxy::{Haproxy, ServerState};
 pub use http::{Reply, exchange};
 pub use process::{Frozen, Signal, signal};
