@@ -41,7 +41,11 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     };
     match (config.mode, shared_socket) {
         (Mode::Xinetd, socket) => match socket.or_else(stdio::claim_stdin_socket) {
-            Some(socket) => serve(config, |config| front::run_xinetd(config, socket)),
+            Some(socket) => serve(config, |config| {
+                // Standard error is /dev/null by now: where the log goes, this goes.
+                front::run_xinetd(config, socket)
+                    .inspect_err(|what| log::error!(target: "pgsqlchk", "{what}"))
+            }),
             None => Exit::bad_usage(front::HOW_TO_RUN).report(),
         },
         (Mode::Standalone | Mode::Check, Some(_)) => {

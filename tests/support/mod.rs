@@ -16,6 +16,7 @@ pub mod haproxy;
 pub mod http;
 pub mod impostor;
 pub mod inetd;
+pub mod one_shot;
 pub mod postgresql;
 pub mod process;
 pub mod siege;
@@ -30,6 +31,7 @@ pub use cluster::{Cluster, StopMode};
 pub use front::Front;
 pub use haproxy::{Haproxy, ServerState};
 pub use http::{Reply, exchange};
+pub use one_shot::OneShot;
 pub use process::{Frozen, Signal, signal};
 pub use stream::{Check, Stream};
 
