@@ -169,8 +169,10 @@ impl Gate {
     }
 
     /// When the gate closes for lack of requests, if it is to close for that at all.
+    /// Who has connected and has not asked yet will do so in a moment, or is gone after the head's deadline.
     fn idle_until(&self) -> Option<Instant> {
-        let is_busy = self.stopping_since.is_some() || self.clients.iter().flatten().any(Client::is_asking);
+        let has_question = |client: &Client| client.is_heading() || client.is_asking();
+        let is_busy = self.stopping_since.is_some() || self.clients.iter().flatten().any(has_question);
         self.rules.idle_exit.filter(|_| !is_busy).map(|limit| self.last_request + limit)
     }
 
