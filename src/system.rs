@@ -1,4 +1,5 @@
 //! What the operating system hands over, and how it is told things back.
 
+pub mod inherited;
 pub mod stdio;
 pub mod syslog;

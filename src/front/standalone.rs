@@ -1,10 +1,10 @@
-//! `--mode standalone`: listens itself until SIGTERM or SIGINT.
+//! `--mode standalone`: listens itself, or on the sockets that systemd has passed, until SIGTERM or SIGINT.
 //!
 //! The same machinery serves a listening socket that somebody else has opened (see [`super::xinetd`]).
 
-use std::time::Duration;
-
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -21,9 +21,14 @@ use crate::monitor::Monitor;
 /// Descriptors beside the clients: standard ones, listeners, lanes, sessions, and reserve.
 const RESERVED_DESCRIPTORS: u64 = 64;
 
-/// Runs the agent. An `Err` is one line: what could not be started, or what failed.
-pub fn run(config: Config) -> Result<(), String> {
-    let listeners = listener::bind_all(&config.listen)?;
+/// Runs the agent. Where listening sockets were inherited, nothing else is listened on: who has passed them decides
+/// where the agent is reached. An `Err` is one line: what could not be started, or what failed.
+pub fn run(config: Config, inherited: Vec<OwnedFd>) -> Result<(), String> {
+    let listeners = if inherited.is_empty() {
+        listener::bind_all(&config.listen)?
+    } else {
+        inherited.into_iter().map(listener::adopt).collect::<Result<_, _>>()?
+    };
     serve(config, listeners, None)
 }
 
