@@ -15,6 +15,7 @@ use super::listener::{self, Listener};
 use super::pool;
 use super::service::Service;
 use super::stop_signal::StopSignal;
+use super::watchdog::{self, Caller};
 use crate::config::Config;
 use crate::monitor::Monitor;
 
@@ -44,13 +45,16 @@ pub(super) fn serve(
         .map_err(|error| format!("cannot open the private way to the HTTP server: {error}"))?;
     let monitor = Monitor::start(config.connection, config.timeout, config.knock_interval)
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let service = Arc::new(Service::new(monitor, config.timeout));
+    let service = Arc::new(Service::new(monitor.clone(), config.timeout));
     pool::start(sealed, config.workers, &service)
         .map_err(|error| format!("cannot start the HTTP server: {error}"))?;
     for listener in &listeners {
         log::info!(target: "pgsqlchk", "listening on {}", listener.name);
     }
-    let rules = Rules { allow: config.allow, max_connections, idle_exit };
+    let ourselves = Caller::default();
+    watchdog::start(&listeners, ourselves.clone(), monitor, config.timeout)
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    let rules = Rules { allow: config.allow, ourselves, max_connections, idle_exit };
     Gate::new(listeners, rules, service, Dispatcher::new(lanes), stop_signal).run()
 }
 
