@@ -64,7 +64,7 @@ impl Cluster {
         [certificate, key].iter().for_each(|path| self.user.give(path));
     }
 
-    /// Puts a function in the place of pg_is_in_recovery(): PL/pgSQL declarations and statements, with the role
+    /// Puts a function in the place of pg_is_in_recovery(): `body` is PL/pgSQL statements, the role stands
     /// in the variable `role`. The old one is renamed first, for PostgreSQL calls a built-in function by its
     /// number without a look at the catalog.
     pub fn replace_pg_is_in_recovery(&self, body: &str) {
