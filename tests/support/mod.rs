@@ -9,6 +9,7 @@
 
 pub mod agent;
 pub mod cluster;
+pub mod contract;
 pub mod folder;
 pub mod haproxy;
 pub mod http;
