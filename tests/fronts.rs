@@ -9,9 +9,10 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use support::contract::flaw;
 use support::folder::Folder;
 use support::syslog::{self, NoSyslog, Syslog};
-use support::table::{self, MAX_HEAD_BYTES, PATHS, flaw, head_of};
+use support::table::{self, MAX_HEAD_BYTES, PATHS, head_of};
 use support::wire::{End, PATIENCE, Received, Wire, reply, talk};
 use support::xinetd::{Service, Xinetd};
 use support::{Agent, Cluster, Front, OneShot, Signal, StopMode, http, millis, secs};

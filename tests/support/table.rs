@@ -1,12 +1,9 @@
 //! The one table of requests and replies: what every front has to answer, to the byte.
 
-use super::wire::{End, Received, head, reply};
+use super::contract::Case;
 
 /// The longest head that is read, from the first byte to the empty line that ends it.
 pub const MAX_HEAD_BYTES: usize = 8192;
-
-/// One request: the name of what is tried with it, its bytes, and the status line it must get from a primary.
-pub type Case<'a> = (&'a str, &'a [u8], &'a str);
 
 /// Path, then status line and body on a primary, on a standby, and with PostgreSQL down.
 pub type Row = (&'static str, [(&'static str, &'static str); 3]);
@@ -259,50 +256,4 @@ pub fn head_of(length: usize, line_end: &str) -> Vec<u8> {
     let front = format!("GET / HTTP/1.1{line_end}X: ");
     let back = format!("{line_end}{line_end}");
     [front.as_bytes(), &vec![b'x'; length - front.len() - back.len()], back.as_bytes()].concat()
-}
-
-/// The body that belongs to a status line of an answer.
-fn body_of(status: &str) -> Option<&'static str> {
-    match status {
-        "200 Primary" => Some("Primary\n"),
-        "200 Alive" => Some("Alive\n"),
-        "503 not-in-recovery" => Some("No: not-in-recovery\n"),
-        _ => None,
-    }
-}
-
-/// What is wrong with `received` as the whole reply with this status line, if anything.
-pub fn flaw(status: &str, request: &[u8], received: &Received) -> Option<String> {
-    let text = received.text();
-    if received.end != End::Fin {
-        return Some(format!("ended by {:?} after {text:?}", received.end));
-    }
-    let without_body = request.starts_with(b"HEAD ");
-    let body = match (body_of(status), text.split_once("\r\n\r\n")) {
-        (Some(body), _) => body.to_owned(),
-        // The wording of a refusal is free, its form is not.
-        (None, _) if without_body => return flaw_of_bodiless_refusal(status, &text),
-        (None, Some((_, body))) if is_refusal(status, body) => body.to_owned(),
-        (None, _) => return Some(format!("not the reply {status:?} with one line of text: {text:?}")),
-    };
-    let expected = if without_body { head(status, &body) } else { reply(status, &body) };
-    (text != expected).then(|| format!("expected {expected:?}\n     got {text:?}"))
-}
-
-/// Whether a body is `<phrase>: <what was wrong>`, one printable line.
-fn is_refusal(status: &str, body: &str) -> bool {
-    let Some((_code, phrase)) = status.split_once(' ') else { return false };
-    let rest = body.strip_prefix(phrase).and_then(|rest| rest.strip_prefix(": "));
-    rest.and_then(|rest| rest.strip_suffix('\n'))
-        .is_some_and(|why| !why.is_empty() && why.chars().all(|c| c == ' ' || c.is_ascii_graphic()))
-}
-
-/// HEAD's refusal: the head of a reply whose body, never sent, has some length.
-fn flaw_of_bodiless_refusal(status: &str, text: &str) -> Option<String> {
-    let length: Option<usize> = text
-        .split("\r\n")
-        .find_map(|line| line.strip_prefix("Content-Length: "))
-        .and_then(|digits| digits.parse().ok());
-    let expected = length.filter(|length| *length > 0).map(|length| head(status, &"x".repeat(length)));
-    (expected.as_deref() != Some(text)).then(|| format!("not the head of a {status:?}: {text:?}"))
 }
