@@ -116,6 +116,11 @@ fn systemd_with_a_process_for_each_check_answers_the_table() {
     assert_same_bytes_as_standalone(Front::SystemdAccept);
 }
 
+#[test]
+fn systemd_with_one_process_for_all_answers_the_table() {
+    assert_same_bytes_as_standalone(Front::SystemdSocket);
+}
+
 // --- A process for each check -----------------------------------------------------------------------------------
 
 const ONE_SHOTS: [Front; 3] = [Front::XinetdNoWait, Front::InetdNoWait, Front::SystemdAccept];

@@ -21,6 +21,8 @@ pub enum Front {
     InetdWait,
     /// systemd's `Accept=yes`, as systemd-socket-activate does it.
     SystemdAccept,
+    /// systemd's socket activation (`LISTEN_FDS`), as systemd-socket-activate does it.
+    SystemdSocket,
 }
 
 /// A front that runs; ends when dropped.
@@ -38,7 +40,7 @@ impl Front {
     pub fn is_one_shot(self) -> bool {
         match self {
             Front::XinetdNoWait | Front::InetdNoWait | Front::SystemdAccept => true,
-            Front::Standalone | Front::XinetdWait | Front::InetdWait => false,
+            Front::Standalone | Front::XinetdWait | Front::InetdWait | Front::SystemdSocket => false,
         }
     }
 
@@ -52,6 +54,7 @@ impl Front {
             Front::XinetdWait => Running::Xinetd(Xinetd::start(Service::Wait, &settings)),
             Front::InetdNoWait => Running::Inetd(Inetd::openbsd("nowait", &settings)),
             Front::InetdWait => Running::Inetd(Inetd::openbsd("wait", &settings)),
+            Front::SystemdSocket => Running::Inetd(Inetd::systemd(&[], "standalone", &settings)),
             Front::SystemdAccept => {
                 Running::Inetd(Inetd::systemd(&["--inetd", "--accept"], "xinetd", &settings))
             }
