@@ -36,14 +36,6 @@ pub enum Running {
 }
 
 impl Front {
-    /// Whether a process serves one connection only.
-    pub fn is_one_shot(self) -> bool {
-        match self {
-            Front::XinetdNoWait | Front::InetdNoWait | Front::SystemdAccept => true,
-            Front::Standalone | Front::XinetdWait | Front::InetdWait | Front::SystemdSocket => false,
-        }
-    }
-
     /// Starts the agent behind it, beside the server of this connection string.
     #[track_caller]
     pub fn start(self, dsn: &str) -> Running {
