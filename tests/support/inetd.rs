@@ -8,6 +8,7 @@ use super::daemon::Daemon;
 use super::folder::Folder;
 use super::free_port;
 use super::syslog::{self, Syslog};
+use super::xinetd::own_user;
 
 /// A running super-server with one service.
 pub struct Inetd {
@@ -24,7 +25,8 @@ impl Inetd {
         Inetd::start(settings, |syslog, folder, port, config| {
             let line = format!(
                 // Its default is 256 servers in a minute, and then silence for ten.
-                "127.0.0.1:{port} stream tcp4 {wait}.100000 root {agent} {agent} --mode xinetd --config {}\n",
+                "127.0.0.1:{port} stream tcp4 {wait}.100000 {} {agent} {agent} --mode xinetd --config {}\n",
+                own_user(),
                 config.display(),
                 agent = env!("CARGO_BIN_EXE_pgsqlchk"),
             );

@@ -9,11 +9,12 @@ use super::folder::Folder;
 use super::{eventually, millis, secs, show_log};
 
 /// Mounts a /dev with nothing but the few files our programs use, and maybe a log, over the real one.
-/// Run with: the folder, the log's socket (or nothing), then the command.
+/// Run with: the folder, the log's socket (or nothing), user and group (or nothing), then the command.
+/// Whoever is not root is root for these mounts only, in a user namespace, and himself again in one inside it.
 const ENTER: &str = r#"
 set -e
-dev=$1 log=$2
-shift 2
+dev=$1 log=$2 user=$3 group=$4
+shift 4
 mount -t tmpfs none "$dev"
 for file in null urandom; do
     touch "$dev/$file"
@@ -21,6 +22,7 @@ for file in null urandom; do
 done
 if [ "$log" ]; then ln -s "$log" "$dev/log"; fi
 mount --rbind "$dev" /dev
+if [ "$user" ]; then set -- unshare --map-user="$user" --map-group="$group" "$@"; fi
 exec "$@"
 "#;
 
@@ -112,13 +114,17 @@ impl NoSyslog {
 }
 
 fn enter(folder: &Folder, log: &str) -> Vec<String> {
-    let unshare: &[&str] = match rustix::process::geteuid().is_root() {
-        true => &["unshare", "--mount"],
-        // Root in a namespace of its own, which is enough to mount there.
-        false => &["unshare", "--mount", "--map-root-user"],
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    let (unshare, user, group): (&[&str], _, _) = match user.is_root() {
+        true => (&["unshare", "--mount"], String::new(), String::new()),
+        false => (
+            &["unshare", "--mount", "--map-root-user"],
+            user.as_raw().to_string(),
+            group.as_raw().to_string(),
+        ),
     };
     let dev = folder.path().join("dev").display().to_string();
-    let shell = ["sh", "-c", ENTER, "sh", &dev, log];
+    let shell = ["sh", "-c", ENTER, "sh", &dev, log, &user, &group];
     unshare.iter().chain(&shell).map(|word| (*word).to_owned()).collect()
 }
 

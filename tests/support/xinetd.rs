@@ -3,9 +3,11 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::process::Command;
 
 use super::daemon::Daemon;
 use super::folder::Folder;
+use super::postgresql::run;
 use super::syslog::{self, Syslog};
 use super::{eventually, free_port, secs};
 
@@ -109,8 +111,7 @@ fn configuration(service: Service, port: u16, folder: &Path) -> String {
         ("port", &port),
         // A socket of IPv6 that only loopback's IPv4 address reaches.
         ("#bind", "::ffff:127.0.0.1"),
-        // Who else runs the tests is root in the namespace that the syslog needs.
-        ("user", "root"),
+        ("user", &own_user()),
         ("server", env!("CARGO_BIN_EXE_pgsqlchk")),
         ("server_args", &arguments),
     ];
@@ -128,4 +129,9 @@ fn set(text: &str, name: &str, value: &str) -> String {
     let text = text.lines().map(line).collect();
     assert_eq!(count, 1, "the service file has one attribute {name}");
     text
+}
+
+/// The name of the user who runs the tests.
+pub fn own_user() -> String {
+    run(Command::new("id").arg("-un")).trim().to_owned()
 }
