@@ -214,3 +214,31 @@ fn the_haproxy_configuration_of_the_readme_asks_for_what_the_agent_has() {
         }
     }
 }
+
+/// As GitHub makes anchors: small letters, blanks to hyphens, punctuation gone.
+fn anchor(heading: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || [' ', '-', '_'].contains(c);
+    heading.to_lowercase().chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn the_links_within_the_readme_lead_somewhere() {
+    let readme = readme();
+    let headings: BTreeSet<String> = readme
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| anchor(line.trim_start_matches('#').trim()))
+        .collect();
+    let links: Vec<&str> = readme.split("](#").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    assert!(!links.is_empty(), "there are links");
+    for link in links {
+        assert!(headings.contains(link), "#{link} is no heading of README.md: {headings:#?}");
+    }
+}
+
+#[test]
+fn the_readme_explains_every_exit_code_of_a_check() {
+    let rows = table(&readme(), "| exit code | meaning | for Nagios |");
+    let codes: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
+    assert_eq!(codes, ["0", "1", "2", "3"]);
+}
