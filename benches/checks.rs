@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 
 use postgres::{Client, SimpleQueryMessage};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use support::{Agent, Cluster, millis, secs};
+use support::process::children_of;
+use support::{Agent, Cluster, eventually, millis, secs};
 use xinetd::{Xinetd, is_reset};
 
 /// The bare question, which is the unit everything else is measured in.
@@ -169,13 +170,24 @@ impl<'a> OneShots<'a> {
 
     /// One of each, in turns, and a login of our own: what PostgreSQL itself needs for a new session.
     fn measure(mut self, turns: usize) -> Self {
+        let postmaster = self.primary.postmaster_pid();
+        let without_sessions = children_of(postmaster).len();
+        // The process and the session of one check end after its reply: that is no cost of the next one.
+        let wait_for_quiet = || {
+            eventually(secs(10), "the session before has ended", || {
+                children_of(postmaster).len() <= without_sessions
+            });
+        };
         for _ in 0..turns {
             for kind in &mut self.kinds {
+                wait_for_quiet();
                 let addr = kind.xinetd.addr();
                 let mut is_reset = false;
                 kind.timings.push(timed(|| is_reset = exchange_or_reset(addr)));
                 kind.resets += usize::from(is_reset);
+                kind.xinetd.wait_for_servers();
             }
+            wait_for_quiet();
             self.logins.push(timed(|| self.primary.connect()));
         }
         for kind in &mut self.kinds {

@@ -97,10 +97,15 @@ impl Xinetd {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
+    /// Waits until the servers it has started have ended.
+    pub fn wait_for_servers(&self) {
+        eventually(secs(10), "the servers end", || children_of(self.child.id()).is_empty());
+    }
+
     /// Processor time of the servers that have ended so far, and of what these had started, in seconds.
     pub fn cpu_of_servers(&self) -> f64 {
+        self.wait_for_servers();
         let pid = self.child.id();
-        eventually(secs(10), "the servers end", || children_of(pid).is_empty());
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("read /proc/PID/stat");
         let (_, rest) = stat.rsplit_once(')').expect("a command's name");
         // cutime and cstime, fields 16 and 17 of proc(5); the state is field 3.
