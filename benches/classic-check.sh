@@ -1,7 +1,8 @@
 #!/bin/bash
 # The shell script that such checks were made of before, as it went round: psql, a comparison, headers with echo.
 # Kept as the yardstick of `make bench`, weak points included: it does not read the request, so the reply can be
-# lost to a reset; and it has no deadline. PSQL names the program; libpq's variables say where PostgreSQL is.
+# lost to a reset; and it has no deadline. echo is bash's own: the variants with /bin/echo start five processes more.
+# PSQL names the program; libpq's variables say where PostgreSQL is.
 
 VALUE=$("${PSQL:-/usr/bin/psql}" -tA -c "SELECT pg_is_in_recovery()" 2>/dev/null)
 
