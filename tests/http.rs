@@ -1,106 +1,11 @@
-//! The bytes on the wire: what is answered, what is refused and with which code, and how a connection ends.
-//! A reply is compared whole, from the `H` of the status line to the end of the connection.
+//! The bytes on the wire: what is answered, what is refused, and with which code. Every reply is compared whole.
 
 mod support;
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread;
-
-use support::wire::{End, PATIENCE, Received, Wire, head, reply, talk};
-use support::{Agent, Cluster, secs};
-
-/// The longest head that is read, from the first byte to the empty line that ends it.
-const MAX_HEAD_BYTES: usize = 8192;
-
-/// An agent beside a primary, shared by the tests that run at the same time; a test keeps its `Arc` to the end.
-struct Site {
-    // Declared first: the agent goes before its server does.
-    agent: Agent,
-    _primary: Cluster,
-}
-
-fn site() -> Arc<Site> {
-    static SHARED: Mutex<Weak<Site>> = Mutex::new(Weak::new());
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(site) = shared.upgrade() {
-        return site;
-    }
-    let primary = Cluster::primary();
-    let agent = Agent::start(&["--dsn", &primary.dsn()]);
-    let site = Arc::new(Site { agent, _primary: primary });
-    *shared = Arc::downgrade(&site);
-    site
-}
-
-/// The body that belongs to a status line of an answer.
-fn body_of(status: &str) -> Option<&'static str> {
-    match status {
-        "200 Primary" => Some("Primary\n"),
-        "200 Alive" => Some("Alive\n"),
-        "503 not-in-recovery" => Some("No: not-in-recovery\n"),
-        _ => None,
-    }
-}
-
-/// What is wrong with `received` as the whole reply with this status line, if anything.
-fn flaw(status: &str, request: &[u8], received: &Received) -> Option<String> {
-    let text = received.text();
-    if received.end != End::Fin {
-        return Some(format!("ended by {:?} after {text:?}", received.end));
-    }
-    let without_body = request.starts_with(b"HEAD ");
-    let body = match (body_of(status), text.split_once("\r\n\r\n")) {
-        (Some(body), _) => body.to_owned(),
-        // The wording of a refusal is free, its form is not.
-        (None, _) if without_body => return flaw_of_bodiless_refusal(status, &text),
-        (None, Some((_, body))) if is_refusal(status, body) => body.to_owned(),
-        (None, _) => return Some(format!("not the reply {status:?} with one line of text: {text:?}")),
-    };
-    let expected = if without_body { head(status, &body) } else { reply(status, &body) };
-    (text != expected).then(|| format!("expected {expected:?}\n     got {text:?}"))
-}
-
-/// Whether a body is `<phrase>: <what was wrong>`, one printable line.
-fn is_refusal(status: &str, body: &str) -> bool {
-    let Some((_code, phrase)) = status.split_once(' ') else { return false };
-    let rest = body.strip_prefix(phrase).and_then(|rest| rest.strip_prefix(": "));
-    rest.and_then(|rest| rest.strip_suffix('\n'))
-        .is_some_and(|why| !why.is_empty() && why.chars().all(|c| c == ' ' || c.is_ascii_graphic()))
-}
-
-/// HEAD's refusal: the head of a reply whose body, never sent, has some length.
-fn flaw_of_bodiless_refusal(status: &str, text: &str) -> Option<String> {
-    let length: Option<usize> = text
-        .split("\r\n")
-        .find_map(|line| line.strip_prefix("Content-Length: "))
-        .and_then(|digits| digits.parse().ok());
-    let expected = length.filter(|length| *length > 0).map(|length| head(status, &"x".repeat(length)));
-    (expected.as_deref() != Some(text)).then(|| format!("not the head of a {status:?}: {text:?}"))
-}
-
-/// One request, the name of what is tried with it, and the status line it must get.
-type Case<'a> = (&'a str, &'a [u8], &'a str);
-
-/// Sends every request over a connection of its own and names those that got another reply.
-fn assert_replies(cases: &[Case<'_>]) {
-    let site = site();
-    let flaws: Vec<String> = cases
-        .iter()
-        .filter_map(|(name, request, status)| {
-            let received = talk(site.agent.addr(), request);
-            flaw(status, request, &received).map(|flaw| format!("{name}: {flaw}"))
-        })
-        // Enough to see what is wrong, even where each one is a silence of ten seconds.
-        .take(5)
-        .collect();
-    assert!(flaws.is_empty(), "wrong:\n{}", flaws.join("\n"));
-}
-
-fn assert_reply(name: &str, status: &str, request: &[u8], received: &Received) {
-    if let Some(flaw) = flaw(status, request, received) {
-        panic!("{name}: {flaw}");
-    }
-}
+use support::contract::{assert_replies, assert_reply, flaw, site};
+use support::secs;
+use support::table::{self, MAX_HEAD_BYTES, head_of};
+use support::wire::{End, PATIENCE, Wire, talk};
 
 #[test]
 fn the_reply_of_a_primary_is_fixed_to_the_byte() {
@@ -120,188 +25,22 @@ fn the_reply_of_a_primary_is_fixed_to_the_byte() {
 
 #[test]
 fn get_head_and_options_behave_alike_in_both_versions_of_http() {
-    assert_replies(&[
-        ("GET 1.1", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "200 Primary"),
-        ("GET 1.0", b"GET / HTTP/1.0\r\n\r\n", "200 Primary"),
-        ("HEAD 1.1", b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n", "200 Primary"),
-        ("HEAD 1.0", b"HEAD / HTTP/1.0\r\n\r\n", "200 Primary"),
-        ("OPTIONS 1.1", b"OPTIONS / HTTP/1.1\r\nHost: localhost\r\n\r\n", "200 Primary"),
-        ("OPTIONS 1.0, HAProxy's default", b"OPTIONS / HTTP/1.0\r\n\r\n", "200 Primary"),
-        ("OPTIONS * 1.1", b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", "200 Primary"),
-        ("OPTIONS * 1.0", b"OPTIONS * HTTP/1.0\r\n\r\n", "200 Primary"),
-        ("GET of a path that does not hold", b"GET /replica HTTP/1.1\r\n\r\n", "503 not-in-recovery"),
-        ("HEAD of a path that does not hold", b"HEAD /replica HTTP/1.1\r\n\r\n", "503 not-in-recovery"),
-        ("OPTIONS of a path that does not hold", b"OPTIONS /replica HTTP/1.0\r\n\r\n", "503 not-in-recovery"),
-        ("HEAD of an unknown path", b"HEAD /nothing HTTP/1.1\r\n\r\n", "404 Not Found"),
-        ("HEAD with a query", b"HEAD /?a=b HTTP/1.1\r\n\r\n", "400 Bad Request"),
-        ("HEAD with a body", b"HEAD / HTTP/1.1\r\nContent-Length: 1\r\n\r\n", "413 Content Too Large"),
-    ]);
+    assert_replies(table::METHODS);
 }
 
 #[test]
 fn whatever_an_odd_but_valid_client_sends_is_answered() {
-    let many_headers = [b"GET / HTTP/1.1\r\n".as_slice(), &b"a:\r\n".repeat(2000), b"\r\n"].concat();
-    let long_header = [b"GET / HTTP/1.1\r\nCookie: ".as_slice(), &[b'c'; 8000], b"\r\n\r\n"].concat();
-    assert_replies(&[
-        ("HAProxy's GET without Host", b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n", "200 Primary"),
-        ("no header at all", b"GET /liveness HTTP/1.1\r\n\r\n", "200 Alive"),
-        ("lower-case header names", b"GET / HTTP/1.1\r\nhost: a\r\nuser-agent: b\r\n\r\n", "200 Primary"),
-        ("upper-case header names", b"GET / HTTP/1.1\r\nHOST: a\r\nUSER-AGENT: b\r\n\r\n", "200 Primary"),
-        ("empty Host", b"GET / HTTP/1.1\r\nHost:\r\n\r\n", "200 Primary"),
-        ("no space after the colon", b"GET / HTTP/1.1\r\nHost:a\r\nAccept:*/*\r\n\r\n", "200 Primary"),
-        ("spaces and tabs around a value", b"GET / HTTP/1.1\r\nHost: \t a b\t \r\n\r\n", "200 Primary"),
-        ("all characters of a token", b"GET / HTTP/1.1\r\n!#$%&'*+-.^_`|~09azAZ: x\r\n\r\n", "200 Primary"),
-        ("8-bit header value (RFC 9110, 5.5)", b"GET / HTTP/1.1\r\nX: \x80\xe9\xff\r\n\r\n", "200 Primary"),
-        ("absolute-form", b"GET http://db1:23267/primary HTTP/1.1\r\n\r\n", "200 Primary"),
-        ("absolute-form, upper-case scheme", b"GET HTTP://db1/replica HTTP/1.1\r\n\r\n", "503 not-in-recovery"),
-        ("absolute-form, IPv6", b"GET http://[::1]:80/liveness HTTP/1.0\r\n\r\n", "200 Alive"),
-        ("absolute-form without a path", b"OPTIONS http://db1 HTTP/1.1\r\n\r\n", "200 Primary"),
-        ("empty query", b"GET /? HTTP/1.1\r\n\r\n", "200 Primary"),
-        ("empty query of a path", b"GET /primary? HTTP/1.1\r\n\r\n", "200 Primary"),
-        ("bare LF", b"GET / HTTP/1.1\nHost: a\n\n", "200 Primary"),
-        ("bare LF, HTTP/1.0", b"OPTIONS / HTTP/1.0\n\n", "200 Primary"),
-        ("LF and CRLF mixed", b"GET / HTTP/1.1\nHost: a\r\n\n", "200 Primary"),
-        ("CRLF and LF mixed", b"GET / HTTP/1.1\r\nHost: a\n\r\n", "200 Primary"),
-        ("leading CRLF (RFC 9112, 2.2)", b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "200 Primary"),
-        ("leading LF", b"\nGET / HTTP/1.1\nHost: a\n\n", "200 Primary"),
-        ("keep-alive asked for", b"GET / HTTP/1.1\r\nConnection: keep-alive\r\n\r\n", "200 Primary"),
-        ("keep-alive asked for in HTTP/1.0", b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", "200 Primary"),
-        ("Expect without a body", b"GET / HTTP/1.1\r\nExpect: 100-continue\r\n\r\n", "200 Primary"),
-        ("Expect nobody knows", b"GET / HTTP/1.1\r\nExpect: a-miracle\r\n\r\n", "200 Primary"),
-        (
-            "Upgrade to HTTP/2",
-            b"GET / HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
-            "200 Primary",
-        ),
-        (
-            "Upgrade to WebSocket",
-            b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n",
-            "200 Primary",
-        ),
-        ("TE is not Transfer-Encoding", b"GET / HTTP/1.1\r\nTE: trailers\r\n\r\n", "200 Primary"),
-        ("Content-Length: 0", b"GET / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", "200 Primary"),
-        ("two thousand headers", &many_headers, "200 Primary"),
-        ("one long header", &long_header, "200 Primary"),
-    ]);
+    assert_replies(table::ODD);
 }
 
 #[test]
 fn what_is_not_a_request_is_refused_with_400() {
-    assert_replies(&[
-        ("query", b"GET /?lag=16MB HTTP/1.1\r\n\r\n", "400 Bad Request"),
-        ("query without a value", b"GET /primary?x HTTP/1.1\r\n\r\n", "400 Bad Request"),
-        ("query of a lone &", b"GET /replica?& HTTP/1.1\r\n\r\n", "400 Bad Request"),
-        ("query of /liveness", b"GET /liveness?a=b HTTP/1.1\r\n\r\n", "400 Bad Request"),
-        ("query in absolute-form", b"GET http://a/?b HTTP/1.1\r\n\r\n", "400 Bad Request"),
-        ("folded header", b"GET / HTTP/1.1\r\nX: a\r\n b\r\n\r\n", "400 Bad Request"),
-        ("header folded with a tab", b"GET / HTTP/1.1\r\nX: a\r\n\tb\r\n\r\n", "400 Bad Request"),
-        ("space before the first header", b"GET / HTTP/1.1\r\n Host: a\r\n\r\n", "400 Bad Request"),
-        ("header without a colon", b"GET / HTTP/1.1\r\nHost\r\n\r\n", "400 Bad Request"),
-        ("space before the colon", b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", "400 Bad Request"),
-        ("header without a name", b"GET / HTTP/1.1\r\n: a\r\n\r\n", "400 Bad Request"),
-        ("space in a header's name", b"GET / HTTP/1.1\r\nX Y: a\r\n\r\n", "400 Bad Request"),
-        ("8-bit header name", b"GET / HTTP/1.1\r\nX\xe9: a\r\n\r\n", "400 Bad Request"),
-        ("NUL in a header", b"GET / HTTP/1.1\r\nX: a\0b\r\n\r\n", "400 Bad Request"),
-        ("NUL in the target", b"GET /\0 HTTP/1.1\r\n\r\n", "400 Bad Request"),
-        ("NUL in the method", b"GE\0T / HTTP/1.1\r\n\r\n", "400 Bad Request"),
-        ("nothing but NULs", b"\0\0\0\0\r\n\r\n", "400 Bad Request"),
-        ("control byte in a header", b"GET / HTTP/1.1\r\nX: \x1b[31m\r\n\r\n", "400 Bad Request"),
-        ("DEL in a header", b"GET / HTTP/1.1\r\nX: \x7f\r\n\r\n", "400 Bad Request"),
-        ("bare CR in a header", b"GET / HTTP/1.1\r\nX: a\rb\r\n\r\n", "400 Bad Request"),
-        ("bare CR in the request line", b"GET /\r HTTP/1.1\r\n\r\n", "400 Bad Request"),
-        ("8-bit target", b"GET /\xc3\xa9 HTTP/1.1\r\n\r\n", "400 Bad Request"),
-        ("8-bit method", b"G\xc9T / HTTP/1.1\r\n\r\n", "400 Bad Request"),
-        ("method that is no token", b"G@T / HTTP/1.1\r\n\r\n", "400 Bad Request"),
-        ("no method", b" / HTTP/1.1\r\n\r\n", "400 Bad Request"),
-        ("no target", b"GET HTTP/1.1\r\n\r\n", "400 Bad Request"),
-        ("empty target", b"GET  HTTP/1.1\r\n\r\n", "400 Bad Request"),
-        ("two targets", b"GET / /primary HTTP/1.1\r\n\r\n", "400 Bad Request"),
-        ("two spaces", b"GET  / HTTP/1.1\r\n\r\n", "400 Bad Request"),
-        ("tab instead of a space", b"GET\t/\tHTTP/1.1\r\n\r\n", "400 Bad Request"),
-        ("space after the version", b"GET / HTTP/1.1 \r\n\r\n", "400 Bad Request"),
-        ("HTTP/0.9", b"GET /\r\n\r\n", "400 Bad Request"),
-        ("HTTP/0.9, named", b"GET / HTTP/0.9\r\n\r\n", "400 Bad Request"),
-        ("HTTP/1.2", b"GET / HTTP/1.2\r\n\r\n", "400 Bad Request"),
-        ("HTTP/1.10", b"GET / HTTP/1.10\r\n\r\n", "400 Bad Request"),
-        ("HTTP/1", b"GET / HTTP/1\r\n\r\n", "400 Bad Request"),
-        ("HTTP/2.0", b"GET / HTTP/2.0\r\n\r\n", "400 Bad Request"),
-        ("HTTP/3", b"GET / HTTP/3\r\n\r\n", "400 Bad Request"),
-        ("lower-case version", b"GET / http/1.1\r\n\r\n", "400 Bad Request"),
-        ("another protocol", b"OPTIONS / RTSP/1.0\r\n\r\n", "400 Bad Request"),
-        ("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", "400 Bad Request"),
-        ("one word", b"hello\r\n\r\n", "400 Bad Request"),
-        (
-            "PROXY protocol",
-            b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\nGET / HTTP/1.1\r\n\r\n",
-            "400 Bad Request",
-        ),
-        ("Content-Length: -1", b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "400 Bad Request"),
-        ("Content-Length: +5", b"GET / HTTP/1.1\r\nContent-Length: +5\r\n\r\n", "400 Bad Request"),
-        ("Content-Length: 0x5", b"GET / HTTP/1.1\r\nContent-Length: 0x5\r\n\r\n", "400 Bad Request"),
-        ("Content-Length: 5 5", b"GET / HTTP/1.1\r\nContent-Length: 5 5\r\n\r\n", "400 Bad Request"),
-        ("Content-Length: abc", b"GET / HTTP/1.1\r\nContent-Length: abc\r\n\r\n", "400 Bad Request"),
-        ("Content-Length without a number", b"GET / HTTP/1.1\r\nContent-Length:\r\n\r\n", "400 Bad Request"),
-    ]);
+    assert_replies(table::MALFORMED);
 }
 
 #[test]
 fn an_announced_body_is_refused_with_413_and_never_read() {
-    assert_replies(&[
-        ("5 bytes, sent", b"GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", "413 Content Too Large"),
-        ("5 bytes, not sent", b"GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n", "413 Content Too Large"),
-        ("5 bytes, lower case", b"GET / HTTP/1.1\r\ncontent-length: 5\r\n\r\n", "413 Content Too Large"),
-        ("5 bytes, HTTP/1.0", b"GET / HTTP/1.0\r\nContent-Length: 5\r\n\r\n", "413 Content Too Large"),
-        ("1 TB", b"GET / HTTP/1.1\r\nContent-Length: 1000000000000\r\n\r\n", "413 Content Too Large"),
-        ("2^64", b"GET / HTTP/1.1\r\nContent-Length: 18446744073709551616\r\n\r\n", "413 Content Too Large"),
-        (
-            "more than 64 bits",
-            b"GET / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n",
-            "413 Content Too Large",
-        ),
-        ("leading zeros", b"GET / HTTP/1.1\r\nContent-Length: 0005\r\n\r\n", "413 Content Too Large"),
-        (
-            "chunked, sent",
-            b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-            "413 Content Too Large",
-        ),
-        (
-            "chunked, not sent",
-            b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
-            "413 Content Too Large",
-        ),
-        (
-            "gzip, chunked",
-            b"GET / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
-            "413 Content Too Large",
-        ),
-        ("another coding", b"GET / HTTP/1.1\r\nTransfer-Encoding: cow\r\n\r\n", "413 Content Too Large"),
-        (
-            "both kinds of length",
-            b"GET / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
-            "413 Content Too Large",
-        ),
-        (
-            "both kinds, the other way round",
-            b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n",
-            "413 Content Too Large",
-        ),
-        (
-            "the same length twice",
-            b"GET / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
-            "413 Content Too Large",
-        ),
-        (
-            "Expect: 100-continue gets no interim reply",
-            b"GET / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
-            "413 Content Too Large",
-        ),
-        ("POST with a body", b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", "413 Content Too Large"),
-        (
-            "PUT, chunked",
-            b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-            "413 Content Too Large",
-        ),
-    ]);
+    assert_replies(table::BODIES);
 }
 
 /// Whether two lengths that contradict each other are malformed or a body is a matter of taste; that they
@@ -326,64 +65,18 @@ fn contradictory_lengths_are_never_answered_as_if_there_were_no_body() {
 
 #[test]
 fn paths_match_exactly_and_every_other_one_is_404() {
-    assert_replies(&[
-        ("unknown", b"GET /nothing HTTP/1.1\r\n\r\n", "404 Not Found"),
-        ("unknown, OPTIONS 1.0", b"OPTIONS /nothing HTTP/1.0\r\n\r\n", "404 Not Found"),
-        ("upper case", b"GET /Primary HTTP/1.1\r\n\r\n", "404 Not Found"),
-        ("trailing slash", b"GET /primary/ HTTP/1.1\r\n\r\n", "404 Not Found"),
-        ("no slash", b"GET primary HTTP/1.1\r\n\r\n", "404 Not Found"),
-        ("two slashes", b"GET // HTTP/1.1\r\n\r\n", "404 Not Found"),
-        ("slash in front", b"GET //primary HTTP/1.1\r\n\r\n", "404 Not Found"),
-        ("percent-encoded", b"GET /%70rimary HTTP/1.1\r\n\r\n", "404 Not Found"),
-        ("dot segments", b"GET /replica/../primary HTTP/1.1\r\n\r\n", "404 Not Found"),
-        ("prefix of a path", b"GET /prim HTTP/1.1\r\n\r\n", "404 Not Found"),
-        ("parameters of another style", b"GET /primary;a=b HTTP/1.1\r\n\r\n", "404 Not Found"),
-        ("unknown in absolute-form", b"GET http://a/nothing HTTP/1.1\r\n\r\n", "404 Not Found"),
-        ("a later release's /status", b"GET /status HTTP/1.1\r\n\r\n", "404 Not Found"),
-        ("a later release's /metrics", b"GET /metrics HTTP/1.1\r\n\r\n", "404 Not Found"),
-    ]);
+    assert_replies(table::UNKNOWN);
 }
 
 #[test]
 fn other_methods_get_405_and_learn_which_are_allowed() {
-    assert_replies(&[
-        ("POST", b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", "405 Method Not Allowed"),
-        ("POST, empty body", b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", "405 Method Not Allowed"),
-        ("POST, HTTP/1.0", b"POST /primary HTTP/1.0\r\n\r\n", "405 Method Not Allowed"),
-        ("PUT", b"PUT /primary HTTP/1.1\r\n\r\n", "405 Method Not Allowed"),
-        ("DELETE", b"DELETE /primary HTTP/1.1\r\n\r\n", "405 Method Not Allowed"),
-        ("PATCH", b"PATCH /replica HTTP/1.1\r\n\r\n", "405 Method Not Allowed"),
-        ("TRACE", b"TRACE / HTTP/1.1\r\n\r\n", "405 Method Not Allowed"),
-        ("unknown", b"BREW / HTTP/1.1\r\n\r\n", "405 Method Not Allowed"),
-        ("methods are case-sensitive", b"get / HTTP/1.1\r\n\r\n", "405 Method Not Allowed"),
-    ]);
-}
-
-/// A head of exactly `length` bytes.
-fn head_of(length: usize, line_end: &str) -> Vec<u8> {
-    let front = format!("GET / HTTP/1.1{line_end}X: ");
-    let back = format!("{line_end}{line_end}");
-    [front.as_bytes(), &vec![b'x'; length - front.len() - back.len()], back.as_bytes()].concat()
+    assert_replies(table::OTHER_METHODS);
 }
 
 #[test]
 fn a_head_of_8192_bytes_is_answered_and_one_byte_more_is_431() {
     assert_eq!(head_of(MAX_HEAD_BYTES, "\r\n").len(), MAX_HEAD_BYTES);
-    let long_target = [b"GET /".as_slice(), &[b'a'; 2 * MAX_HEAD_BYTES], b" HTTP/1.1\r\n\r\n"].concat();
-    assert_replies(&[
-        ("8191 bytes", &head_of(MAX_HEAD_BYTES - 1, "\r\n"), "200 Primary"),
-        ("8192 bytes", &head_of(MAX_HEAD_BYTES, "\r\n"), "200 Primary"),
-        ("8192 bytes with bare LF", &head_of(MAX_HEAD_BYTES, "\n"), "200 Primary"),
-        ("8193 bytes", &head_of(MAX_HEAD_BYTES + 1, "\r\n"), "431 Request Header Fields Too Large"),
-        (
-            "8193 bytes with bare LF",
-            &head_of(MAX_HEAD_BYTES + 1, "\n"),
-            "431 Request Header Fields Too Large",
-        ),
-        ("64 KiB", &head_of(8 * MAX_HEAD_BYTES, "\r\n"), "431 Request Header Fields Too Large"),
-        ("no line end in sight", &[b'x'; MAX_HEAD_BYTES + 1], "431 Request Header Fields Too Large"),
-        ("16 KiB of target", &long_target, "431 Request Header Fields Too Large"),
-    ]);
+    assert_replies(&table::sizes());
 }
 
 #[test]
@@ -411,151 +104,4 @@ fn a_tls_client_is_refused() {
     let received = talk(site().agent.addr(), &hello);
     assert_reply("TLS hello", "400 Bad Request", &hello, &received);
     assert!(received.elapsed < secs(2), "answered after {:?}", received.elapsed);
-}
-
-const SMALL: &[u8] = b"OPTIONS / HTTP/1.0\r\nHost: a\r\n\r\n";
-
-#[test]
-fn a_head_that_arrives_byte_by_byte_is_answered() {
-    let site = site();
-    let mut wire = Wire::connect(site.agent.addr());
-    for byte in SMALL.chunks(1) {
-        wire.send(byte);
-        wire.wait_consumed();
-    }
-    assert_reply("byte by byte", "200 Primary", SMALL, &wire.receive(PATIENCE));
-}
-
-#[test]
-fn a_head_split_anywhere_is_answered() {
-    let site = site();
-    for position in 1..SMALL.len() {
-        let mut wire = Wire::connect(site.agent.addr());
-        let (front, back) = SMALL.split_at(position);
-        wire.send(front);
-        wire.wait_consumed();
-        wire.send(back);
-        assert_reply(&format!("split at {position}"), "200 Primary", SMALL, &wire.receive(PATIENCE));
-    }
-}
-
-#[test]
-fn only_the_first_of_several_pipelined_requests_is_answered() {
-    let first = "GET /replica HTTP/1.1\r\nHost: a\r\n\r\n";
-    for more in ["GET /liveness HTTP/1.1\r\nHost: a\r\n\r\n", "POST / HTTP/1.1\r\n\r\n", "G", "\r\n", "\0"] {
-        let request = format!("{first}{more}");
-        let received = talk(site().agent.addr(), &request);
-        assert_reply(&format!("followed by {more:?}"), "503 not-in-recovery", first.as_bytes(), &received);
-    }
-}
-
-/// Closing a socket with unread bytes makes the kernel send a RST, which takes the reply from a client that
-/// has not read it yet.
-#[test]
-fn the_reply_is_readable_although_the_client_sent_more_than_its_head() {
-    let site = site();
-    let junk = vec![b'j'; 64 * 1024];
-    for (head, status) in [
-        ("GET / HTTP/1.1\r\n\r\n", "200 Primary"),
-        ("GET / HTTP/1.1\r\nContent-Length: 1000000000000\r\n\r\n", "413 Content Too Large"),
-        ("POST / HTTP/1.1\r\n\r\n", "405 Method Not Allowed"),
-        ("GET /nothing HTTP/1.1\r\n\r\n", "404 Not Found"),
-        ("GET / HTTP/5.0\r\n\r\n", "400 Bad Request"),
-    ] {
-        for extra in [1, 1000, junk.len()] {
-            let mut wire = Wire::connect(site.agent.addr());
-            wire.send([head.as_bytes(), &junk[..extra]].concat());
-            assert!(wire.wait_readable(PATIENCE), "{head:?} and {extra} bytes: silence");
-            // What is sent to a closed socket is answered with a RST as well.
-            wire.send(&junk[..extra]);
-            let received = wire.receive(PATIENCE);
-            assert_reply(&format!("{head:?} and {extra} bytes"), status, head.as_bytes(), &received);
-        }
-    }
-}
-
-#[test]
-fn a_client_that_closes_its_sending_side_after_the_request_gets_its_reply() {
-    let site = site();
-    for (request, status) in [
-        ("GET / HTTP/1.1\r\n\r\n", "200 Primary"),
-        ("OPTIONS / HTTP/1.0\r\n\r\n", "200 Primary"),
-        ("GET /nothing HTTP/1.1\r\n\r\n", "404 Not Found"),
-        ("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n", "413 Content Too Large"),
-    ] {
-        let mut wire = Wire::connect(site.agent.addr());
-        wire.send(request);
-        wire.half_close();
-        assert_reply(request, status, request.as_bytes(), &wire.receive(PATIENCE));
-    }
-}
-
-/// A monitoring system that only tests whether the port is open.
-#[test]
-fn a_client_that_sends_nothing_and_leaves_gets_nothing() {
-    let site = site();
-    let mut wire = Wire::connect(site.agent.addr());
-    wire.half_close();
-    let received = wire.receive(PATIENCE);
-    assert_eq!((received.text().as_str(), received.end), ("", End::Fin));
-    assert!(received.elapsed < secs(1), "closed after {:?}", received.elapsed);
-}
-
-#[test]
-fn half_a_head_and_the_end_of_the_connection_is_400_or_nothing_but_at_once() {
-    let site = site();
-    for request in ["G", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a\r\n", "GET / HTTP/1.1\r\nHost"] {
-        let mut wire = Wire::connect(site.agent.addr());
-        wire.send(request);
-        wire.half_close();
-        let received = wire.receive(PATIENCE);
-        assert!(received.elapsed < secs(1), "{request:?}: closed after {:?}", received.elapsed);
-        if !(received.bytes.is_empty() && received.end == End::Fin) {
-            assert_reply(request, "400 Bad Request", request.as_bytes(), &received);
-        }
-    }
-}
-
-#[test]
-fn clients_at_the_same_time_get_each_their_own_reply() {
-    let site = site();
-    let questions: [Case<'_>; 4] = [
-        ("/", b"GET / HTTP/1.1\r\n\r\n", "200 Primary"),
-        ("/replica", b"GET /replica HTTP/1.1\r\n\r\n", "503 not-in-recovery"),
-        ("/liveness", b"GET /liveness HTTP/1.1\r\n\r\n", "200 Alive"),
-        ("HEAD", b"HEAD / HTTP/1.1\r\n\r\n", "200 Primary"),
-    ];
-    thread::scope(|scope| {
-        for (name, request, status) in questions {
-            let agent = &site.agent;
-            scope.spawn(move || {
-                for _ in 0..100 {
-                    assert_reply(name, status, request, &talk(agent.addr(), request));
-                }
-            });
-        }
-    });
-}
-
-#[test]
-fn no_request_good_or_bad_leaves_a_line_in_the_log() {
-    let primary = Cluster::primary();
-    let agent = Agent::start(&["--dsn", &primary.dsn()]);
-    for request in [
-        "GET / HTTP/1.1\r\n\r\n",
-        "GET /nothing HTTP/1.1\r\n\r\n",
-        "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
-        "GET / HTTP/1.1\r\nX: \x1b[31m\r\n\r\n",
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        "\0\r\n\r\n",
-    ] {
-        talk(agent.addr(), request);
-    }
-    Wire::connect(agent.addr()).reset();
-    // The reply to this check came after all of them were dealt with.
-    assert_eq!(talk(agent.addr(), SMALL).text(), reply("200 Primary", "Primary\n"));
-    let log = agent.log();
-    let lines: Vec<&str> =
-        log.lines().map(|line| line.split_once("] ").map_or(line, |(_, said)| said)).collect();
-    assert_eq!(lines, [format!("listening on {}", agent.addr()).as_str(), "unknown -> primary"], "{log}");
 }

@@ -1,4 +1,4 @@
-//! Where the agent can be reached, by whom, and how it starts and stops listening.
+//! Where the agent can be reached and by whom, and how it starts.
 
 mod support;
 
@@ -9,18 +9,13 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
-use support::siege::{CHECK, check, waiting_check};
+use support::siege::{CHECK, check};
 use support::wire::{PATIENCE, Wire, reply, talk};
-use support::{Agent, Cluster, Frozen, Signal, agent, eventually, free_port, impostor, millis, secs};
-
-/// SIGTERM to exit: the second the agent has, and what a busy machine may add.
-const STOP_LIMIT: Duration = millis(1500);
+use support::{Agent, Cluster, agent, eventually, free_port, impostor, millis, secs};
 
 const HOME: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 const FRIEND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -189,134 +184,6 @@ fn a_taken_port_is_one_line_naming_the_address_and_exit_1() {
 fn an_address_of_another_host_is_one_line_naming_it_and_exit_1() {
     // RFC 5737: an address for documentation, never one of this host's.
     assert_does_not_start(&["--listen", "192.0.2.1:5000"], "192.0.2.1:5000");
-}
-
-/// The server's side of an answered check stays in TIME_WAIT: without SO_REUSEADDR the port would be taken.
-#[test]
-fn a_restarted_agent_gets_its_port_back_at_once() {
-    let address = format!("127.0.0.1:{}", free_port());
-    for _ in 0..3 {
-        let mut agent = Agent::start(&["--listen", &address]);
-        let listening = agent.addrs()[1];
-        assert_eq!(talk(listening, "GET /liveness HTTP/1.1\r\n\r\n").text(), alive());
-        assert_eq!(agent.terminate().code(), Some(0));
-    }
-}
-
-#[test]
-fn a_signal_to_stop_ends_an_idle_agent_with_exit_0_within_a_second() {
-    for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
-        let primary = Cluster::primary();
-        let mut agent = Agent::start(&["--dsn", &primary.dsn()]);
-        check(agent.addr()).expect("a check before the signal");
-        let address = agent.addr();
-        let begin = Instant::now();
-        agent.signal(signal);
-        assert_eq!(agent.wait().code(), Some(0), "{name}");
-        assert!(begin.elapsed() < STOP_LIMIT, "{name}: {:?}", begin.elapsed());
-        eventually(secs(1), "the log's last line says why", || {
-            agent.log().ends_with(&format!("stopping ({name})\n"))
-        });
-        assert!(Wire::try_connect(address).is_err(), "{name}: nothing listens any more");
-        eventually(secs(5), "the session is gone", || primary.backend_pids("pgsqlchk").is_empty());
-    }
-}
-
-#[test]
-fn clients_that_still_send_their_head_do_not_delay_the_stop() {
-    let mut agent = Agent::start(&[]);
-    let mut clients: Vec<Wire> = (0..50).map(|_| Wire::connect(agent.addr())).collect();
-    for (number, wire) in clients.iter_mut().enumerate() {
-        wire.wait_accepted();
-        if number % 2 == 0 {
-            wire.send("GET / HT");
-            wire.wait_consumed();
-        }
-    }
-    let begin = Instant::now();
-    agent.signal(Signal::TERM);
-    assert_eq!(agent.wait().code(), Some(0));
-    assert!(begin.elapsed() < STOP_LIMIT, "{:?}", begin.elapsed());
-}
-
-/// The checks in flight wait for a frozen postmaster, with a deadline far beyond the second the agent has.
-#[test]
-fn checks_in_flight_are_answered_before_the_agent_stops() {
-    let primary = Cluster::primary();
-    let mut agent = Agent::start(&[
-        "--dsn",
-        &primary.dsn(),
-        "--timeout",
-        "8s",
-        "--knock-interval",
-        "10ms",
-        "--workers",
-        "2",
-    ]);
-    check(agent.addr()).expect("a check before the freeze");
-    let _postmaster = Frozen::new(primary.postmaster_pid());
-    // More than there are workers: the ones that wait for a worker are in flight as well.
-    let mut waiting: Vec<Wire> = (0..6).map(|_| waiting_check(agent.addr())).collect();
-
-    let begin = Instant::now();
-    agent.signal(Signal::TERM);
-    for wire in &mut waiting {
-        assert_eq!(wire.receive(PATIENCE).text(), reply("503 agent-stopping", "Down: agent-stopping\n"));
-    }
-    assert_eq!(agent.wait().code(), Some(0));
-    assert!(begin.elapsed() < STOP_LIMIT, "{:?}", begin.elapsed());
-}
-
-/// They have a connection, so they are in flight as well; they only have not been accepted yet.
-#[test]
-fn checks_that_wait_to_be_accepted_when_the_signal_comes_are_answered() {
-    let primary = Cluster::primary();
-    let mut agent = Agent::start(&["--dsn", &primary.dsn()]);
-    let address = agent.addr();
-    check(address).expect("a check before the signal");
-    let frozen = Frozen::new(agent.pid());
-    let mut waiting: Vec<Wire> = (0..20).map(|_| Wire::connect(address)).collect();
-    waiting.iter_mut().for_each(|wire| wire.send(CHECK));
-    agent.signal(Signal::TERM);
-    frozen.thaw();
-    let stopping = reply("503 agent-stopping", "Down: agent-stopping\n");
-    let answers = [reply("200 Primary", "Primary\n"), stopping];
-    for wire in &mut waiting {
-        let text = wire.receive(PATIENCE).text();
-        assert!(answers.contains(&text), "{text:?}");
-    }
-    assert_eq!(agent.wait().code(), Some(0));
-}
-
-/// Under a stream of checks nobody who was let in is left without an answer. Who waits in the kernel's queue
-/// when the listener closes was not let in: each client can meet that once, as its last connection.
-#[test]
-fn no_check_that_was_let_in_is_lost_when_the_agent_stops() {
-    let primary = Cluster::primary();
-    let mut agent = Agent::start(&["--dsn", &primary.dsn()]);
-    let address = agent.addr();
-    let answered = AtomicUsize::new(0);
-    let client = || {
-        while let Ok(mut wire) = Wire::try_connect(address) {
-            let _ = wire.try_send(CHECK);
-            let text = wire.receive(PATIENCE).text();
-            if text.is_empty() {
-                break;
-            }
-            let stopping = reply("503 agent-stopping", "Down: agent-stopping\n");
-            assert!([reply("200 Primary", "Primary\n"), stopping].contains(&text), "{text:?}");
-            answered.fetch_add(1, Ordering::SeqCst);
-        }
-        eventually(secs(1), "nothing listens any more", || Wire::try_connect(address).is_err());
-    };
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(client);
-        }
-        eventually(PATIENCE, "a hundred checks are answered", || answered.load(Ordering::SeqCst) > 100);
-        agent.signal(Signal::TERM);
-        assert_eq!(agent.wait().code(), Some(0));
-    });
 }
 
 /// Whoever reaches tiny_http passes by all that protects it. Everything the agent listens on is looked up in the

@@ -5,46 +5,20 @@ mod support;
 
 use std::thread;
 
+use support::table::PATHS;
+use support::wire::reply;
 use support::{Agent, Cluster, StopMode, eventually, secs};
-
-/// Path, then status line and body on a primary, on a standby, and with PostgreSQL down.
-type Row = (&'static str, [(&'static str, &'static str); 3]);
-
-const PRIMARY: (&str, &str) = ("200 Primary", "Primary");
-const STANDBY: (&str, &str) = ("200 Standby", "Standby");
-const ALIVE: (&str, &str) = ("200 Alive", "Alive");
-const IN_RECOVERY: (&str, &str) = ("503 in-recovery", "No: in-recovery");
-const NOT_IN_RECOVERY: (&str, &str) = ("503 not-in-recovery", "No: not-in-recovery");
-const REFUSED: (&str, &str) = ("503 connection-refused", "Down: connection-refused");
-
-const TABLE: &[Row] = &[
-    ("/", [PRIMARY, ("206 Standby", "Standby"), REFUSED]),
-    ("/primary", [PRIMARY, IN_RECOVERY, REFUSED]),
-    ("/master", [PRIMARY, IN_RECOVERY, REFUSED]),
-    ("/leader", [PRIMARY, IN_RECOVERY, REFUSED]),
-    ("/read-write", [PRIMARY, IN_RECOVERY, REFUSED]),
-    ("/replica", [NOT_IN_RECOVERY, STANDBY, REFUSED]),
-    ("/standby", [NOT_IN_RECOVERY, STANDBY, REFUSED]),
-    ("/read-only", [PRIMARY, STANDBY, REFUSED]),
-    ("/health", [PRIMARY, STANDBY, REFUSED]),
-    ("/readiness", [PRIMARY, STANDBY, REFUSED]),
-    ("/liveness", [ALIVE, ALIVE, ALIVE]),
-];
 
 /// Compares every byte of every path's reply with one column of the table.
 #[track_caller]
 fn assert_column(agent: &Agent, column: usize) {
-    for (path, answers) in TABLE {
+    for (path, answers) in PATHS {
         let (line, body) = answers[column];
-        let expected = format!(
-            "HTTP/1.1 {line}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
-             Cache-Control: no-store\r\nConnection: close\r\n\r\n{body}\n",
-            body.len() + 1
-        );
+        let expected = reply(line, &format!("{body}\n"));
         assert_eq!(String::from_utf8_lossy(&agent.get(path).raw), expected, "{path}");
     }
     let asterisk = agent.ask(b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_eq!(asterisk.line(), TABLE[0].1[column].0, "OPTIONS *");
+    assert_eq!(asterisk.line(), PATHS[0].1[column].0, "OPTIONS *");
     for path in ["/nothing", "/Primary", "/primary/", "/status", "/metrics"] {
         assert_eq!(agent.get(path).line(), "404 Not Found", "{path}");
     }

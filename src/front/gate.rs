@@ -8,12 +8,14 @@
 //!
 //! Owns every client; nothing here blocks but `poll`.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::SocketAddrAny;
 
 use super::client::{Client, Interest, Next};
 use super::dispatch::{Dispatcher, Errand};
@@ -21,9 +23,11 @@ use super::head::RequestHead;
 use super::listener::{AcceptError, Listener};
 use super::service::{Service, what_is_asked};
 use super::stop_signal::StopSignal;
+use super::watchdog::Caller;
 use crate::config::Allow;
 use crate::reason::Reason;
 use crate::reply::HttpReply;
+use crate::system::notify;
 
 /// How long accepting rests after the system ran out of descriptors or memory, instead of spinning.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -57,9 +61,28 @@ pub(super) struct Gate {
 /// What the administrator said about clients.
 pub(super) struct Rules {
     pub(super) allow: Allow,
+    /// For whom these rules do not hold.
+    pub(super) ourselves: Caller,
     pub(super) max_connections: usize,
     /// Stop after this long without a request.
     pub(super) idle_exit: Option<Duration>,
+}
+
+enum Welcome {
+    Always,
+    IfRoom,
+    Never,
+}
+
+impl Rules {
+    fn welcome(&self, peer: Option<&SocketAddrAny>) -> Welcome {
+        if self.ourselves.is(peer) {
+            return Welcome::Always;
+        }
+        // Who may use a Unix socket is said by its file's mode.
+        let ip = peer.and_then(|peer| SocketAddr::try_from(peer.clone()).ok()).map(|address| address.ip());
+        if ip.is_none_or(|ip| self.allow.permits(ip)) { Welcome::IfRoom } else { Welcome::Never }
+    }
 }
 
 /// What became ready, in the order in which it is served: replies before requests, new clients last.
@@ -169,8 +192,10 @@ impl Gate {
     }
 
     /// When the gate closes for lack of requests, if it is to close for that at all.
+    /// Who has connected and has not asked yet will do so in a moment, or is gone after the head's deadline.
     fn idle_until(&self) -> Option<Instant> {
-        let is_busy = self.stopping_since.is_some() || self.clients.iter().flatten().any(Client::is_asking);
+        let has_question = |client: &Client| client.is_heading() || client.is_asking();
+        let is_busy = self.stopping_since.is_some() || self.clients.iter().flatten().any(has_question);
         self.rules.idle_exit.filter(|_| !is_busy).map(|limit| self.last_request + limit)
     }
 
@@ -179,9 +204,12 @@ impl Gate {
             // The signal to stop may have come in the same turn and closed them all.
             let Some(listener) = self.listeners.get(index) else { return };
             match listener.accept() {
-                // Closed at once, without a byte: who is not allowed gets nothing to work with.
-                Ok((_, Some(peer))) if !self.rules.allow.permits(peer) => {}
-                Ok((socket, _)) => self.admit(socket, now),
+                Ok((socket, peer)) => match self.rules.welcome(peer.as_ref()) {
+                    Welcome::Always => self.enter(socket, now),
+                    Welcome::IfRoom => self.admit(socket, now),
+                    // Closed at once, without a byte: who is not allowed gets nothing to work with.
+                    Welcome::Never => {}
+                },
                 Err(AcceptError::Lost) => {}
                 Err(AcceptError::Empty) => return,
                 Err(AcceptError::Exhausted) => {
@@ -202,6 +230,10 @@ impl Gate {
         if count >= self.rules.max_connections && !self.make_room() {
             return;
         }
+        self.enter(socket, now);
+    }
+
+    fn enter(&mut self, socket: OwnedFd, now: Instant) {
         let index = match self.clients.iter().position(Option::is_none) {
             Some(index) => index,
             None => {
@@ -283,6 +315,7 @@ impl Gate {
     /// Takes in who is waiting already, then listens no more.
     fn begin_stop(&mut self, why: &str, now: Instant) {
         log::info!(target: "pgsqlchk", "stopping ({why})");
+        notify::stopping();
         self.stopping_since = Some(now);
         for index in 0..self.listeners.len() {
             self.accept(index, now);

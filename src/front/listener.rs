@@ -1,14 +1,14 @@
 //! The public sockets: binding and accepting.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, acceptfrom_with, bind, getsockname, listen,
-    socket_with,
+    AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, acceptfrom_with, bind,
+    getsockname, listen, socket_with,
 };
 
 /// The port that DBAs have opened for the classic script for a decade.
@@ -101,8 +101,8 @@ fn cannot_listen(address: SocketAddr, error: Errno) -> String {
     format!("cannot listen on {address}: {why}")
 }
 
-/// A client that was accepted, and where it comes from; `None` where that is unknown.
-pub(super) type Accepted = (OwnedFd, Option<IpAddr>);
+/// A client that was accepted, and its address; `None` where that is unknown.
+pub(super) type Accepted = (OwnedFd, Option<SocketAddrAny>);
 
 /// What to do after accept failed.
 #[derive(Debug, PartialEq, Eq)]
@@ -120,10 +120,7 @@ impl Listener {
     /// but exhaustion concern a single client.
     pub(super) fn accept(&self) -> Result<Accepted, AcceptError> {
         match acceptfrom_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-            Ok((socket, peer)) => {
-                let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                Ok((socket, peer.map(|peer| peer.ip())))
-            }
+            Ok(accepted) => Ok(accepted),
             Err(Errno::AGAIN) => Err(AcceptError::Empty),
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Err(AcceptError::Exhausted),
             Err(_) => Err(AcceptError::Lost),

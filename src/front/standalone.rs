@@ -1,10 +1,10 @@
-//! `--mode standalone`: listens itself until SIGTERM or SIGINT.
+//! `--mode standalone`: listens itself, or on the sockets that systemd has passed, until SIGTERM or SIGINT.
 //!
 //! The same machinery serves a listening socket that somebody else has opened (see [`super::xinetd`]).
 
-use std::time::Duration;
-
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -15,15 +15,21 @@ use super::listener::{self, Listener};
 use super::pool;
 use super::service::Service;
 use super::stop_signal::StopSignal;
+use super::watchdog::{self, Caller};
 use crate::config::Config;
 use crate::monitor::Monitor;
 
 /// Descriptors beside the clients: standard ones, listeners, lanes, sessions, and reserve.
 const RESERVED_DESCRIPTORS: u64 = 64;
 
-/// Runs the agent. An `Err` is one line: what could not be started, or what failed.
-pub fn run(config: Config) -> Result<(), String> {
-    let listeners = listener::bind_all(&config.listen)?;
+/// Runs the agent. Where listening sockets were inherited, nothing else is listened on: who has passed them decides
+/// where the agent is reached. An `Err` is one line: what could not be started, or what failed.
+pub fn run(config: Config, inherited: Vec<OwnedFd>) -> Result<(), String> {
+    let listeners = if inherited.is_empty() {
+        listener::bind_all(&config.listen)?
+    } else {
+        inherited.into_iter().map(listener::adopt).collect::<Result<_, _>>()?
+    };
     serve(config, listeners, None)
 }
 
@@ -39,13 +45,16 @@ pub(super) fn serve(
         .map_err(|error| format!("cannot open the private way to the HTTP server: {error}"))?;
     let monitor = Monitor::start(config.connection, config.timeout, config.knock_interval)
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let service = Arc::new(Service::new(monitor, config.timeout));
+    let service = Arc::new(Service::new(monitor.clone(), config.timeout));
     pool::start(sealed, config.workers, &service)
         .map_err(|error| format!("cannot start the HTTP server: {error}"))?;
     for listener in &listeners {
         log::info!(target: "pgsqlchk", "listening on {}", listener.name);
     }
-    let rules = Rules { allow: config.allow, max_connections, idle_exit };
+    let ourselves = Caller::default();
+    watchdog::start(&listeners, ourselves.clone(), monitor, config.timeout)
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    let rules = Rules { allow: config.allow, ourselves, max_connections, idle_exit };
     Gate::new(listeners, rules, service, Dispatcher::new(lanes), stop_signal).run()
 }
 

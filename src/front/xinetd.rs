@@ -3,13 +3,14 @@
 //! A connected socket (`wait = no`) is answered once; a listening one (`wait = yes`) is served like standalone
 //! serves its own, until nothing has been asked for `--idle-exit`.
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
-use rustix::net::SocketType;
 use rustix::net::sockopt::{socket_acceptconn, socket_type};
+use rustix::net::{SocketType, getpeername};
 
 use super::client::{Client, Interest, Next};
 use super::head::RequestHead;
@@ -35,7 +36,17 @@ pub fn run(config: Config, socket: OwnedFd) -> Result<(), String> {
         let idle_exit = Some(config.idle_exit);
         return standalone::serve(config, vec![listener::adopt(socket)?], idle_exit);
     }
+    if !is_allowed(&config, &socket) {
+        // Closed without a byte, as the gate does it.
+        return Ok(());
+    }
     serve_client(&config, socket).map_err(|error| format!("cannot serve the client: {error}"))
+}
+
+/// A client without an address, such as one of a Unix socket, is on this host, and `--allow` is about others.
+fn is_allowed(config: &Config, socket: &OwnedFd) -> bool {
+    let peer = getpeername(socket).ok().flatten().and_then(|peer| SocketAddr::try_from(peer).ok());
+    peer.is_none_or(|peer| config.allow.permits(peer.ip()))
 }
 
 fn serve_client(config: &Config, socket: OwnedFd) -> Result<(), Errno> {
@@ -72,10 +83,12 @@ fn serve_client(config: &Config, socket: OwnedFd) -> Result<(), Errno> {
     }
 }
 
-/// Whether the client is connected, has not asked, and has sent nothing but at most one line that is no HTTP.
+/// Whether the client is connected, has not asked, and has sent nothing but empty lines, or one line that is no
+/// HTTP.
 fn is_silence(client: &Client) -> bool {
     let received = client.received();
-    client.is_heading() && (received.is_empty() || is_bare_line(received))
+    let is_empty = received.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
+    client.is_heading() && (is_empty || is_bare_line(received))
 }
 
 fn is_bare_line(received: &[u8]) -> bool {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::instance::{Observation, Role};
 use crate::reason::Reason;
+use crate::system::notify;
 
 /// What the instance was last seen to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,7 @@ impl History {
         }
         let line = self.describe_change(condition, cause, now);
         log::info!(target: "pgsqlchk", "{line}");
+        notify::status(&condition.to_string());
         self.condition = condition;
         self.since = now;
     }

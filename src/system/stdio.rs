@@ -10,6 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{FileType, fstat};
 use rustix::io::fcntl_dupfd_cloexec;
+use rustix::net::SocketType;
+use rustix::net::sockopt::socket_type;
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin};
 
 /// Moves the socket away if standard input and standard error are one and the same socket, which only an
@@ -17,15 +19,17 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin};
 pub fn claim_shared_socket() -> Option<OwnedFd> {
     let (input, error) = (fstat(stdin()).ok()?, fstat(stderr()).ok()?);
     let is_shared = (input.st_dev, input.st_ino) == (error.st_dev, error.st_ino);
-    if is_shared { claim_stdin_socket() } else { None }
+    let is_socket = FileType::from_raw_mode(input.st_mode) == FileType::Socket;
+    if is_shared && is_socket { claim_stdin() } else { None }
 }
 
-/// Moves the socket on standard input away, and silences all three descriptors; `None` where it is no socket.
+/// Moves the socket on standard input away, and silences all three descriptors; `None` where it is no stream
+/// socket, and then standard error can still be written to.
 pub fn claim_stdin_socket() -> Option<OwnedFd> {
-    let status = fstat(stdin()).ok()?;
-    if FileType::from_raw_mode(status.st_mode) != FileType::Socket {
-        return None;
-    }
+    if socket_type(stdin()) == Ok(SocketType::STREAM) { claim_stdin() } else { None }
+}
+
+fn claim_stdin() -> Option<OwnedFd> {
     // Three are taken by the standard ones.
     let socket = fcntl_dupfd_cloexec(stdin(), 3).ok()?;
     silence().ok()?;

@@ -1,6 +1,5 @@
 //! A real PostgreSQL server on a data directory of its own.
 
-use std::fmt::Write;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -10,19 +9,6 @@ use super::folder::Folder;
 use super::postgresql::{ServerUser, copy_folder, program_path, run, template, without_pg_variables};
 use super::process::{Signal, children_of, signal, state, wait_for_exit};
 use super::{eventually, free_port, secs, show_log};
-
-/// What every cluster has: fast to start and small, reachable over loopback and a socket in its own folder.
-const BASE: &[(&str, &str)] = &[
-    ("listen_addresses", "127.0.0.1"),
-    ("fsync", "off"),
-    ("full_page_writes", "off"),
-    ("wal_level", "replica"),
-    ("wal_keep_size", "64MB"),
-    ("max_connections", "30"),
-    ("shared_buffers", "16MB"),
-    ("autovacuum", "off"),
-    ("log_line_prefix", "%m [%p] %a "),
-];
 
 /// How PostgreSQL is told to stop; the words and signals are pg_ctl's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +33,10 @@ impl StopMode {
 
 /// A primary or a standby. Stopped at once and removed when dropped, whatever a test has frozen in it.
 pub struct Cluster {
-    folder: Folder,
-    user: ServerUser,
+    pub(super) folder: Folder,
+    pub(super) user: ServerUser,
     port: u16,
-    settings: Mutex<Vec<(String, String)>>,
+    pub(super) settings: Mutex<Vec<(String, String)>>,
     postmaster: Mutex<Option<Child>>,
 }
 
@@ -210,58 +196,6 @@ impl Cluster {
         postgres::Client::connect(&dsn, postgres::NoTls).expect("a session of the test's own")
     }
 
-    /// Changes postgresql.conf; a running server has read it when this returns.
-    #[track_caller]
-    pub fn configure(&self, settings: &[(&str, &str)]) {
-        for (name, value) in settings {
-            let mut own = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
-            own.retain(|(known, _)| known != name);
-            own.push(((*name).to_owned(), (*value).to_owned()));
-        }
-        self.write_settings();
-        self.reload();
-    }
-
-    /// Replaces pg_hba.conf; a running server has read it when this returns.
-    #[track_caller]
-    pub fn write_hba(&self, content: &str) {
-        self.write_file("pg_hba.conf", content);
-        self.reload();
-    }
-
-    /// Puts a certificate of its own into the data directory, for `ssl = on`.
-    pub fn make_certificate(&self) {
-        let (certificate, key) = (self.data().join("server.crt"), self.data().join("server.key"));
-        let mut openssl = std::process::Command::new("openssl");
-        openssl.args([
-            "req",
-            "-new",
-            "-x509",
-            "-nodes",
-            "-days",
-            "1",
-            "-subj",
-            "/CN=localhost",
-            "-newkey",
-            "ec",
-        ]);
-        openssl.args(["-pkeyopt", "ec_paramgen_curve:prime256v1", "-out"]).arg(&certificate);
-        run(openssl.arg("-keyout").arg(&key));
-        [certificate, key].iter().for_each(|path| self.user.give(path));
-    }
-
-    /// Puts a function in the place of pg_is_in_recovery(): PL/pgSQL declarations and statements, with the role
-    /// in the variable `role`. The old one is renamed first, for PostgreSQL calls a built-in function by its
-    /// number without a look at the catalog.
-    pub fn replace_pg_is_in_recovery(&self, body: &str) {
-        self.psql(&format!(
-            "SET allow_system_table_mods = on;
-             ALTER FUNCTION pg_catalog.pg_is_in_recovery() RENAME TO pg_is_in_recovery_itself;
-             CREATE FUNCTION pg_catalog.pg_is_in_recovery() RETURNS boolean LANGUAGE plpgsql AS
-             $$ DECLARE role boolean := pg_is_in_recovery_itself(); BEGIN {body}; RETURN role; END $$"
-        ));
-    }
-
     /// Connection string over the socket, user `postgres`.
     pub fn dsn(&self) -> String {
         format!("host={} port={} user=postgres dbname=postgres", self.socket_dir().display(), self.port)
@@ -314,39 +248,8 @@ impl Cluster {
         self.folder.path().join("server.log")
     }
 
-    fn postmaster(&self) -> MutexGuard<'_, Option<Child>> {
+    pub(super) fn postmaster(&self) -> MutexGuard<'_, Option<Child>> {
         self.postmaster.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write_settings(&self) {
-        let place = [
-            ("port".to_owned(), self.port.to_string()),
-            ("unix_socket_directories".to_owned(), self.socket_dir().display().to_string()),
-        ];
-        let base = BASE.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let own = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut content = String::new();
-        for (name, value) in base.chain(place).chain(own) {
-            writeln!(content, "{name} = '{}'", value.replace('\'', "''")).expect("write to a String");
-        }
-        self.write_file("postgresql.conf", &content);
-    }
-
-    fn write_file(&self, name: &str, content: &str) {
-        let path = self.data().join(name);
-        fs::write(&path, content).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
-        self.user.give(&path);
-    }
-
-    /// The postmaster logs the signal, reads its files and only then accepts again: whoever connects after the
-    /// log line meets the new settings.
-    #[track_caller]
-    fn reload(&self) {
-        let Some(pid) = self.postmaster().as_ref().map(Child::id) else { return };
-        let reloads = |log: &str| log.matches("received SIGHUP").count();
-        let before = reloads(&self.log());
-        signal(pid, Signal::HUP);
-        eventually(secs(10), "PostgreSQL reads its configuration again", || reloads(&self.log()) > before);
     }
 }
 

@@ -5,26 +5,42 @@
 
 // Every file under tests/ is a crate of its own and compiles its own copy of this module, so whatever one of
 // them leaves unused would be a warning there although another file needs it. The allow ends with this module.
-#![allow(dead_code, unused_imports)]
+#![allow(dead_code)]
 
 pub mod agent;
 pub mod cluster;
+pub mod contract;
+pub mod daemon;
 pub mod folder;
+pub mod front;
 pub mod haproxy;
 pub mod http;
 pub mod impostor;
+pub mod inetd;
+pub mod one_shot;
+pub mod patience;
 pub mod postgresql;
 pub mod process;
+pub mod servers;
+pub mod settings;
 pub mod siege;
 pub mod stream;
+pub mod syslog;
+pub mod table;
 pub mod wire;
+pub mod xinetd;
 
-pub use agent::Agent;
-pub use cluster::{Cluster, StopMode};
-pub use haproxy::{Haproxy, ServerState};
-pub use http::{Reply, exchange};
-pub use process::{Frozen, Signal, signal};
-pub use stream::{Check, Stream};
+#[allow(unused_imports)]
+pub use self::{
+    agent::Agent,
+    cluster::{Cluster, StopMode},
+    front::Front,
+    haproxy::{Haproxy, ServerState},
+    http::{Reply, exchange},
+    one_shot::OneShot,
+    process::{Frozen, Signal, signal},
+    stream::{Check, Stream},
+};
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};

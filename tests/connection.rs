@@ -1,0 +1,167 @@
+//! How a request may arrive and how a connection ends. Every reply is compared whole.
+
+mod support;
+
+use std::thread;
+use std::time::Instant;
+
+use support::contract::{Case, assert_reply, site};
+use support::wire::{End, PATIENCE, Wire, reply, talk};
+use support::{Agent, Cluster, secs};
+
+const SMALL: &[u8] = b"OPTIONS / HTTP/1.0\r\nHost: a\r\n\r\n";
+
+/// The head has five seconds; a machine that is busy with other things may need longer to send each byte on its own,
+/// so the attempt that counts is one that was quick enough.
+#[test]
+fn a_head_that_arrives_byte_by_byte_is_answered() {
+    let site = site();
+    let request = b"GET / HTTP/1.0\n\n";
+    for _ in 0..5 {
+        let begun = Instant::now();
+        let mut wire = Wire::connect(site.agent.addr());
+        for byte in request.chunks(1) {
+            // Late, it is answered with 408 and takes no more.
+            let _ = wire.try_send(byte);
+            wire.wait_consumed();
+        }
+        if begun.elapsed() < secs(4) {
+            return assert_reply("byte by byte", "200 Primary", request, &wire.receive(PATIENCE));
+        }
+    }
+    panic!("this machine cannot send {} bytes one by one within four seconds", request.len());
+}
+
+#[test]
+fn a_head_split_anywhere_is_answered() {
+    let site = site();
+    for position in 1..SMALL.len() {
+        let mut wire = Wire::connect(site.agent.addr());
+        let (front, back) = SMALL.split_at(position);
+        wire.send(front);
+        wire.wait_consumed();
+        wire.send(back);
+        assert_reply(&format!("split at {position}"), "200 Primary", SMALL, &wire.receive(PATIENCE));
+    }
+}
+
+#[test]
+fn only_the_first_of_several_pipelined_requests_is_answered() {
+    let first = "GET /replica HTTP/1.1\r\nHost: a\r\n\r\n";
+    for more in ["GET /liveness HTTP/1.1\r\nHost: a\r\n\r\n", "POST / HTTP/1.1\r\n\r\n", "G", "\r\n", "\0"] {
+        let request = format!("{first}{more}");
+        let received = talk(site().agent.addr(), &request);
+        assert_reply(&format!("followed by {more:?}"), "503 not-in-recovery", first.as_bytes(), &received);
+    }
+}
+
+/// Closing a socket with unread bytes makes the kernel send a RST, which takes the reply from a client that
+/// has not read it yet.
+#[test]
+fn the_reply_is_readable_although_the_client_sent_more_than_its_head() {
+    let site = site();
+    let junk = vec![b'j'; 64 * 1024];
+    for (head, status) in [
+        ("GET / HTTP/1.1\r\n\r\n", "200 Primary"),
+        ("GET / HTTP/1.1\r\nContent-Length: 1000000000000\r\n\r\n", "413 Content Too Large"),
+        ("POST / HTTP/1.1\r\n\r\n", "405 Method Not Allowed"),
+        ("GET /nothing HTTP/1.1\r\n\r\n", "404 Not Found"),
+        ("GET / HTTP/5.0\r\n\r\n", "400 Bad Request"),
+    ] {
+        for extra in [1, 1000, junk.len()] {
+            let mut wire = Wire::connect(site.agent.addr());
+            wire.send([head.as_bytes(), &junk[..extra]].concat());
+            assert!(wire.wait_readable(PATIENCE), "{head:?} and {extra} bytes: silence");
+            // What is sent to a closed socket is answered with a RST as well.
+            wire.send(&junk[..extra]);
+            let received = wire.receive(PATIENCE);
+            assert_reply(&format!("{head:?} and {extra} bytes"), status, head.as_bytes(), &received);
+        }
+    }
+}
+
+#[test]
+fn a_client_that_closes_its_sending_side_after_the_request_gets_its_reply() {
+    let site = site();
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\n\r\n", "200 Primary"),
+        ("OPTIONS / HTTP/1.0\r\n\r\n", "200 Primary"),
+        ("GET /nothing HTTP/1.1\r\n\r\n", "404 Not Found"),
+        ("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n", "413 Content Too Large"),
+    ] {
+        let mut wire = Wire::connect(site.agent.addr());
+        wire.send(request);
+        wire.half_close();
+        assert_reply(request, status, request.as_bytes(), &wire.receive(PATIENCE));
+    }
+}
+
+/// A monitoring system that only tests whether the port is open.
+#[test]
+fn a_client_that_sends_nothing_and_leaves_gets_nothing() {
+    let site = site();
+    let mut wire = Wire::connect(site.agent.addr());
+    wire.half_close();
+    let received = wire.receive(PATIENCE);
+    assert_eq!((received.text().as_str(), received.end), ("", End::Fin));
+    assert!(received.elapsed < secs(1), "closed after {:?}", received.elapsed);
+}
+
+#[test]
+fn half_a_head_and_the_end_of_the_connection_is_400_or_nothing_but_at_once() {
+    let site = site();
+    for request in ["G", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a\r\n", "GET / HTTP/1.1\r\nHost"] {
+        let mut wire = Wire::connect(site.agent.addr());
+        wire.send(request);
+        wire.half_close();
+        let received = wire.receive(PATIENCE);
+        assert!(received.elapsed < secs(1), "{request:?}: closed after {:?}", received.elapsed);
+        if !(received.bytes.is_empty() && received.end == End::Fin) {
+            assert_reply(request, "400 Bad Request", request.as_bytes(), &received);
+        }
+    }
+}
+
+#[test]
+fn clients_at_the_same_time_get_each_their_own_reply() {
+    let site = site();
+    let questions: [Case<'_>; 4] = [
+        ("/", b"GET / HTTP/1.1\r\n\r\n", "200 Primary"),
+        ("/replica", b"GET /replica HTTP/1.1\r\n\r\n", "503 not-in-recovery"),
+        ("/liveness", b"GET /liveness HTTP/1.1\r\n\r\n", "200 Alive"),
+        ("HEAD", b"HEAD / HTTP/1.1\r\n\r\n", "200 Primary"),
+    ];
+    thread::scope(|scope| {
+        for (name, request, status) in questions {
+            let agent = &site.agent;
+            scope.spawn(move || {
+                for _ in 0..100 {
+                    assert_reply(name, status, request, &talk(agent.addr(), request));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn no_request_good_or_bad_leaves_a_line_in_the_log() {
+    let primary = Cluster::primary();
+    let agent = Agent::start(&["--dsn", &primary.dsn()]);
+    for request in [
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET /nothing HTTP/1.1\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
+        "GET / HTTP/1.1\r\nX: \x1b[31m\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "\0\r\n\r\n",
+    ] {
+        talk(agent.addr(), request);
+    }
+    Wire::connect(agent.addr()).reset();
+    // The reply to this check came after all of them were dealt with.
+    assert_eq!(talk(agent.addr(), SMALL).text(), reply("200 Primary", "Primary\n"));
+    let log = agent.log();
+    let lines: Vec<&str> =
+        log.lines().map(|line| line.split_once("] ").map_or(line, |(_, said)| said)).collect();
+    assert_eq!(lines, [format!("listening on {}", agent.addr()).as_str(), "unknown -> primary"], "{log}");
+}

@@ -1,0 +1,42 @@
+//! A primary, a standby and a place without a server, for the tests of the fronts.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::Cluster;
+use super::folder::Folder;
+
+/// The servers, shared by the tests that run at the same time; a test keeps its `Arc` to the end.
+pub struct Servers {
+    /// A standby of `primary`.
+    pub standby: Cluster,
+    /// A primary.
+    pub primary: Cluster,
+    /// No server has its socket here.
+    nowhere: Folder,
+}
+
+impl Servers {
+    /// The configuration of an agent beside the primary.
+    pub fn settings(&self) -> String {
+        format!("dsn = {}\n", self.primary.dsn())
+    }
+
+    /// The connection string of a server that is not there.
+    pub fn down(&self) -> String {
+        format!("host={} port=5432 user=postgres", self.nowhere.path().display())
+    }
+}
+
+/// Starts them, unless another test has.
+pub fn servers() -> Arc<Servers> {
+    static SHARED: Mutex<Weak<Servers>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(servers) = shared.upgrade() {
+        return servers;
+    }
+    let primary = Cluster::primary();
+    let standby = Cluster::standby_of(&primary);
+    let servers = Arc::new(Servers { standby, primary, nowhere: Folder::new("nowhere") });
+    *shared = Arc::downgrade(&servers);
+    servers
+}
