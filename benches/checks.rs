@@ -4,10 +4,13 @@
 //! turns, in the same loop, twice: with everything on one processor, which shows the work alone and is steady from
 //! run to run, and spread as the system likes, where waking an idle processor can cost more than the work.
 //! Nothing is asserted: the column `goal` says what is aimed at. `BENCH_CHECKS` is the number of checks of the
-//! whole run, 200,000 unless it says otherwise.
+//! whole run, 200,000 unless it says otherwise. `BENCH_ONLY=xinetd` makes those under xinetd only.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
+// Not in this folder itself, where Cargo would take it for a benchmark of its own.
+#[path = "checks/xinetd.rs"]
+mod xinetd;
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -17,7 +20,9 @@ use std::time::{Duration, Instant};
 
 use postgres::{Client, SimpleQueryMessage};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use support::{Agent, Cluster, millis, secs};
+use support::process::children_of;
+use support::{Agent, Cluster, eventually, millis, secs};
+use xinetd::{Xinetd, is_reset};
 
 /// The bare question, which is the unit everything else is measured in.
 const ROLE: &str = "SELECT pg_is_in_recovery()";
@@ -43,11 +48,19 @@ fn main() {
     let mut site = Site::start();
     let server = ask(&mut site.session, "SHOW server_version");
     say(&format!("PostgreSQL {server}, {processors} processors, {} checks\n", grouped(checks)));
-    exchange_many(checks / 200, site.agent.addr());
-    Timings::measure(checks / 20, &mut site).print("everything on one processor");
+    let is_all = std::env::var("BENCH_ONLY").is_err();
+    if is_all {
+        exchange_many(checks / 200, site.agent.addr());
+        Timings::measure(checks / 20, &mut site).print("everything on one processor");
+    }
+    under_xinetd(checks, "on one processor");
     drop(site);
 
     keep_to(&everywhere);
+    under_xinetd(checks, "on all processors");
+    if !is_all {
+        return;
+    }
     let mut site = Site::start();
     let agent = site.agent.addr();
     let few = checks / 200;
@@ -83,6 +96,155 @@ impl Site {
         let primary = Cluster::primary();
         let agent = Agent::start(&["--dsn", &primary.dsn()]);
         Site { session: primary.connect(), agent, _primary: primary }
+    }
+}
+
+/// The homes under xinetd: a process per check beside the script it replaces, and one for all beside standalone.
+fn under_xinetd(checks: usize, title: &str) {
+    let primary = Cluster::primary();
+    OneShots::start(&primary).measure((checks / 1000).max(20)).print(title);
+
+    let standalone = Agent::start(&["--dsn", &primary.dsn()]);
+    let waiting = Xinetd::waiting_agent(&primary);
+    let turns = checks / 40;
+    exchange_many(turns / 10, standalone.addr());
+    exchange_many(turns / 10, waiting.addr());
+    let [mut unit, mut timings] = [(); 2].map(|()| Vec::with_capacity(turns));
+    for _ in 0..turns {
+        unit.push(timed(|| exchange(standalone.addr(), CHECK)));
+        timings.push(timed(|| exchange(waiting.addr(), CHECK)));
+    }
+    say(&format!(
+        "{:<52}{:>10}{:>10}{:>8}  goal",
+        format!("one process for all, {title}"),
+        "median",
+        "p99",
+        "ratio"
+    ));
+    let middle = median(&mut unit);
+    timing_row("check, standalone", &mut unit, middle, "the unit");
+    timing_row("check, xinetd wait = yes", &mut timings, middle, "at most 1.30");
+    say("");
+}
+
+/// Super-servers that start a process for every check.
+struct OneShots<'a> {
+    primary: &'a Cluster,
+    kinds: Vec<OneShot>,
+    logins: Vec<Duration>,
+}
+
+/// One of them.
+struct OneShot {
+    name: &'static str,
+    xinetd: Xinetd,
+    timings: Vec<Duration>,
+    resets: usize,
+    /// Processor time per check, in seconds.
+    cpu: f64,
+    wall_goal: &'static str,
+    cpu_goal: &'static str,
+}
+
+impl<'a> OneShots<'a> {
+    fn start(primary: &'a Cluster) -> OneShots<'a> {
+        let kind = |name, xinetd, wall_goal, cpu_goal| OneShot {
+            name,
+            xinetd,
+            timings: Vec::new(),
+            resets: 0,
+            cpu: 0.0,
+            wall_goal,
+            cpu_goal,
+        };
+        let mut kinds = vec![
+            kind("pgsqlchk --mode xinetd", Xinetd::agent(primary), "the unit", "the unit"),
+            kind("the script, psql itself", Xinetd::script(primary), "at least 3.50", "at least 7.00"),
+        ];
+        let wrapper = Xinetd::script_with_wrapper(primary);
+        let wrapper = wrapper
+            .map(|xinetd| kind("the script, Debian's psql", xinetd, "at least 10.00", "at least 7.00"));
+        kinds.extend(wrapper);
+        OneShots { primary, kinds, logins: Vec::new() }
+    }
+
+    /// One of each, in turns, and a login of our own: what PostgreSQL itself needs for a new session.
+    fn measure(mut self, turns: usize) -> Self {
+        let postmaster = self.primary.postmaster_pid();
+        let without_sessions = children_of(postmaster).len();
+        // The process and the session of one check end after its reply: that is no cost of the next one.
+        let wait_for_quiet = || {
+            eventually(secs(10), "the session before has ended", || {
+                children_of(postmaster).len() <= without_sessions
+            });
+        };
+        for _ in 0..turns {
+            for kind in &mut self.kinds {
+                wait_for_quiet();
+                let addr = kind.xinetd.addr();
+                let mut is_reset = false;
+                kind.timings.push(timed(|| is_reset = exchange_or_reset(addr)));
+                kind.resets += usize::from(is_reset);
+                kind.xinetd.wait_for_servers();
+            }
+            wait_for_quiet();
+            self.logins.push(timed(|| self.primary.connect()));
+        }
+        for kind in &mut self.kinds {
+            kind.cpu = kind.xinetd.cpu_of_servers() / turns as f64;
+        }
+        self
+    }
+
+    fn print(mut self, title: &str) {
+        say(&format!(
+            "{:<52}{:>10}{:>10}{:>8}  goal",
+            format!("a process per check, {title}"),
+            "median",
+            "p99",
+            "ratio"
+        ));
+        let unit = median(&mut self.kinds[0].timings);
+        let unit_cpu = self.kinds[0].cpu;
+        for kind in &mut self.kinds {
+            timing_row(
+                &format!("check, xinetd wait = no: {}", kind.name),
+                &mut kind.timings,
+                unit,
+                kind.wall_goal,
+            );
+        }
+        timing_row("a login alone: PostgreSQL's own part of each", &mut self.logins, unit, "");
+        say(&format!(
+            "{:<52}{:>10}{:>18}  goal",
+            "processor time per check, children included", "mean", "ratio"
+        ));
+        for OneShot { name, cpu, cpu_goal, .. } in &self.kinds {
+            let mean = micros(Duration::from_secs_f64(*cpu));
+            say(&format!("{name:<52}{mean:>10}{:>18.2}  {cpu_goal}", cpu / unit_cpu));
+        }
+        for OneShot { name, resets, timings, .. } in &self.kinds {
+            let value = format!("{resets} of {}", timings.len());
+            row(&format!("connections reset: {name}"), &value, "0");
+        }
+        say("");
+    }
+}
+
+/// Like `exchange`; says whether the other side broke the connection instead of closing it, which can lose a reply.
+fn exchange_or_reset(addr: SocketAddr) -> bool {
+    let mut stream = TcpStream::connect(addr).expect("connect to xinetd");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+    stream.write_all(CHECK.as_bytes()).expect("send the check");
+    let mut reply = Vec::new();
+    match stream.read_to_end(&mut reply) {
+        Ok(_) => {
+            let is_primary = reply.starts_with(b"HTTP/1.1 200 ");
+            assert!(is_primary, "{}", String::from_utf8_lossy(&reply));
+            false
+        }
+        Err(error) if is_reset(&error) => true,
+        Err(error) => panic!("read the reply: {error}"),
     }
 }
 
@@ -136,11 +298,7 @@ impl Timings {
             ("/liveness over a new TCP connection".to_owned(), &mut self.liveness, ""),
             ("the same from a bare listener: what TCP costs".to_owned(), &mut self.tcp, ""),
         ] {
-            let middle = median(timings);
-            let slow = percentile(timings, 99);
-            let ratio = middle.as_secs_f64() / unit.as_secs_f64();
-            let line = format!("{name:<52}{:>10}{:>10}{ratio:>8.2}  {goal}", micros(middle), micros(slow));
-            say(line.trim_end());
+            timing_row(&name, timings, unit, goal);
         }
         say("");
     }
@@ -268,8 +426,12 @@ fn percentile(timings: &mut [Duration], percent: usize) -> Duration {
     timings[(timings.len() - 1) * percent / 100]
 }
 
+/// In milliseconds where the column would be too narrow.
 fn micros(duration: Duration) -> String {
-    format!("{:.1} us", duration.as_secs_f64() * 1e6)
+    match duration < millis(10) {
+        true => format!("{:.1} us", duration.as_secs_f64() * 1e6),
+        false => format!("{:.1} ms", duration.as_secs_f64() * 1e3),
+    }
 }
 
 /// A number with a comma between groups of three digits.
@@ -277,6 +439,14 @@ fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let groups = digits.as_bytes().rchunks(3).rev();
     groups.map(|group| String::from_utf8_lossy(group)).collect::<Vec<_>>().join(",")
+}
+
+fn timing_row(name: &str, timings: &mut [Duration], unit: Duration, goal: &str) {
+    let middle = median(timings);
+    let slow = percentile(timings, 99);
+    let ratio = middle.as_secs_f64() / unit.as_secs_f64();
+    let line = format!("{name:<52}{:>10}{:>10}{ratio:>8.2}  {goal}", micros(middle), micros(slow));
+    say(line.trim_end());
 }
 
 fn row(name: &str, value: &str, goal: &str) {

@@ -214,3 +214,49 @@ fn the_haproxy_configuration_of_the_readme_asks_for_what_the_agent_has() {
         }
     }
 }
+
+/// As GitHub makes anchors: small letters, blanks to hyphens, punctuation gone.
+fn anchor(heading: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || [' ', '-', '_'].contains(c);
+    heading.to_lowercase().chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn the_links_within_the_readme_lead_somewhere() {
+    let readme = readme();
+    let headings: BTreeSet<String> = readme
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| anchor(line.trim_start_matches('#').trim()))
+        .collect();
+    let links: Vec<&str> = readme.split("](#").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    assert!(!links.is_empty(), "there are links");
+    for link in links {
+        assert!(headings.contains(link), "#{link} is no heading of README.md: {headings:#?}");
+    }
+}
+
+#[test]
+fn the_readme_explains_every_exit_code_of_a_check() {
+    let rows = table(&readme(), "| exit code | meaning | for Nagios |");
+    let codes: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
+    assert_eq!(codes, ["0", "1", "2", "3"]);
+}
+
+#[test]
+fn the_files_that_the_readme_installs_are_there() {
+    let readme = readme();
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "@.-".contains(c);
+    for folder in ["systemd/", "xinetd/"] {
+        let names: BTreeSet<&str> = readme
+            .split(&format!(" {folder}"))
+            .skip(1)
+            .filter_map(|rest| rest.split(|c| !is_part(c)).next())
+            .collect();
+        assert!(!names.is_empty(), "README.md installs files of {folder}");
+        for name in names {
+            let path = format!("{}/{folder}{name}", env!("CARGO_MANIFEST_DIR"));
+            assert!(fs::metadata(&path).is_ok_and(|file| file.is_file()), "{folder}{name} is no file");
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! What to type on the usual first day.
+//!
+//! PostgreSQL has one SQLSTATE for several refusals, so its messages are told apart, in English. A server that
+//! speaks another language gets the advice that fits them all.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use crate::config::{ConnectionSettings, Endpoint, PasswordSource, SOCKET_DIRECTORIES};
+use crate::instance::Failure;
+use crate::reason::Reason;
+
+/// One line, or `None` where there is nothing to type. `os_user` is who runs this process, if that is known.
+pub(super) fn advice(
+    failure: &Failure,
+    settings: &ConnectionSettings,
+    os_user: Option<&str>,
+) -> Option<String> {
+    let advisor = Advisor { settings, os_user, cause: &failure.cause };
+    match failure.reason {
+        Reason::ConnectionRefused => Some(advisor.start_server()),
+        Reason::PermissionDenied => Some(advisor.grant()),
+        Reason::AuthenticationFailed => Some(advisor.let_in()),
+        Reason::DatabaseMissing => Some(advisor.make_database()),
+        Reason::TooManyClients => Some(advisor.make_room()),
+        Reason::NameNotResolved | Reason::Unreachable | Reason::NotPostgresql => {
+            Some("say where PostgreSQL is: --dsn 'host=/run/postgresql port=5432'".into())
+        }
+        Reason::NotAcceptingConnections => {
+            Some("if it is a standby, set hot_standby = on and restart it; its log says more".into())
+        }
+        Reason::PostmasterNotAnswering
+        | Reason::StartingUp
+        | Reason::ShuttingDown
+        | Reason::ConnectionLost
+        | Reason::QueryFailed
+        | Reason::DeadlinePassed
+        | Reason::AgentOutOfResources
+        | Reason::AgentStopping
+        | Reason::InRecovery
+        | Reason::NotInRecovery
+        | Reason::ReadOnly => None,
+    }
+}
+
+struct Advisor<'a> {
+    settings: &'a ConnectionSettings,
+    os_user: Option<&'a str>,
+    cause: &'a str,
+}
+
+impl Advisor<'_> {
+    fn start_server(&self) -> String {
+        "start PostgreSQL (systemctl start postgresql), or say where it is: --dsn 'host=/run/postgresql \
+         port=5432'; pg_lsclusters and SHOW port know"
+            .into()
+    }
+
+    fn grant(&self) -> String {
+        let role = sql_name(&self.settings.user);
+        if self.cause.contains("for function") {
+            let grant = format!("GRANT EXECUTE ON FUNCTION pg_is_in_recovery() TO {role}");
+            return format!("on the primary: {}", self.as_superuser(&grant));
+        }
+        let grant = format!("GRANT CONNECT ON DATABASE {} TO {role}", sql_name(&self.settings.database));
+        if self.cause.contains("permission denied for") {
+            return format!("on the primary: {}", self.as_superuser(&grant));
+        }
+        format!(
+            "open the socket and its folder to this user (unix_socket_permissions = 0777), or on the primary: {}",
+            self.as_superuser(&grant)
+        )
+    }
+
+    fn let_in(&self) -> String {
+        let role = sql_name(&self.settings.user);
+        let says = |text: &str| self.cause.contains(text);
+        // Before everything else: the server would only be asked for what is there already.
+        if let Err(problem) = self.settings.look_up_password() {
+            return format!("{problem}; chmod 600 {}", shell_word(&self.passfile()));
+        }
+        if says("password missing") {
+            self.give_password()
+        } else if says("password authentication failed") {
+            // The server says the same of a role that does not exist, so as not to tell strangers which do.
+            let set = format!("\\password {role}");
+            let (set, create) = (self.as_superuser(&set), self.create_role());
+            let place = match self.settings.password {
+                PasswordSource::Given(_) => "--dsn or PGPASSWORD".to_owned(),
+                PasswordSource::Passfile(_) | PasswordSource::None => self.passfile(),
+            };
+            format!("set it anew, on the primary: {set} (no such role? {create}); then correct it in {place}")
+        } else if says("is not permitted to log in") {
+            format!("on the primary: {}", self.as_superuser(&format!("ALTER ROLE {role} LOGIN")))
+        } else if says("does not exist") {
+            format!("create the role, on the primary: {}", self.create_role())
+        } else if says("Peer authentication failed") {
+            format!(
+                "run it as the operating system's user {}, or map this one: {}",
+                self.settings.user,
+                self.map_user()
+            )
+        } else if says("Ident authentication failed") || says("pg_hba.conf") {
+            self.add_to_hba()
+        } else {
+            format!(
+                "it needs the role ({}), a line for it in pg_hba.conf ({}), and the password where that line \
+                 wants one; PostgreSQL's log says which",
+                self.create_role(),
+                self.add_to_hba()
+            )
+        }
+    }
+
+    fn create_role(&self) -> String {
+        format!("sudo -u postgres createuser{} {}", self.place(), shell_word(&self.settings.user))
+    }
+
+    fn give_password(&self) -> String {
+        let ConnectionSettings { port, database, user, .. } = self.settings;
+        let fields = [&self.passfile_host(), &port.to_string(), database, user];
+        let fields: Vec<String> =
+            fields.iter().map(|field| field.replace('\\', "\\\\").replace(':', "\\:")).collect();
+        let line = shell_word(&format!("{}:PASSWORD", fields.join(":")));
+        let advice = format!("(umask 077; echo {line} >>{})", shell_word(&self.passfile()));
+        match self.is_local() {
+            true => format!("{advice}; or without a password: {}", self.add_to_hba()),
+            false => advice,
+        }
+    }
+
+    /// Which line of pg_hba.conf lets this login in, and how it comes into force.
+    fn add_to_hba(&self) -> String {
+        let is_same = self.os_user.is_none_or(|os_user| os_user == self.settings.user);
+        match (self.is_local(), is_same) {
+            (true, true) => self.put_into_hba("local", "peer"),
+            (true, false) => self.map_user(),
+            (false, _) => {
+                let client = self.client_address();
+                let line = self.put_into_hba("host", &format!("{client} scram-sha-256"));
+                format!("{line}; or use the Unix socket: --dsn host=/run/postgresql")
+            }
+        }
+    }
+
+    fn map_user(&self) -> String {
+        let ident =
+            format!("agent {} {}", hba_word(self.os_user.unwrap_or("OSUSER")), hba_word(&self.settings.user));
+        format!("put `{ident}` into pg_ident.conf and {}", self.put_into_hba("local", "peer map=agent"))
+    }
+
+    fn put_into_hba(&self, kind: &str, rest: &str) -> String {
+        let (database, user) = (hba_word(&self.settings.database), hba_word(&self.settings.user));
+        let reload = self.as_superuser("SELECT pg_reload_conf()");
+        format!("put `{kind} {database} {user} {rest}` above the other lines of pg_hba.conf, then: {reload}")
+    }
+
+    fn make_database(&self) -> String {
+        let create =
+            format!("sudo -u postgres createdb{} {}", self.place(), shell_word(&self.settings.database));
+        match self.settings.database.as_str() {
+            "postgres" => {
+                format!("create it, on the primary: {create}; or name another one: --dsn dbname=NAME")
+            }
+            _ => format!(
+                "name the one that is always there: --dsn dbname=postgres; or create it, on the primary: {create}"
+            ),
+        }
+    }
+
+    fn make_room(&self) -> String {
+        let (role, database) = (sql_name(&self.settings.user), sql_name(&self.settings.database));
+        if self.cause.contains("too many connections for role") {
+            let alter = format!("ALTER ROLE {role} CONNECTION LIMIT -1");
+            return format!("on the primary: {}", self.as_superuser(&alter));
+        }
+        if self.cause.contains("too many connections for database") {
+            let alter = format!("ALTER DATABASE {database} CONNECTION LIMIT -1");
+            return format!("on the primary: {}", self.as_superuser(&alter));
+        }
+        let who = self
+            .as_superuser("SELECT usename, application_name, count(*) FROM pg_stat_activity GROUP BY 1, 2");
+        format!(
+            "see who has them: {who}; raise max_connections, or from PostgreSQL 16 on keep a place: \
+             reserved_connections = 2 and GRANT pg_use_reserved_connections TO {role}"
+        )
+    }
+
+    /// A command that runs `sql` on this very server.
+    fn as_superuser(&self, sql: &str) -> String {
+        format!("sudo -u postgres psql{} -c {}", self.place(), shell_word(sql))
+    }
+
+    /// The options by which PostgreSQL's own programs find this server; none where they find it by themselves.
+    fn place(&self) -> String {
+        let mut options = String::new();
+        if let Endpoint::UnixDirectory(directory) = &self.settings.endpoint {
+            let directory = directory.to_string_lossy();
+            if !SOCKET_DIRECTORIES.contains(&directory.as_ref()) {
+                let _ = write!(options, " -h {}", shell_word(&directory));
+            }
+        }
+        if self.settings.port != 5432 {
+            let _ = write!(options, " -p {}", self.settings.port);
+        }
+        options
+    }
+
+    fn is_local(&self) -> bool {
+        match self.settings.endpoint {
+            Endpoint::DefaultSocket | Endpoint::UnixDirectory(_) => true,
+            Endpoint::Tcp { .. } => false,
+        }
+    }
+
+    /// This host as the server sees it, which its message says (`... for host "192.0.2.7", user ...`).
+    fn client_address(&self) -> String {
+        let quoted = self.cause.split_once("for host \"").and_then(|(_, rest)| rest.split('"').next());
+        match quoted.and_then(|text| text.parse().ok()) {
+            Some(IpAddr::V4(address)) => format!("{address}/32"),
+            Some(IpAddr::V6(address)) => format!("{address}/128"),
+            None => "samehost".into(),
+        }
+    }
+
+    fn passfile(&self) -> String {
+        match &self.settings.password {
+            PasswordSource::Passfile(path) => path.display().to_string(),
+            PasswordSource::Given(_) | PasswordSource::None => "~/.pgpass".into(),
+        }
+    }
+
+    /// The first field of a passfile's line that means this server.
+    fn passfile_host(&self) -> String {
+        match &self.settings.endpoint {
+            Endpoint::Tcp { host: Some(host), .. } => host.clone(),
+            Endpoint::Tcp { host: None, address: Some(address) } => address.to_string(),
+            Endpoint::Tcp { host: None, address: None } | Endpoint::DefaultSocket => "localhost".into(),
+            Endpoint::UnixDirectory(directory) => {
+                let directory = directory.to_string_lossy();
+                match SOCKET_DIRECTORIES.contains(&directory.as_ref()) {
+                    true => "localhost".into(),
+                    false => directory.into_owned(),
+                }
+            }
+        }
+    }
+}
+
+/// As a shell reads it.
+fn shell_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:~=,".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// As SQL reads an identifier.
+fn sql_name(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c == '_';
+    match !name.is_empty() && name.chars().all(is_plain) {
+        true => name.to_owned(),
+        false => format!("\"{}\"", name.replace('"', "\"\"")),
+    }
+}
+
+/// As pg_hba.conf and pg_ident.conf read a name (PostgreSQL manual, section 21.1).
+fn hba_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    match !word.is_empty() && word != "all" && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("\"{}\"", word.replace('"', "\"\"")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::config::Keepalives;
+
+    fn settings(endpoint: Endpoint, user: &str) -> ConnectionSettings {
+        ConnectionSettings {
+            endpoint,
+            port: 5432,
+            user: user.into(),
+            database: "postgres".into(),
+            password: PasswordSource::Passfile(PathBuf::from("/nowhere/.pgpass")),
+            application_name: "pgsqlchk".into(),
+            options: None,
+            connect_timeout: None,
+            keepalives: Keepalives { enabled: true, idle: None, interval: None, count: None },
+            tcp_user_timeout: None,
+        }
+    }
+
+    fn told(cause: &str, settings: &ConnectionSettings) -> String {
+        let failure = Failure::new(Reason::AuthenticationFailed, cause);
+        advice(&failure, settings, Some("pgsqlchk")).expect("an advice")
+    }
+
+    #[test]
+    fn in_another_language_the_advice_names_every_way_in() {
+        let settings = settings(Endpoint::DefaultSocket, "pgsqlchk");
+        for cause in ["Rolle \"pgsqlchk\" existiert nicht", "Peer-Authentifizierung fehlgeschlagen"] {
+            let line = told(cause, &settings);
+            assert!(line.contains("sudo -u postgres createuser pgsqlchk"), "{line}");
+            assert!(line.contains("`local postgres pgsqlchk peer`"), "{line}");
+            assert!(line.contains("PostgreSQL's log says which"), "{line}");
+        }
+    }
+
+    #[test]
+    fn odd_names_are_quoted_for_whoever_reads_them() {
+        let settings = settings(Endpoint::DefaultSocket, "it's Bob");
+        let line = told("role \"it's Bob\" does not exist", &settings);
+        assert!(line.ends_with(r"sudo -u postgres createuser 'it'\''s Bob'"), "{line}");
+        let line = told("role \"it's Bob\" is not permitted to log in", &settings);
+        assert!(line.ends_with(r#"psql -c 'ALTER ROLE "it'\''s Bob" LOGIN'"#), "{line}");
+        let line = told("Peer authentication failed for user \"it's Bob\"", &settings);
+        assert!(line.contains(r#"`agent pgsqlchk "it's Bob"`"#), "{line}");
+    }
+
+    #[test]
+    fn a_refused_tcp_login_is_told_its_own_line() {
+        let address: IpAddr = "2001:db8::1".parse().unwrap();
+        let settings = settings(Endpoint::Tcp { host: None, address: Some(address) }, "pgsqlchk");
+        let cause = "no pg_hba.conf entry for host \"2001:db8::7\", user \"pgsqlchk\", no encryption";
+        let line = told(cause, &settings);
+        assert!(line.contains("`host postgres pgsqlchk 2001:db8::7/128 scram-sha-256`"), "{line}");
+        let line = told("password missing", &settings);
+        assert!(line.contains(r"echo '2001\:db8\:\:1:5432:postgres:pgsqlchk:PASSWORD'"), "{line}");
+    }
+}
