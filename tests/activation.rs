@@ -437,6 +437,9 @@ fn systemd_has_nothing_to_say_about_the_units() {
         let name = entry.file_name();
         folder.write(name.to_str().expect("UTF-8"), &text.replace("/usr/local/bin/pgsqlchk", BINARY));
     }
+    // As `systemctl enable pgsqlchk-inetd.socket` makes it.
+    let alias = folder.path().join("pgsqlchk-inetd@.service");
+    unix::fs::symlink("pgsqlchk@.service", alias).expect("make the alias");
     let files: Vec<String> =
         SERVICES.iter().chain(&SOCKETS).map(|name| folder.path().join(name).display().to_string()).collect();
     let (is_fine, text) = analyze(&["verify", "--recursive-errors=yes"], &files);

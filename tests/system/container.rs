@@ -61,11 +61,7 @@ impl Container {
         for entry in fs::read_dir(format!("{SOURCE}/systemd")).expect("the units") {
             let unit = entry.expect("a unit").path();
             let name = unit.file_name().and_then(|name| name.to_str()).expect("UTF-8");
-            let target = self.path(&format!("/etc/systemd/system/{name}"));
-            match fs::read_link(&unit) {
-                Ok(link) => std::os::unix::fs::symlink(link, target).expect("install an alias"),
-                Err(_) => drop(fs::copy(&unit, target).expect("install a unit")),
-            }
+            fs::copy(&unit, self.path(&format!("/etc/systemd/system/{name}"))).expect("install a unit");
         }
         let dsn = format!("dsn = host=/run/postgresql port={}\n", cluster.port());
         self.write("/etc/pgsqlchk/pgsqlchk.conf", &dsn);

@@ -129,7 +129,7 @@ fn twenty_restarts_under_load_lose_no_request_of_an_activated_service() {
 fn a_process_per_check_answers_inside_its_sandbox() {
     let primary = primary();
     let container = Container::boot(&primary);
-    container.run(&["systemctl", "start", "pgsqlchk-inetd.socket"]);
+    container.run(&["systemctl", "enable", "--now", "pgsqlchk-inetd.socket"]);
     assert_table();
     for _ in 0..50 {
         assert_eq!(get("/").line(), "200 Primary");
@@ -162,7 +162,7 @@ fn neither_service_can_write_anywhere() {
     assert_writes_nowhere(&container, &container.show(SERVICE, "MainPID"));
     container.run(&["systemctl", "stop", SERVICE]);
 
-    container.run(&["systemctl", "start", "pgsqlchk-inetd.socket"]);
+    container.run(&["systemctl", "enable", "--now", "pgsqlchk-inetd.socket"]);
     // Half a request: the instance waits 5 s for the rest.
     let mut client = TcpStream::connect(address()).expect("systemd listens");
     client.write_all(b"GET / HT").expect("send");
