@@ -1,7 +1,7 @@
 # Building, showing, testing and measuring pgsqlchk; `make help` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench deny clean
+.PHONY: help build demo test test-system bench deny clean
 
 # Debian keeps haproxy in /usr/sbin, which an ordinary user does not have in PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -14,6 +14,7 @@ help:
 	@echo "make demo    a failover to watch: PostgreSQL, a standby, HAProxy and pgsqlchk; KEEP=1 leaves it up,"
 	@echo "             HOME_IS=xinetd runs the agents under xinetd"
 	@echo "make test    everything that must hold: formatting, lints, tests on real servers, documentation"
+	@echo "make test-system   the units on a real systemd, in containers (Debian, root)"
 	@echo "make build   the program for this machine, one static file"
 	@echo "make bench   what a check costs, as ratios"
 	@echo "make deny    licences and advisories of the dependencies (needs cargo-deny)"
@@ -36,6 +37,12 @@ test:
 	cargo clippy --all-targets --locked -- -D warnings
 	cargo test --locked --target $(TARGET)
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
+
+# The root is made once and kept under target/.
+test-system:
+	packaging/install-dependencies test
+	cargo clippy --locked --test system -- -D warnings
+	cargo test --locked --target $(TARGET) --test system -- --test-threads=2
 
 bench:
 	packaging/install-dependencies test

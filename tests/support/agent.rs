@@ -45,8 +45,8 @@ impl Agent {
         // No ~/.pgpass and no ~/.pg_service.conf of the person who runs the tests.
         command.env("HOME", folder.path());
         command.args(["--listen", "127.0.0.1:0", "--config"]).arg(config);
-        adjust(&mut command);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        adjust(&mut command);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let (log, reader) = collect(child.stderr.take().expect("stderr is a pipe"));
         let mut agent = Agent { child, log, reader: Some(reader), _folder: folder };

@@ -1,0 +1,132 @@
+//! A minimal Debian of the test's own, booted by systemd-nspawn: its PID 1 is a real systemd.
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::support::folder::Folder;
+use crate::support::process::{Signal, children_of, signal, wait_for_exit};
+use crate::support::{Cluster, eventually, secs, show_log};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_pgsqlchk");
+const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A booted system with the agent and its units installed, a network of its own (loopback only), and a PostgreSQL
+/// server of the host's behind /run/postgresql. Killed when dropped.
+pub struct Container {
+    nspawn: Child,
+    leader: u32,
+    console: PathBuf,
+    _folder: Folder,
+}
+
+impl Container {
+    /// Boots it. The calling thread, and those it starts afterwards, are in the container's network then.
+    pub fn boot(cluster: &Cluster) -> Container {
+        let output =
+            Command::new(format!("{SOURCE}/packaging/system-root")).stderr(Stdio::inherit()).output();
+        let output = output.expect("packaging/system-root");
+        assert!(output.status.success(), "no root to boot");
+        let root = String::from_utf8(output.stdout).expect("a path");
+
+        let folder = Folder::new("container");
+        let console = folder.path().join("console");
+        let name = folder.path().file_name().and_then(|name| name.to_str()).expect("UTF-8").to_owned();
+        let mut command = Command::new("systemd-nspawn");
+        command.args(["--boot", "--quiet", "--private-network", "--register=no", "--keep-unit"]);
+        command.args(["--link-journal=no", "--volatile=overlay"]);
+        command.arg(format!("--machine={name}")).arg(format!("--directory={}", root.trim_end()));
+        command.arg(format!("--bind={}:/run/postgresql", cluster.socket_dir().display()));
+        let file = File::create(&console).expect("a file for the console");
+        command.stdin(Stdio::null()).stderr(file.try_clone().expect("the console")).stdout(file);
+        let nspawn = command.spawn().expect("systemd-nspawn");
+        let mut container = Container { nspawn, leader: 0, console, _folder: folder };
+        eventually(secs(60), "the container boots", || {
+            let exited = container.nspawn.try_wait().expect("wait for systemd-nspawn");
+            assert!(exited.is_none(), "systemd-nspawn ended: {exited:?}");
+            container.leader = children_of(container.nspawn.id()).first().copied().unwrap_or(0);
+            container.leader != 0 && container.try_run(&["systemctl", "is-active", "multi-user.target"]).0
+        });
+        container.install(cluster);
+        container.enter_network();
+        container
+    }
+
+    fn install(&self, cluster: &Cluster) {
+        self.run(&["useradd", "--system", "--create-home", "--home-dir", "/var/lib/pgsqlchk", "pgsqlchk"]);
+        fs::copy(BINARY, self.path("/usr/local/bin/pgsqlchk")).expect("install the agent");
+        for entry in fs::read_dir(format!("{SOURCE}/systemd")).expect("the units") {
+            let unit = entry.expect("a unit").path();
+            let name = unit.file_name().and_then(|name| name.to_str()).expect("UTF-8");
+            fs::copy(&unit, self.path(&format!("/etc/systemd/system/{name}"))).expect("install a unit");
+        }
+        let dsn = format!("dsn = host=/run/postgresql port={}\n", cluster.port());
+        self.write("/etc/pgsqlchk/pgsqlchk.conf", &dsn);
+        self.run(&["systemctl", "daemon-reload"]);
+    }
+
+    /// A file of the container's, seen from here.
+    pub fn path(&self, path: &str) -> PathBuf {
+        Path::new(&format!("/proc/{}/root", self.leader)).join(path.trim_start_matches('/'))
+    }
+
+    /// Writes a file in the container, with the folders above it.
+    pub fn write(&self, path: &str, content: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("create the folder");
+        fs::write(path, content).expect("write the file");
+    }
+
+    /// Runs a program in the container: whether it succeeded, and what it said.
+    pub fn try_run(&self, words: &[&str]) -> (bool, String) {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.leader.to_string(), "--all", "--"]).args(words).stdin(Stdio::null());
+        let output = command.output().expect("nsenter");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&text).trim_end().to_owned())
+    }
+
+    /// The same; panics when it failed.
+    #[track_caller]
+    pub fn run(&self, words: &[&str]) -> String {
+        let (is_fine, text) = self.try_run(words);
+        assert!(is_fine, "{words:?}: {text}");
+        text
+    }
+
+    /// A property of a unit, as `systemctl show` has it.
+    #[track_caller]
+    pub fn show(&self, unit: &str, property: &str) -> String {
+        self.run(&["systemctl", "show", "--value", "--property", property, unit])
+    }
+
+    /// The unit's lines in the journal.
+    pub fn journal(&self, unit: &str) -> String {
+        self.run(&["journalctl", "--no-pager", "--output=short-monotonic", "--unit", unit])
+    }
+
+    fn enter_network(&self) {
+        let network = File::open(format!("/proc/{}/ns/net", self.leader)).expect("the network");
+        move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).expect("enter it");
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.leader != 0 {
+            show_log("journal of the container", &self.try_run(&["journalctl", "--no-pager", "-n200"]).1);
+            show_log("its console", &fs::read_to_string(&self.console).unwrap_or_default());
+        }
+        if self.leader != 0 {
+            // With it, everything in the container ends; systemd-nspawn cleans up after it.
+            signal(self.leader, Signal::KILL);
+        }
+        if wait_for_exit(&mut self.nspawn, secs(10)).is_none() {
+            let _ = self.nspawn.kill();
+            let _ = self.nspawn.wait();
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The units on a real systemd (`make test-system`): in a container of each test's own, sandbox included.
+
+mod container;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
+
+use container::Container;
+use support::{Cluster, Reply, Stream, eventually, http, secs};
+
+const SERVICE: &str = "pgsqlchk.service";
+
+/// On a primary.
+const TABLE: &[(&str, &str)] = &[
+    ("/", "200 Primary"),
+    ("/primary", "200 Primary"),
+    ("/read-write", "200 Primary"),
+    ("/replica", "503 not-in-recovery"),
+    ("/read-only", "200 Primary"),
+    ("/health", "200 Primary"),
+    ("/liveness", "200 Alive"),
+    ("/nothing", "404 Not Found"),
+    ("/?lag=1MB", "400 Bad Request"),
+];
+
+fn address() -> SocketAddr {
+    "127.0.0.1:23267".parse().expect("an address")
+}
+
+#[track_caller]
+fn get(path: &str) -> Reply {
+    http::get(address(), path).unwrap_or_else(|error| panic!("GET {path}: {error}"))
+}
+
+#[track_caller]
+fn assert_table() {
+    for (path, expected) in TABLE {
+        assert_eq!(get(path).line(), *expected, "{path}");
+    }
+}
+
+fn primary() -> Cluster {
+    let primary = Cluster::primary();
+    primary.psql("CREATE ROLE pgsqlchk LOGIN");
+    primary
+}
+
+#[test]
+fn the_service_is_ready_when_it_listens_and_answers_inside_its_sandbox() {
+    let primary = primary();
+    let container = Container::boot(&primary);
+    assert!(http::get(address(), "/").is_err(), "nobody listens yet");
+    container.run(&["systemctl", "start", SERVICE]);
+    // Not a moment later: ready means listening.
+    assert_eq!(get("/liveness").line(), "200 Alive");
+    assert_eq!(container.show(SERVICE, "StatusText"), "primary");
+    assert_table();
+
+    let began = Instant::now();
+    container.run(&["systemctl", "stop", SERVICE]);
+    assert!(began.elapsed() < secs(3), "stopping took {:?}", began.elapsed());
+    assert_eq!(container.show(SERVICE, "Result"), "success");
+    assert_eq!(container.show(SERVICE, "ExecMainStatus"), "0");
+    assert!(http::get(address(), "/").is_err(), "nobody listens any more");
+}
+
+#[test]
+fn bad_configuration_is_not_tried_again() {
+    let container = Container::boot(&primary());
+    container.write("/etc/pgsqlchk/pgsqlchk.conf", "timeout = 2\n");
+    assert!(!container.try_run(&["systemctl", "start", SERVICE]).0);
+    assert_eq!(container.show(SERVICE, "ActiveState"), "failed");
+    assert_eq!(container.show(SERVICE, "ExecMainStatus"), "3");
+    assert_eq!(container.show(SERVICE, "NRestarts"), "0");
+    assert!(container.journal(SERVICE).contains("a duration needs a unit"));
+}
+
+#[test]
+fn the_watchdog_restarts_an_agent_that_stands_still() {
+    let primary = primary();
+    let container = Container::boot(&primary);
+    container.write("/run/systemd/system/pgsqlchk.service.d/test.conf", "[Service]\nWatchdogSec=1s\n");
+    container.run(&["systemctl", "daemon-reload"]);
+    container.run(&["systemctl", "start", SERVICE]);
+    let frozen = container.show(SERVICE, "MainPID");
+    container.run(&["systemctl", "kill", "--signal=STOP", "--kill-whom=main", SERVICE]);
+    eventually(secs(20), "another agent is ready", || {
+        container.show(SERVICE, "ActiveState") == "active" && container.show(SERVICE, "MainPID") != frozen
+    });
+    assert_eq!(container.show(SERVICE, "NRestarts"), "1");
+    assert!(container.journal(SERVICE).contains("Watchdog timeout"));
+    assert_table();
+    // One that answers is left alone: it has outlived its period by far.
+    let pid = container.show(SERVICE, "MainPID");
+    let began = Instant::now();
+    eventually(secs(10), "three periods go by", || {
+        assert_eq!(get("/").line(), "200 Primary");
+        began.elapsed() > secs(3)
+    });
+    assert_eq!(container.show(SERVICE, "MainPID"), pid);
+}
+
+#[test]
+fn twenty_restarts_under_load_lose_no_request_of_an_activated_service() {
+    let primary = primary();
+    let container = Container::boot(&primary);
+    container.run(&["systemctl", "start", "pgsqlchk.socket"]);
+    assert_eq!(container.show(SERVICE, "ActiveState"), "inactive");
+    // The first check starts it.
+    assert_table();
+    assert_eq!(container.show(SERVICE, "ActiveState"), "active");
+    let stream = Stream::start(address(), &["/", "/primary", "/health", "/liveness"]);
+    for _ in 0..20 {
+        container.run(&["systemctl", "restart", SERVICE]);
+        stream.advance(3);
+    }
+    let checks = stream.finish();
+    let lost: Vec<_> = checks.iter().filter(|check| !check.line.starts_with("200 ")).collect();
+    assert!(lost.is_empty(), "{} of {} checks: {:?}", lost.len(), checks.len(), lost[0]);
+    container.run(&["systemctl", "stop", "pgsqlchk.socket", SERVICE]);
+    assert_eq!(container.show(SERVICE, "Result"), "success");
+}
+
+#[test]
+fn a_process_per_check_answers_inside_its_sandbox() {
+    let primary = primary();
+    let container = Container::boot(&primary);
+    container.run(&["systemctl", "enable", "--now", "pgsqlchk-inetd.socket"]);
+    assert_table();
+    for _ in 0..50 {
+        assert_eq!(get("/").line(), "200 Primary");
+    }
+    eventually(secs(10), "no instance is left", || {
+        container
+            .run(&["systemctl", "list-units", "--all", "--plain", "--no-legend", "pgsqlchk*@*"])
+            .is_empty()
+    });
+}
+
+#[test]
+fn bad_configuration_closes_an_activated_port_instead_of_starting_for_ever() {
+    let container = Container::boot(&primary());
+    container.write("/etc/pgsqlchk/pgsqlchk.conf", "timeout = 2\n");
+    container.run(&["systemctl", "start", "pgsqlchk.socket"]);
+    // It waits for an answer, so systemd starts the service for it again and again.
+    let _client = TcpStream::connect(address()).expect("systemd listens");
+    eventually(secs(60), "systemd gives up", || container.show("pgsqlchk.socket", "ActiveState") == "failed");
+    let starts = container.journal(SERVICE).matches("a duration needs a unit").count();
+    assert!((1..=50).contains(&starts), "{starts} starts");
+}
+
+#[test]
+fn neither_service_can_write_anywhere() {
+    let container = Container::boot(&primary());
+    container.run(&["systemctl", "start", SERVICE]);
+    // The search does find what can be written: without the sandbox, the temporary folders at least.
+    assert!(writable(&container, "/").iter().any(|path| path == "./tmp"));
+    assert_writes_nowhere(&container, &container.show(SERVICE, "MainPID"));
+    container.run(&["systemctl", "stop", SERVICE]);
+
+    container.run(&["systemctl", "enable", "--now", "pgsqlchk-inetd.socket"]);
+    // Half a request: the instance waits 5 s for the rest.
+    let mut client = TcpStream::connect(address()).expect("systemd listens");
+    client.write_all(b"GET / HT").expect("send");
+    eventually(secs(4), "an instance runs", || {
+        container.show("pgsqlchk@*.service", "ActiveState") == "active"
+    });
+    let pid = container.show("pgsqlchk@*.service", "MainPID");
+    assert_writes_nowhere(&container, &pid);
+}
+
+#[track_caller]
+fn assert_writes_nowhere(container: &Container, pid: &str) {
+    let status = fs::read_to_string(container.path(&format!("/proc/{pid}/status"))).expect("its status");
+    let uid = container.run(&["id", "--user", "pgsqlchk"]);
+    assert!(status.contains(&format!("\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n")), "{status}");
+    let found = writable(container, &format!("/proc/{pid}/root"));
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// The files and folders that the service's user can write below this root, with the mounts that are seen from there.
+/// Devices and sockets are no files.
+fn writable(container: &Container, root: &str) -> Vec<String> {
+    let script = format!(
+        "cd {root} && exec setpriv --reuid pgsqlchk --regid pgsqlchk --clear-groups find . -path ./proc -prune -o \
+         \\( -type d -o -type f \\) -writable -print"
+    );
+    // It ends with an error wherever it may not look.
+    let (_, found) = container.try_run(&["bash", "-c", &script]);
+    found.lines().filter(|line| line.starts_with("./")).map(str::to_owned).collect()
+}
