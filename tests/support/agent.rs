@@ -45,8 +45,9 @@ impl Agent {
         // No ~/.pgpass and no ~/.pg_service.conf of the person who runs the tests.
         command.env("HOME", folder.path());
         command.args(["--listen", "127.0.0.1:0", "--config"]).arg(config);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         adjust(&mut command);
+        command.stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let (log, reader) = collect(child.stderr.take().expect("stderr is a pipe"));
         let mut agent = Agent { child, log, reader: Some(reader), _folder: folder };
