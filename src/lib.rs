@@ -9,6 +9,7 @@
 //! monitor   one shared probe, everybody's own deadline
 //! instance  the session and the knock at the postmaster
 //! config    what the administrator said
+//! system    what the operating system hands over, and how it is told things back
 //! ```
 
 pub mod cli;
