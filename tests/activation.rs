@@ -15,6 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, Shutdown, SocketType, shutdown, socket};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use support::folder::Folder;
 use support::{Agent, Cluster, Reply, StopMode, eventually, free_port, http, millis, secs};
 
@@ -80,6 +81,21 @@ fn refusal(descriptor: impl Into<OwnedFd>, names: Option<&str>) -> (String, Opti
     }
     let output = command.output().expect("run the agent");
     (String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code())
+}
+
+/// Who has passed a socket can also shut it down. There is nothing to wait for then: the agent must neither spin nor
+/// look alive.
+#[test]
+fn an_agent_whose_last_socket_is_shut_down_says_so_and_ends() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+    let passed = OwnedFd::from(listener.try_clone().expect("a copy to pass on"));
+    let mut agent = Agent::start_under(&PASS_STDIN, |command| {
+        command.stdin(passed);
+    });
+    assert_eq!(http::get(agent.addr(), "/liveness").expect("a reply").line(), "200 Alive");
+    shutdown(&listener, Shutdown::Both).expect("shut the listener down");
+    assert_eq!(agent.wait().code(), Some(1), "{}", agent.log());
+    assert!(agent.log().contains("listens no more: it was shut down"), "{}", agent.log());
 }
 
 #[test]
@@ -280,7 +296,6 @@ fn every_change_is_a_status() {
 #[test]
 fn the_watchdog_is_fed_only_while_the_public_listener_answers() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-    let ours = listener.try_clone().expect("a second descriptor");
     let manager = Manager::new(false);
     // Nobody is allowed to ask but one who does not exist: the agent's own check is let in all the same.
     let mut agent = Agent::start_under(&PASS_STDIN, |command| {
@@ -296,11 +311,15 @@ fn the_watchdog_is_fed_only_while_the_public_listener_answers() {
     }
     let elapsed = began.elapsed();
     assert!(elapsed >= millis(700), "five halves of the period in {elapsed:?}");
-    // The process and all its threads live, but nobody gets through to it any more.
-    shutdown(&ours, Shutdown::Both).expect("shut the listener");
+    // The process and all its threads live, but without descriptors nobody gets through to it.
+    let pid = Pid::from_raw(agent.pid().cast_signed()).expect("a process id");
+    let none = Rlimit { current: Some(3), maximum: getrlimit(Resource::Nofile).maximum };
+    let before = prlimit(Some(pid), Resource::Nofile, none).expect("take its descriptors away");
     manager.expect_silence(millis(1000));
     assert!(agent.is_alive());
     agent.wait_for_log("the agent does not answer itself: no WATCHDOG=1 is sent");
+    prlimit(Some(pid), Resource::Nofile, before).expect("give them back");
+    manager.expect("WATCHDOG=1");
 }
 
 #[test]

@@ -140,6 +140,9 @@ impl Gate {
             if self.is_stopped(now) {
                 return Ok(());
             }
+            if self.listeners.is_empty() && self.stopping_since.is_none() {
+                return Err("nothing is left to listen on".into());
+            }
         }
     }
 
@@ -212,6 +215,11 @@ impl Gate {
                 },
                 Err(AcceptError::Lost) => {}
                 Err(AcceptError::Empty) => return,
+                Err(AcceptError::Closed) => {
+                    let name = self.listeners.remove(index).name;
+                    log::error!(target: "pgsqlchk", "{name} listens no more: it was shut down");
+                    return;
+                }
                 Err(AcceptError::Exhausted) => {
                     log::debug!("accept rests: out of descriptors or memory");
                     // Makes room for one; the pause keeps a full system from being polled in circles.

@@ -113,6 +113,8 @@ pub(super) enum AcceptError {
     Lost,
     /// No descriptor or memory; the client stays in the backlog.
     Exhausted,
+    /// The socket listens no more: whoever has passed it on has shut it down.
+    Closed,
 }
 
 impl Listener {
@@ -123,6 +125,7 @@ impl Listener {
             Ok(accepted) => Ok(accepted),
             Err(Errno::AGAIN) => Err(AcceptError::Empty),
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Err(AcceptError::Exhausted),
+            Err(Errno::INVAL | Errno::BADF | Errno::NOTSOCK) => Err(AcceptError::Closed),
             Err(_) => Err(AcceptError::Lost),
         }
     }
