@@ -4,4 +4,4 @@ mod judge;
 mod target;
 
 pub use judge::{Verdict, judge};
-pub use target::{Target, TargetError};
+pub use target::{Target, TargetError, origin_form};

@@ -220,6 +220,24 @@ fn clients_that_leave_while_their_check_runs_do_no_harm() {
     siege.end();
 }
 
+/// Asking in the same moment, here after the agent stood still, a crowd with heads of nearly the full length is answered
+/// like any other: the authority of an absolute target stays at the gate.
+#[test]
+fn a_crowd_with_long_authorities_is_answered() {
+    let mut siege = Siege::begin(&["--max-connections", "200"]);
+    let frozen = Frozen::new(siege.agent.pid());
+    let request = format!("GET http://{}/primary HTTP/1.1\r\n\r\n", "a".repeat(8000));
+    let mut crowd = siege.crowd(64);
+    crowd.iter_mut().for_each(|wire| wire.send(&request));
+    frozen.thaw();
+    for wire in &mut crowd {
+        assert_eq!(wire.receive(PATIENCE).text(), reply("200 Primary", "Primary\n"));
+    }
+    drop(crowd);
+    siege.wait_for_footprint();
+    siege.finish();
+}
+
 #[test]
 fn random_bytes_are_refused_or_ignored() {
     let siege = Siege::begin(&[]);

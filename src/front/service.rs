@@ -8,7 +8,7 @@ use tiny_http::{Method, Request};
 use super::head::RequestHead;
 use crate::monitor::Monitor;
 use crate::reply::HttpReply;
-use crate::verdict::{Target, judge};
+use crate::verdict::{Target, judge, origin_form};
 
 /// What every thread that answers shares.
 pub(super) struct Service {
@@ -26,10 +26,12 @@ impl Service {
         Service { monitor, timeout, epoch: Instant::now() }
     }
 
-    /// The head as tiny_http gets it: only what the answer depends on. Nothing else a client wrote goes further.
+    /// The head as tiny_http gets it: only what the answer depends on. Nothing else a client wrote goes further, not
+    /// even the authority of an absolute target, which can be as long as a head.
     pub(super) fn canonical_head(&self, request: &RequestHead, arrived: Instant) -> Vec<u8> {
         let nanos = arrived.saturating_duration_since(self.epoch).as_nanos();
-        format!("{} {} HTTP/1.1\r\n{ARRIVED}: {nanos}\r\n\r\n", request.method, request.target).into_bytes()
+        let target = origin_form(&request.target);
+        format!("{} {target} HTTP/1.1\r\n{ARRIVED}: {nanos}\r\n\r\n", request.method).into_bytes()
     }
 
     /// Takes a request from tiny_http: answers it, or leaves it with the monitor. Does not block. On a lane,
@@ -78,4 +80,37 @@ fn respond(request: Request, reply: &HttpReply) {
     let mut writer = request.into_writer();
     // The gate takes every reply; if it is gone, so is the process.
     let _ = writer.write_all(&reply.to_bytes(is_head)).and_then(|()| writer.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ConnectionSettings, Endpoint, Keepalives, PasswordSource};
+
+    /// The lanes' buffers are sized for this.
+    #[test]
+    fn a_canonical_head_is_short_however_long_the_authority() {
+        let settings = ConnectionSettings {
+            endpoint: Endpoint::DefaultSocket,
+            port: 5432,
+            user: "pgsqlchk".into(),
+            database: "postgres".into(),
+            password: PasswordSource::None,
+            application_name: "pgsqlchk".into(),
+            options: None,
+            connect_timeout: None,
+            keepalives: Keepalives { enabled: true, idle: None, interval: None, count: None },
+            tcp_user_timeout: None,
+        };
+        let timeout = Duration::from_secs(1);
+        let service = Service::new(Monitor::start(settings, timeout, timeout).unwrap(), timeout);
+        for (path, expected) in
+            [("/primary", "OPTIONS /primary HTTP/1.1\r\n"), ("", "OPTIONS / HTTP/1.1\r\n")]
+        {
+            let target = format!("http://{}{path}", "a".repeat(8000));
+            let request = RequestHead { method: "OPTIONS".into(), target };
+            let head = String::from_utf8(service.canonical_head(&request, Instant::now())).unwrap();
+            assert!(head.starts_with(expected) && head.len() < 200, "{head}");
+        }
+    }
 }

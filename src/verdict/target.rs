@@ -34,7 +34,7 @@ impl Target {
     /// Reads a request target in origin form (`/path?query`), absolute form or `*` (RFC 9112, 3.2). Paths match
     /// to the byte: nothing is decoded, no slash is added or removed.
     pub fn parse(request_target: &str) -> Result<Target, TargetError> {
-        let origin = without_authority(request_target);
+        let origin = origin_form(request_target);
         let (path, query) = origin.split_once('?').unwrap_or((origin, ""));
         let target = match path {
             "/" | "*" | "" => Target::Contract,
@@ -65,11 +65,11 @@ impl Target {
     }
 }
 
-/// Turns the absolute form into the origin form; the authority is ours, whatever name it was given.
-fn without_authority(request_target: &str) -> &str {
+/// Turns the absolute form into the origin form; the authority is ours, whatever name it was given, however long.
+pub fn origin_form(request_target: &str) -> &str {
     match request_target.split_at_checked("http://".len()) {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http://") => {
-            rest.find(['/', '?']).map_or("", |start| &rest[start..])
+            rest.find(['/', '?']).map_or("/", |start| &rest[start..])
         }
         Some(_) | None => request_target,
     }
