@@ -3,6 +3,7 @@
 mod check;
 mod client;
 mod dispatch;
+mod drain;
 mod gate;
 mod head;
 mod lane;
@@ -16,5 +17,6 @@ mod watchdog;
 mod xinetd;
 
 pub use check::run as run_check;
+pub use drain::{drain, undrain};
 pub use standalone::run as run_standalone;
 pub use xinetd::{HOW_TO_RUN, run as run_xinetd};

@@ -18,10 +18,9 @@ mod watch;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::config::ConnectionSettings;
-use crate::instance::{Failure, Needs, Observation, Prober};
+use crate::instance::{Failure, Needs, Observation, ProbeSettings, Prober};
 use crate::reason::Reason;
 use state::{Caller, Due, Running, State};
 pub use watch::RUNNER_STACK_BYTES;
@@ -42,29 +41,17 @@ pub struct Monitor {
 }
 
 struct Shared {
-    settings: ConnectionSettings,
-    timeout: Duration,
-    knock_interval: Duration,
+    settings: ProbeSettings,
     state: Mutex<State>,
     /// Signalled when the watch has to look again before the time it said it would.
     look_again: Condvar,
 }
 
 impl Monitor {
-    /// A monitor that has not connected yet. `timeout` is the deadline of one check; `knock_interval` zero turns
-    /// the knock off. Fails where its thread cannot be started.
-    pub fn start(
-        settings: ConnectionSettings,
-        timeout: Duration,
-        knock_interval: Duration,
-    ) -> io::Result<Monitor> {
-        let shared = Arc::new(Shared {
-            settings,
-            timeout,
-            knock_interval,
-            state: Mutex::new(State::new(timeout)),
-            look_again: Condvar::new(),
-        });
+    /// A monitor that has not connected yet. Fails where its thread cannot be started.
+    pub fn start(settings: ProbeSettings) -> io::Result<Monitor> {
+        let state = Mutex::new(State::new(settings.timeout));
+        let shared = Arc::new(Shared { settings, state, look_again: Condvar::new() });
         watch::start(Arc::clone(&shared))?;
         Ok(Monitor { shared })
     }
@@ -94,17 +81,17 @@ impl Shared {
         loop {
             let mut state = self.lock();
             let Some((flight, needs)) = state.take_waiting() else { return };
-            let mut prober = state.prober.take().unwrap_or_else(|| {
-                Box::new(Prober::new(self.settings.clone(), self.timeout, self.knock_interval))
-            });
+            let mut prober =
+                state.prober.take().unwrap_or_else(|| Box::new(Prober::new(self.settings.clone())));
             let begun = Instant::now();
             state.running = Some(Running { flight, begun, stage: prober.stage() });
             drop(state);
 
             // The driver panics where it cannot have a descriptor; thread and session must survive that.
-            let probe = AssertUnwindSafe(|| prober.probe(needs, begun + self.timeout));
-            let outcome = catch_unwind(probe)
-                .unwrap_or_else(|_| Err(Failure::new(Reason::AgentOutOfResources, "the probe panicked")));
+            let probe = AssertUnwindSafe(|| prober.probe(needs, begun + self.settings.timeout));
+            let outcome = catch_unwind(probe).unwrap_or_else(|_| {
+                Observation::failed(Failure::new(Reason::AgentOutOfResources, "the probe panicked"))
+            });
 
             let mut state = self.lock();
             if state.running.as_ref().is_none_or(|running| running.flight != flight) {

@@ -1,5 +1,25 @@
-//! How a verdict is said. Pure.
+//! How a verdict, or all that was observed, is said. Pure.
 
 mod http;
+mod metrics;
+mod status;
 
 pub use http::HttpReply;
+
+use crate::instance::Observation;
+use crate::verdict::{Path, Target, judge};
+
+/// The HTTP reply to a target that the instance was looked at for.
+pub fn http_reply(target: Target, observation: &Observation) -> HttpReply {
+    match target.path {
+        Path::Status => HttpReply::document(status::JSON, status::json(observation)),
+        Path::Metrics => HttpReply::document(metrics::TEXT, metrics::text(observation)),
+        Path::Contract
+        | Path::Primary
+        | Path::ReadWrite
+        | Path::Standby
+        | Path::ReadOnly
+        | Path::Health
+        | Path::Liveness => HttpReply::of_verdict(target, judge(target, observation)),
+    }
+}

@@ -7,13 +7,15 @@ use tiny_http::{Method, Request};
 
 use super::head::RequestHead;
 use crate::monitor::Monitor;
-use crate::reply::HttpReply;
-use crate::verdict::{Target, judge, origin_form};
+use crate::reply::{HttpReply, http_reply};
+use crate::verdict::{Limits, Target, origin_form};
 
 /// What every thread that answers shares.
 pub(super) struct Service {
     monitor: Monitor,
     timeout: Duration,
+    /// How far a standby may lag, whatever is asked.
+    limits: Limits,
     /// Arrival times travel through tiny_http as a number of nanoseconds since this moment.
     epoch: Instant,
 }
@@ -22,8 +24,8 @@ pub(super) struct Service {
 const ARRIVED: &str = "Arrived";
 
 impl Service {
-    pub(super) fn new(monitor: Monitor, timeout: Duration) -> Service {
-        Service { monitor, timeout, epoch: Instant::now() }
+    pub(super) fn new(monitor: Monitor, timeout: Duration, limits: Limits) -> Service {
+        Service { monitor, timeout, limits, epoch: Instant::now() }
     }
 
     /// The head as tiny_http gets it: only what the answer depends on. Nothing else a client wrote goes further, not
@@ -40,15 +42,13 @@ impl Service {
     pub(super) fn take(&self, request: Request) {
         let deadline = self.arrival_of(&request) + self.timeout;
         let target = match Target::parse(request.url()) {
-            Ok(target) => target,
+            Ok(target) => target.limited_by(self.limits),
             Err(error) => return respond(request, &HttpReply::of_target_error(&error)),
         };
         match target.needs() {
             None => respond(request, &HttpReply::alive()),
             Some(needs) => {
-                let answer = move |observation| {
-                    respond(request, &HttpReply::of_verdict(target, judge(target, &observation)));
-                };
+                let answer = move |observation| respond(request, &http_reply(target, &observation));
                 self.monitor.park(needs, deadline, Box::new(answer));
             }
         }
@@ -86,11 +86,12 @@ fn respond(request: Request, reply: &HttpReply) {
 mod tests {
     use super::*;
     use crate::config::{ConnectionSettings, Endpoint, Keepalives, PasswordSource};
+    use crate::instance::ProbeSettings;
 
     /// The lanes' buffers are sized for this.
     #[test]
     fn a_canonical_head_is_short_however_long_the_authority() {
-        let settings = ConnectionSettings {
+        let connection = ConnectionSettings {
             endpoint: Endpoint::DefaultSocket,
             port: 5432,
             user: "pgsqlchk".into(),
@@ -103,7 +104,13 @@ mod tests {
             tcp_user_timeout: None,
         };
         let timeout = Duration::from_secs(1);
-        let service = Service::new(Monitor::start(settings, timeout, timeout).unwrap(), timeout);
+        let settings = ProbeSettings {
+            connection,
+            timeout,
+            knock_interval: timeout,
+            drain_file: "/run/pgsqlchk/drain".into(),
+        };
+        let service = Service::new(Monitor::start(settings).unwrap(), timeout, Limits::default());
         for (path, expected) in
             [("/primary", "OPTIONS /primary HTTP/1.1\r\n"), ("", "OPTIONS / HTTP/1.1\r\n")]
         {

@@ -43,9 +43,9 @@ pub(super) fn serve(
     let max_connections = fit_descriptors(config.max_connections);
     let (sealed, lanes) = sealed_lanes::<LANES>()
         .map_err(|error| format!("cannot open the private way to the HTTP server: {error}"))?;
-    let monitor = Monitor::start(config.connection, config.timeout, config.knock_interval)
-        .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let service = Arc::new(Service::new(monitor.clone(), config.timeout));
+    let monitor =
+        Monitor::start(config.probe_settings()).map_err(|error| format!("cannot start a thread: {error}"))?;
+    let service = Arc::new(Service::new(monitor.clone(), config.timeout, config.limits));
     pool::start(sealed, config.workers, &service)
         .map_err(|error| format!("cannot start the HTTP server: {error}"))?;
     for listener in &listeners {

@@ -17,8 +17,7 @@ use super::head::RequestHead;
 use super::service::what_is_asked;
 use super::{listener, one_shot, standalone};
 use crate::config::Config;
-use crate::reply::HttpReply;
-use crate::verdict::judge;
+use crate::reply::{HttpReply, http_reply};
 
 /// For a person with telnet: nothing more than an empty line for this long counts as `GET /`.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -114,18 +113,18 @@ fn wait(client: &Client, until: Option<Instant>) -> Result<bool, Errno> {
 /// The request has arrived at `arrived`.
 fn answer(config: &Config, request: &RequestHead, arrived: Instant) -> HttpReply {
     let target = match what_is_asked(request) {
-        Ok(target) => target,
+        Ok(target) => target.limited_by(config.limits),
         Err(reply) => return reply,
     };
     match target.needs() {
         None => HttpReply::alive(),
         Some(needs) => {
             let deadline = arrived + config.timeout;
-            let observation = one_shot::look(config.connection.clone(), config.timeout, needs, deadline);
-            if let Err(failure) = &observation {
+            let observation = one_shot::look(config, needs, deadline);
+            if let Some(failure) = observation.failure() {
                 log::debug!(target: "pgsqlchk", "unavailable ({}): {}", failure.reason, failure.cause);
             }
-            HttpReply::of_verdict(target, judge(target, &observation))
+            http_reply(target, &observation)
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
-use crate::instance::{Observation, Role};
+use crate::instance::{Drain, Failure, Observation, Role, Sighting};
 use crate::reason::Reason;
 use crate::system::notify;
 
@@ -19,16 +19,19 @@ enum Condition {
 pub(super) struct History {
     condition: Condition,
     since: Instant,
+    is_draining: bool,
 }
 
 impl History {
     pub(super) fn new() -> History {
-        History { condition: Condition::Unknown, since: Instant::now() }
+        History { condition: Condition::Unknown, since: Instant::now(), is_draining: false }
     }
 
     pub(super) fn record(&mut self, outcome: &Observation, now: Instant) {
-        let condition = Condition::of(outcome);
-        let cause = match outcome {
+        self.record_drain(outcome.drain);
+        let Some(instance) = &outcome.instance else { return };
+        let condition = Condition::of(instance);
+        let cause = match instance {
             Ok(_) => "",
             Err(failure) => &failure.cause,
         };
@@ -43,6 +46,15 @@ impl History {
         notify::status(&condition.to_string());
         self.condition = condition;
         self.since = now;
+    }
+
+    fn record_drain(&mut self, drain: Drain) {
+        match (drain, self.is_draining) {
+            (Drain::On, false) => log::info!(target: "pgsqlchk", "draining: the drain file exists"),
+            (Drain::Off, true) => log::info!(target: "pgsqlchk", "draining no more"),
+            (Drain::On, true) | (Drain::Off, false) | (Drain::Unknown | Drain::NotLooked, _) => return,
+        }
+        self.is_draining = drain == Drain::On;
     }
 
     fn describe_change(&self, to: Condition, cause: &str, now: Instant) -> String {
@@ -60,8 +72,8 @@ impl History {
 }
 
 impl Condition {
-    fn of(outcome: &Observation) -> Condition {
-        match outcome {
+    fn of(instance: &Result<Sighting, Failure>) -> Condition {
+        match instance {
             Ok(sighting) => match sighting.role {
                 Role::Primary => Condition::Primary,
                 Role::Standby => Condition::Standby,
@@ -91,7 +103,7 @@ mod tests {
     #[test]
     fn a_change_is_described_with_reason_and_duration() {
         let since = Instant::now();
-        let history = History { condition: Condition::Primary, since };
+        let history = History { condition: Condition::Primary, since, is_draining: false };
         let later = since + Duration::from_millis(12_345);
         let line =
             history.describe_change(Condition::Unavailable(Reason::ConnectionRefused), "no socket", later);

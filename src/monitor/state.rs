@@ -86,7 +86,7 @@ impl State {
     /// A flight has its outcome: the one place where outcomes are recorded.
     pub(super) fn settle(&mut self, flight: u64, outcome: Observation) -> Due {
         let now = Instant::now();
-        if let Err(failure) = &outcome {
+        if let Some(failure) = outcome.failure() {
             self.last_failure = Some((now, failure.reason));
         }
         self.history.record(&outcome, now);
@@ -100,11 +100,12 @@ impl State {
             return Due::new();
         }
         let failure = self.blame(now);
-        let mut due = self.take_callers(|caller| caller.deadline <= now, &Err(failure.clone()));
+        let outcome = Observation::failed(failure);
+        let mut due = self.take_callers(|caller| caller.deadline <= now, &outcome);
         if self.running_for(now) >= self.timeout * 9 / 10 {
             match self.abandon() {
                 Some(others) => due.extend(others),
-                None => self.history.record(&Err(failure), now),
+                None => self.history.record(&outcome, now),
             }
         }
         due
@@ -154,7 +155,7 @@ impl State {
         let cause = format!("still {} after {:?}; session abandoned", stage.describe(), self.timeout);
         self.running = None;
         self.abandoned += 1;
-        Some(self.settle(flight, Err(Failure::new(stage.overdue_reason(), cause))))
+        Some(self.settle(flight, Observation::failed(Failure::new(stage.overdue_reason(), cause))))
     }
 
     fn running_for(&self, now: Instant) -> Duration {
