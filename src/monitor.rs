@@ -12,6 +12,7 @@
 //! lets it go, and the next flight gets a new session.
 
 mod history;
+mod privilege;
 mod state;
 mod watch;
 
@@ -93,6 +94,7 @@ impl Shared {
                 Observation::failed(Failure::new(Reason::AgentOutOfResources, "the probe panicked"))
             });
 
+            privilege::notice(&outcome, &self.settings.connection.user);
             let mut state = self.lock();
             if state.running.as_ref().is_none_or(|running| running.flight != flight) {
                 drop(state);

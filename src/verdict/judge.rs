@@ -130,7 +130,7 @@ mod tests {
             replayed: Some(Lsn(100)),
             received: Some(Lsn(160)),
             last_commit_age: Some(Duration::from_secs(7)),
-            is_paused: false,
+            is_paused: None,
             receiver,
         }))
     }

@@ -59,6 +59,8 @@ pub enum LagUnknown {
     NoReceiver,
     /// The WAL receiver has heard nothing for longer than `wal_receiver_timeout`; it would have given up if it could.
     ReceiverSilent,
+    /// The WAL receiver has not received as much yet as was replayed before it came: it knows of nothing new.
+    NothingReceived,
     /// The server names no position, or no commit was replayed since its start.
     NothingReplayed,
 }
@@ -89,6 +91,7 @@ impl LagUnknown {
         match self {
             LagUnknown::NoReceiver => "no-wal-receiver",
             LagUnknown::ReceiverSilent => "wal-receiver-silent",
+            LagUnknown::NothingReceived => "nothing-received",
             LagUnknown::NothingReplayed => "nothing-replayed",
         }
     }
@@ -106,6 +109,10 @@ pub fn lag(replication: &Replication) -> Lag {
     else {
         return unknown(LagUnknown::NothingReplayed);
     };
+    // A receiver begins with the segment that replay stands in; what the sender has after it comes in a moment.
+    if basis == BytesBasis::Received && end < replayed {
+        return unknown(LagUnknown::NothingReceived);
+    }
     let bytes = end.bytes_since(replayed);
     let time = if bytes == 0 {
         Ok(LagTime { duration: Duration::ZERO, basis: TimeBasis::CaughtUp })
@@ -158,7 +165,7 @@ mod tests {
             replayed: Some(Lsn(replayed)),
             received: Some(Lsn(received)),
             last_commit_age: Some(7 * SECOND),
-            is_paused: false,
+            is_paused: None,
             receiver: Some(Receiver { timeout: Some(60 * SECOND), details }),
         }
     }
@@ -178,8 +185,8 @@ mod tests {
             (standby(100, 100, Some(details(200, SECOND))), known(100, Sender, 7 * SECOND, LastCommit)),
             // The sender's word can be older than what came after it.
             (standby(100, 160, Some(details(90, SECOND))), known(60, Sender, 7 * SECOND, LastCommit)),
-            // A receiver that has just started again receives the last segment from its beginning.
-            (standby(100, 64, None), known(0, Received, Duration::ZERO, CaughtUp)),
+            // Its sender is a standby itself, and behind it.
+            (standby(100, 64, Some(details(64, SECOND))), known(0, Sender, Duration::ZERO, CaughtUp)),
         ];
         for (replication, expected) in table {
             assert_eq!(lag(&replication), expected, "{replication:?}");
@@ -192,6 +199,8 @@ mod tests {
         assert_eq!(lag(&gone), unknown(LagUnknown::NoReceiver));
         let silent = standby(100, 100, Some(details(100, 61 * SECOND)));
         assert_eq!(lag(&silent), unknown(LagUnknown::ReceiverSilent));
+        let fresh = standby(100, 64, None);
+        assert_eq!(lag(&fresh), unknown(LagUnknown::NothingReceived));
         let mut patient = silent;
         patient.receiver.as_mut().unwrap().timeout = None;
         assert_eq!(lag(&patient), known(0, BytesBasis::Sender, Duration::ZERO, TimeBasis::CaughtUp));

@@ -184,6 +184,7 @@ impl Target {
                 writability: true,
                 timeline: true,
                 replication: true,
+                sender: true,
                 server: true,
                 drain: true,
                 despite_drain: true,
