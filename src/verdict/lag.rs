@@ -59,8 +59,6 @@ pub enum LagUnknown {
     NoReceiver,
     /// The WAL receiver has heard nothing for longer than `wal_receiver_timeout`; it would have given up if it could.
     ReceiverSilent,
-    /// The WAL receiver has not received as much yet as was replayed before it came: it knows of nothing new.
-    NothingReceived,
     /// The server names no position, or no commit was replayed since its start.
     NothingReplayed,
 }
@@ -91,7 +89,6 @@ impl LagUnknown {
         match self {
             LagUnknown::NoReceiver => "no-wal-receiver",
             LagUnknown::ReceiverSilent => "wal-receiver-silent",
-            LagUnknown::NothingReceived => "nothing-received",
             LagUnknown::NothingReplayed => "nothing-replayed",
         }
     }
@@ -109,10 +106,6 @@ pub fn lag(replication: &Replication) -> Lag {
     else {
         return unknown(LagUnknown::NothingReplayed);
     };
-    // A receiver begins with the segment that replay stands in; what the sender has after it comes in a moment.
-    if basis == BytesBasis::Received && end < replayed {
-        return unknown(LagUnknown::NothingReceived);
-    }
     let bytes = end.bytes_since(replayed);
     let time = if bytes == 0 {
         Ok(LagTime { duration: Duration::ZERO, basis: TimeBasis::CaughtUp })
@@ -185,7 +178,9 @@ mod tests {
             (standby(100, 100, Some(details(200, SECOND))), known(100, Sender, 7 * SECOND, LastCommit)),
             // The sender's word can be older than what came after it.
             (standby(100, 160, Some(details(90, SECOND))), known(60, Sender, 7 * SECOND, LastCommit)),
-            // Its sender is a standby itself, and behind it.
+            // A receiver that has just started is said to have received the segment's beginning, and that stays so
+            // until the sender has more than was replayed before: on an idle primary for ever.
+            (standby(100, 64, None), known(0, Received, Duration::ZERO, CaughtUp)),
             (standby(100, 64, Some(details(64, SECOND))), known(0, Sender, Duration::ZERO, CaughtUp)),
         ];
         for (replication, expected) in table {
@@ -199,8 +194,6 @@ mod tests {
         assert_eq!(lag(&gone), unknown(LagUnknown::NoReceiver));
         let silent = standby(100, 100, Some(details(100, 61 * SECOND)));
         assert_eq!(lag(&silent), unknown(LagUnknown::ReceiverSilent));
-        let fresh = standby(100, 64, None);
-        assert_eq!(lag(&fresh), unknown(LagUnknown::NothingReceived));
         let mut patient = silent;
         patient.receiver.as_mut().unwrap().timeout = None;
         assert_eq!(lag(&patient), known(0, BytesBasis::Sender, Duration::ZERO, TimeBasis::CaughtUp));
