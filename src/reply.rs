@@ -2,17 +2,54 @@
 
 mod http;
 mod metrics;
+mod page;
 mod status;
+mod words;
 
-pub use http::HttpReply;
+pub use http::{HttpReply, MAX_DOCUMENT_BYTES, MAX_REPLY_BYTES};
 
 use crate::instance::Observation;
+use crate::monitor::Chronicle;
 use crate::verdict::{Path, Target, judge};
+use status::Document;
 
-/// The HTTP reply to a target that the instance was looked at for.
-pub fn http_reply(target: Target, observation: &Observation) -> HttpReply {
+/// In which form `/status` is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    /// For programs, and for everybody who says nothing.
+    Json,
+    /// For people.
+    Html,
+}
+
+impl Media {
+    /// The media type.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Media::Json => "application/json",
+            Media::Html => "text/html; charset=utf-8",
+        }
+    }
+}
+
+/// The HTTP reply to a target that the instance was looked at for. Only `/status` has a choice of `media`, and asks
+/// for what is remembered.
+pub fn http_reply(
+    target: Target,
+    observation: &Observation,
+    media: Media,
+    remember: impl FnOnce() -> Chronicle,
+) -> HttpReply {
     match target.path {
-        Path::Status => HttpReply::document(status::JSON, status::json(observation)),
+        Path::Status => {
+            let chronicle = remember();
+            let document = Document::new(target, observation, &chronicle);
+            let text = match media {
+                Media::Json => document.json(),
+                Media::Html => page::html(&document, target.limits, &chronicle),
+            };
+            HttpReply::document(media.content_type(), text)
+        }
         Path::Metrics => HttpReply::document(metrics::TEXT, metrics::text(observation)),
         Path::Contract
         | Path::Primary

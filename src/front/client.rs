@@ -12,7 +12,7 @@ use crate::reply::HttpReply;
 /// From accept to the end of the head. HAProxy sends it at once; a person with telnet needs a moment.
 pub(super) const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 
-/// For the client to take the reply, which fits any socket buffer.
+/// For the client to take the reply. All but the documents fit any socket buffer, and those fit most.
 const REPLY_DEADLINE: Duration = Duration::from_secs(2);
 
 /// For the client to close its side after the reply. Closing ours while its bytes are unread would send a reset,

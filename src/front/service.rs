@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use tiny_http::{Method, Request};
+use tiny_http::{Header, Method, Request};
 
 use super::head::RequestHead;
 use crate::monitor::Monitor;
-use crate::reply::{HttpReply, http_reply};
+use crate::reply::{HttpReply, Media, http_reply};
 use crate::verdict::{Limits, Target, origin_form};
 
 /// What every thread that answers shares.
@@ -23,6 +23,9 @@ pub(super) struct Service {
 /// Tells the worker when the request had arrived at the gate: deadline and truth count from there.
 const ARRIVED: &str = "Arrived";
 
+/// Tells the worker that HTML is preferred, where it is.
+const ACCEPT: &str = "Accept";
+
 impl Service {
     pub(super) fn new(monitor: Monitor, timeout: Duration, limits: Limits) -> Service {
         Service { monitor, timeout, limits, epoch: Instant::now() }
@@ -33,7 +36,11 @@ impl Service {
     pub(super) fn canonical_head(&self, request: &RequestHead, arrived: Instant) -> Vec<u8> {
         let nanos = arrived.saturating_duration_since(self.epoch).as_nanos();
         let target = origin_form(&request.target);
-        format!("{} {target} HTTP/1.1\r\n{ARRIVED}: {nanos}\r\n\r\n", request.method).into_bytes()
+        let accept = match request.media {
+            Media::Json => String::new(),
+            Media::Html => format!("{ACCEPT}: {}\r\n", Media::Html.content_type()),
+        };
+        format!("{} {target} HTTP/1.1\r\n{ARRIVED}: {nanos}\r\n{accept}\r\n", request.method).into_bytes()
     }
 
     /// Takes a request from tiny_http: answers it, or leaves it with the monitor. Does not block. On a lane,
@@ -48,7 +55,12 @@ impl Service {
         match target.needs() {
             None => respond(request, &HttpReply::alive()),
             Some(needs) => {
-                let answer = move |observation| respond(request, &http_reply(target, &observation));
+                let media = preferred_by(&request);
+                let monitor = self.monitor.clone();
+                let answer = move |observation| {
+                    let reply = http_reply(target, &observation, media, || monitor.chronicle());
+                    respond(request, &reply);
+                };
                 self.monitor.park(needs, deadline, Box::new(answer));
             }
         }
@@ -64,6 +76,12 @@ impl Service {
         let nanos = header.and_then(|header| header.value.as_str().parse().ok());
         nanos.map_or_else(Instant::now, |nanos| self.epoch + Duration::from_nanos(nanos))
     }
+}
+
+fn preferred_by(request: &Request) -> Media {
+    let html = Media::Html.content_type();
+    let is_html = |header: &Header| header.field.equiv(ACCEPT) && header.value.as_str() == html;
+    if request.headers().iter().any(is_html) { Media::Html } else { Media::Json }
 }
 
 /// What a head asks, or the reply to a head that asks nothing we know.
@@ -110,12 +128,12 @@ mod tests {
             knock_interval: timeout,
             drain_file: "/run/pgsqlchk/drain".into(),
         };
-        let service = Service::new(Monitor::start(settings).unwrap(), timeout, Limits::default());
+        let service = Service::new(Monitor::start(settings, |_| None).unwrap(), timeout, Limits::default());
         for (path, expected) in
             [("/primary", "OPTIONS /primary HTTP/1.1\r\n"), ("", "OPTIONS / HTTP/1.1\r\n")]
         {
             let target = format!("http://{}{path}", "a".repeat(8000));
-            let request = RequestHead { method: "OPTIONS".into(), target };
+            let request = RequestHead { method: "OPTIONS".into(), target, media: Media::Html };
             let head = String::from_utf8(service.canonical_head(&request, Instant::now())).unwrap();
             assert!(head.starts_with(expected) && head.len() < 200, "{head}");
         }

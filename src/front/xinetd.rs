@@ -17,7 +17,8 @@ use super::head::RequestHead;
 use super::service::what_is_asked;
 use super::{listener, one_shot, standalone};
 use crate::config::Config;
-use crate::reply::{HttpReply, http_reply};
+use crate::monitor::Chronicle;
+use crate::reply::{HttpReply, Media, http_reply};
 
 /// For a person with telnet: nothing more than an empty line for this long counts as `GET /`.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -72,7 +73,8 @@ fn serve_client(config: &Config, socket: OwnedFd) -> Result<(), Errno> {
         next = if is_ready {
             client.on_ready(now)
         } else if may_be_silent && now >= silence_ends {
-            let reply = answer(config, &RequestHead { method: "GET".into(), target: "/".into() }, now);
+            let request = RequestHead { method: "GET".into(), target: "/".into(), media: Media::Json };
+            let reply = answer(config, &request, now);
             client.reply(reply.to_bytes(false), Instant::now())
         } else if client.deadline().is_some_and(|deadline| deadline <= now) {
             client.on_deadline(now)
@@ -124,7 +126,7 @@ fn answer(config: &Config, request: &RequestHead, arrived: Instant) -> HttpReply
             if let Some(failure) = observation.failure() {
                 log::debug!(target: "pgsqlchk", "unavailable ({}): {}", failure.reason, failure.cause);
             }
-            http_reply(target, &observation)
+            http_reply(target, &observation, request.media, Chronicle::blank)
         }
     }
 }
