@@ -89,9 +89,14 @@ fn reason(document: &Document) -> String {
 }
 
 fn since(document: &Document) -> String {
-    let Some((since, now)) = document.since.zip(document.time) else { return "now".into() };
-    let held = duration(now.seconds_since(since).floor());
-    format!("for {held}, since {} UTC", time_element(since, DAY_AND_CLOCK))
+    match (document.since, document.time) {
+        (Some(since), Some(now)) => {
+            let held = duration(now.seconds_since(since).floor());
+            format!("for {held}, since {} UTC", time_element(since, DAY_AND_CLOCK))
+        }
+        (None, Some(now)) => format!("at {} UTC", time_element(now, DAY_AND_CLOCK)),
+        (_, None) => String::new(),
+    }
 }
 
 fn lag(document: &Document, limits: Limits, chronicle: &Chronicle) -> String {
@@ -156,7 +161,7 @@ fn facts(document: &Document) -> String {
         ("Replayed", document.lsn.replayed.clone()),
         ("WAL position", document.lsn.current.clone()),
         ("Timeline", document.timeline.map(|timeline| timeline.to_string())),
-        ("System identifier", document.system_identifier.clone()),
+        ("System id", document.system_identifier.clone()),
         ("Started", started),
         ("Draining", choose(document.draining, "yes", "no")),
     ];
@@ -202,9 +207,11 @@ fn change(transition: &TransitionFields, held: Option<f64>) -> String {
         "not-draining" => "Draining no more".into(),
         word => capitalized(word),
     };
-    let why = transition.reason.map(|reason| format!("<p class=\"why\">{reason}</p>")).unwrap_or_default();
-    let held = held.map(|seconds| format!("<p class=\"held\">{}</p>", duration(seconds))).unwrap_or_default();
-    format!("<li class=\"{class}\"><div class=\"row\"><b>{name}</b>{time}</div>{why}{held}</li>\n")
+    let why = transition.reason.map(|reason| format!("<span class=\"why\">{reason}</span>, "));
+    let why = why.unwrap_or_default();
+    let held = held.map(|seconds| format!("<p class=\"held\">{why}{}</p>", duration(seconds)));
+    let held = held.unwrap_or_default();
+    format!("<li class=\"{class}\"><div class=\"row\"><b>{name}</b>{time}</div>{held}</li>\n")
 }
 
 fn time_element(time: Moment, format: &[BorrowedFormatItem<'_>]) -> String {
@@ -220,3 +227,6 @@ fn footer(document: &Document) -> String {
     let looked = looked.unwrap_or_default();
     format!("<p>{looked}Looks again every {REFRESH_S} seconds. pgsqlchk {}</p>", document.agent_version)
 }
+
+#[cfg(test)]
+mod tests;
