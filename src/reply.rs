@@ -1,11 +1,13 @@
 //! How a verdict, or all that was observed, is said. Pure.
 
+mod agent;
 mod http;
 mod metrics;
 mod page;
 mod status;
 mod words;
 
+pub use agent::AgentReply;
 pub use http::{HttpReply, MAX_DOCUMENT_BYTES, MAX_REPLY_BYTES};
 
 use crate::instance::Observation;

@@ -30,13 +30,18 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
+    /// For a request that is not HEAD.
+    pub(super) fn of(reply: HttpReply) -> Refusal {
+        Refusal { reply, is_head: false }
+    }
+
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         self.reply.to_bytes(self.is_head)
     }
 }
 
 fn refused(reply: HttpReply) -> Head {
-    Head::Refused(Refusal { reply, is_head: false })
+    Head::Refused(Refusal::of(reply))
 }
 
 /// What of a head the answer depends on.
@@ -51,6 +56,11 @@ pub(super) struct RequestHead {
 }
 
 impl RequestHead {
+    /// What a client asks that knows no methods.
+    pub(super) fn get(target: &str) -> RequestHead {
+        RequestHead { method: "GET".into(), target: target.into(), media: Media::Json }
+    }
+
     pub(super) fn is_head(&self) -> bool {
         self.method == "HEAD"
     }

@@ -3,11 +3,13 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use tiny_http::{Header, Method, Request};
+use tiny_http::{Method, Request};
 
+use super::dialect;
 use super::head::RequestHead;
+use crate::config::Protocol;
 use crate::monitor::Monitor;
-use crate::reply::{HttpReply, Media, http_reply};
+use crate::reply::{HttpReply, Media};
 use crate::verdict::{Limits, Target, origin_form};
 
 /// What every thread that answers shares.
@@ -26,6 +28,9 @@ const ARRIVED: &str = "Arrived";
 /// Tells the worker that HTML is preferred, where it is.
 const ACCEPT: &str = "Accept";
 
+/// Tells the worker that the answer is for HAProxy's agent-check.
+const FOR_AGENT_CHECK: &str = "For-Agent-Check";
+
 impl Service {
     pub(super) fn new(monitor: Monitor, timeout: Duration, limits: Limits) -> Service {
         Service { monitor, timeout, limits, epoch: Instant::now() }
@@ -33,14 +38,25 @@ impl Service {
 
     /// The head as tiny_http gets it: only what the answer depends on. Nothing else a client wrote goes further, not
     /// even the authority of an absolute target, which can be as long as a head.
-    pub(super) fn canonical_head(&self, request: &RequestHead, arrived: Instant) -> Vec<u8> {
+    pub(super) fn canonical_head(
+        &self,
+        protocol: Protocol,
+        request: &RequestHead,
+        arrived: Instant,
+    ) -> Vec<u8> {
         let nanos = arrived.saturating_duration_since(self.epoch).as_nanos();
         let target = origin_form(&request.target);
-        let accept = match request.media {
-            Media::Json => String::new(),
-            Media::Html => format!("{ACCEPT}: {}\r\n", Media::Html.content_type()),
-        };
-        format!("{} {target} HTTP/1.1\r\n{ARRIVED}: {nanos}\r\n{accept}\r\n", request.method).into_bytes()
+        let mut head = format!("{} {target} HTTP/1.1\r\n{ARRIVED}: {nanos}\r\n", request.method);
+        match protocol {
+            Protocol::Http => {}
+            Protocol::Agent => head.extend([FOR_AGENT_CHECK, ": yes\r\n"]),
+        }
+        match request.media {
+            Media::Json => {}
+            Media::Html => head.extend([ACCEPT, ": ", Media::Html.content_type(), "\r\n"]),
+        }
+        head.push_str("\r\n");
+        head.into_bytes()
     }
 
     /// Takes a request from tiny_http: answers it, or leaves it with the monitor. Does not block. On a lane,
@@ -52,14 +68,15 @@ impl Service {
             Ok(target) => target.limited_by(self.limits),
             Err(error) => return respond(request, &HttpReply::of_target_error(&error)),
         };
-        match target.needs() {
-            None => respond(request, &HttpReply::alive()),
+        let protocol = protocol_of(&request);
+        match dialect::needs(protocol, target) {
+            None => respond(request, &dialect::alive(protocol)),
             Some(needs) => {
                 let media = preferred_by(&request);
                 let monitor = self.monitor.clone();
                 let answer = move |observation| {
-                    let reply = http_reply(target, &observation, media, || monitor.chronicle());
-                    respond(request, &reply);
+                    let remember = || monitor.chronicle();
+                    respond(request, &dialect::reply(protocol, target, &observation, media, remember));
                 };
                 self.monitor.park(needs, deadline, Box::new(answer));
             }
@@ -78,18 +95,14 @@ impl Service {
     }
 }
 
-fn preferred_by(request: &Request) -> Media {
-    let html = Media::Html.content_type();
-    let is_html = |header: &Header| header.field.equiv(ACCEPT) && header.value.as_str() == html;
-    if request.headers().iter().any(is_html) { Media::Html } else { Media::Json }
+fn protocol_of(request: &Request) -> Protocol {
+    let is_agent_check = request.headers().iter().any(|header| header.field.equiv(FOR_AGENT_CHECK));
+    if is_agent_check { Protocol::Agent } else { Protocol::Http }
 }
 
-/// What a head asks, or the reply to a head that asks nothing we know.
-pub(super) fn what_is_asked(request: &RequestHead) -> Result<Target, HttpReply> {
-    if !matches!(request.method.as_str(), "GET" | "HEAD" | "OPTIONS") {
-        return Err(HttpReply::method_not_allowed());
-    }
-    Target::parse(&request.target).map_err(|error| HttpReply::of_target_error(&error))
+fn preferred_by(request: &Request) -> Media {
+    let is_html = request.headers().iter().any(|header| header.field.equiv(ACCEPT));
+    if is_html { Media::Html } else { Media::Json }
 }
 
 /// Reason phrases cannot be set through tiny_http's `Response`, so the bytes are ours.
@@ -134,7 +147,8 @@ mod tests {
         {
             let target = format!("http://{}{path}", "a".repeat(8000));
             let request = RequestHead { method: "OPTIONS".into(), target, media: Media::Html };
-            let head = String::from_utf8(service.canonical_head(&request, Instant::now())).unwrap();
+            let head = service.canonical_head(Protocol::Agent, &request, Instant::now());
+            let head = String::from_utf8(head).unwrap();
             assert!(head.starts_with(expected) && head.len() < 200, "{head}");
         }
     }

@@ -7,18 +7,17 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::{socket_acceptconn, socket_type};
 use rustix::net::{SocketType, getpeername};
 
-use super::client::{Client, Interest, Next};
+use super::client::{Client, Next};
 use super::head::RequestHead;
-use super::service::what_is_asked;
-use super::{listener, one_shot, standalone};
-use crate::config::Config;
+use super::{dialect, listener, one_shot, standalone};
+use crate::config::{Config, Protocol};
 use crate::monitor::Chronicle;
-use crate::reply::{HttpReply, Media, http_reply};
+use crate::reply::HttpReply;
 
 /// For a person with telnet: nothing more than an empty line for this long counts as `GET /`.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -34,7 +33,8 @@ pub fn run(config: Config, socket: OwnedFd) -> Result<(), String> {
     }
     if socket_acceptconn(&socket) == Ok(true) {
         let idle_exit = Some(config.idle_exit);
-        return standalone::serve(config, vec![listener::adopt(socket)?], idle_exit);
+        let listener = listener::adopt(socket, config.protocol)?;
+        return standalone::serve(config, vec![listener], idle_exit);
     }
     if !is_allowed(&config, &socket) {
         // Closed without a byte, as the gate does it.
@@ -53,7 +53,7 @@ fn serve_client(config: &Config, socket: OwnedFd) -> Result<(), Errno> {
     ioctl_fionbio(&socket, true)?;
     let begun = Instant::now();
     let silence_ends = begun + SILENCE;
-    let mut client = Client::new(socket, begun);
+    let mut client = Client::new(socket, config.protocol, begun);
     let mut next = client.on_ready(begun);
     loop {
         match next {
@@ -73,8 +73,7 @@ fn serve_client(config: &Config, socket: OwnedFd) -> Result<(), Errno> {
         next = if is_ready {
             client.on_ready(now)
         } else if may_be_silent && now >= silence_ends {
-            let request = RequestHead { method: "GET".into(), target: "/".into(), media: Media::Json };
-            let reply = answer(config, &request, now);
+            let reply = answer(config, &RequestHead::get("/"), now);
             client.reply(reply.to_bytes(false), Instant::now())
         } else if client.deadline().is_some_and(|deadline| deadline <= now) {
             client.on_deadline(now)
@@ -84,12 +83,12 @@ fn serve_client(config: &Config, socket: OwnedFd) -> Result<(), Errno> {
     }
 }
 
-/// Whether the client is connected, has not asked, and has sent nothing but empty lines, or one line that is no
-/// HTTP.
+/// Whether the client is connected, should speak HTTP, has not asked, and has sent nothing but empty lines, or one line
+/// that is no HTTP. (For an agent-check the client itself knows what silence means.)
 fn is_silence(client: &Client) -> bool {
     let received = client.received();
     let is_empty = received.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
-    client.is_heading() && (is_empty || is_bare_line(received))
+    client.protocol() == Protocol::Http && client.is_heading() && (is_empty || is_bare_line(received))
 }
 
 fn is_bare_line(received: &[u8]) -> bool {
@@ -98,14 +97,9 @@ fn is_bare_line(received: &[u8]) -> bool {
 }
 
 fn wait(client: &Client, until: Option<Instant>) -> Result<bool, Errno> {
-    let flags = match client.interest() {
-        Interest::Read => PollFlags::IN,
-        Interest::Write => PollFlags::OUT,
-        Interest::HangUp => PollFlags::empty(),
-    };
     let rest = until.map(|until| until.saturating_duration_since(Instant::now()));
     let timeout = rest.and_then(|rest| Timespec::try_from(rest).ok());
-    match poll(&mut [PollFd::new(&client.socket, flags)], timeout.as_ref()) {
+    match poll(&mut [PollFd::new(&client.socket, client.poll_flags())], timeout.as_ref()) {
         Ok(count) => Ok(count > 0),
         Err(Errno::INTR) => Ok(false),
         Err(error) => Err(error),
@@ -114,19 +108,20 @@ fn wait(client: &Client, until: Option<Instant>) -> Result<bool, Errno> {
 
 /// The request has arrived at `arrived`.
 fn answer(config: &Config, request: &RequestHead, arrived: Instant) -> HttpReply {
-    let target = match what_is_asked(request) {
+    let protocol = config.protocol;
+    let target = match dialect::what_is_asked(protocol, request) {
         Ok(target) => target.limited_by(config.limits),
         Err(reply) => return reply,
     };
-    match target.needs() {
-        None => HttpReply::alive(),
+    match dialect::needs(protocol, target) {
+        None => dialect::alive(protocol),
         Some(needs) => {
             let deadline = arrived + config.timeout;
             let observation = one_shot::look(config, needs, deadline);
             if let Some(failure) = observation.failure() {
                 log::debug!(target: "pgsqlchk", "unavailable ({}): {}", failure.reason, failure.cause);
             }
-            http_reply(target, &observation, request.media, Chronicle::blank)
+            dialect::reply(protocol, target, &observation, request.media, Chronicle::blank)
         }
     }
 }
