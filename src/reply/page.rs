@@ -92,7 +92,10 @@ fn since(document: &Document) -> String {
     match (document.since, document.time) {
         (Some(since), Some(now)) => {
             let held = duration(now.seconds_since(since).floor());
-            format!("for {held}, since {} UTC", time_element(since, DAY_AND_CLOCK))
+            // Not for the reason, which may be younger.
+            let role = document.role.filter(|_| document.reason.is_some());
+            let role = role.map(|role| format!("{role} ")).unwrap_or_default();
+            format!("{role}for {held}, since {} UTC", time_element(since, DAY_AND_CLOCK))
         }
         (None, Some(now)) => format!("at {} UTC", time_element(now, DAY_AND_CLOCK)),
         (_, None) => String::new(),
@@ -112,22 +115,27 @@ fn lag(document: &Document, limits: Limits, chronicle: &Chronicle) -> String {
 fn lag_figures(lag: &LagFields) -> String {
     let figure = |value: Option<String>, basis: Option<&str>| {
         let value = value.unwrap_or_else(|| "unknown".into());
-        let basis = match basis.or(lag.unknown) {
-            Some("sender") => "behind the sender's WAL",
-            Some("received") => "behind what was received",
-            Some("caught-up") => "everything is replayed",
-            Some("last-commit") => "since the last replayed commit",
-            Some("no-wal-receiver") => "there is no WAL receiver",
-            Some("wal-receiver-silent") => "the WAL receiver hears nothing",
-            Some("nothing-replayed") => "nothing to measure it by",
-            Some(other) => other,
-            None => "",
-        };
-        format!("<p><strong>{value}</strong><span>{}</span></p>", escape(basis))
+        format!("<p><strong>{value}</strong><span>{}</span></p>", basis.map(basis_words).unwrap_or_default())
     };
-    let in_bytes = figure(lag.bytes.map(bytes), lag.bytes_basis);
-    let in_time = figure(lag.seconds.map(duration), lag.seconds_basis);
+    let in_bytes = figure(lag.bytes.map(bytes), lag.bytes_basis.or(lag.unknown));
+    let in_time = figure(lag.seconds.map(duration), lag.seconds_basis.or(lag.unknown));
+    // Nothing is known: once is enough.
+    let in_time = if lag.bytes.is_none() && lag.seconds.is_none() { String::new() } else { in_time };
     format!("<div class=\"figures\">{in_bytes}{in_time}</div>\n")
+}
+
+/// What stands below a figure.
+fn basis_words(word: &str) -> &str {
+    match word {
+        "sender" => "behind the sender's WAL",
+        "received" => "behind what was received",
+        "caught-up" => "everything is replayed",
+        "last-commit" => "since the last replayed commit",
+        "no-wal-receiver" => "there is no WAL receiver",
+        "wal-receiver-silent" => "the WAL receiver hears nothing",
+        "nothing-replayed" => "nothing was replayed since the start",
+        other => other,
+    }
 }
 
 fn facts(document: &Document) -> String {
