@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
-use super::head::{Head, MAX_HEAD_BYTES, RequestHead, read_head};
+use super::head::{Head, MAX_HEAD_BYTES, Refusal, RequestHead, read_head};
 use crate::reply::HttpReply;
 
 /// From accept to the end of the head. HAProxy sends it at once; a person with telnet needs a moment.
@@ -49,6 +49,8 @@ pub(super) enum Next {
     Wait,
     /// Its head is complete: ask.
     Ask(RequestHead),
+    /// It gets this instead of an answer.
+    Refuse(Refusal),
     /// It is done, or hopeless.
     Close,
 }
@@ -119,7 +121,7 @@ impl Client {
     /// The socket can be read or written, or has failed.
     pub(super) fn on_ready(&mut self, now: Instant) -> Next {
         match &mut self.phase {
-            Phase::Heading(_) => self.receive_head(now),
+            Phase::Heading(_) => self.receive_head(),
             // Only hang-ups are reported in this phase.
             Phase::Asking => Next::Close,
             Phase::Replying { .. } => self.send_reply(now),
@@ -128,10 +130,10 @@ impl Client {
     }
 
     /// The phase took too long.
-    pub(super) fn on_deadline(&mut self, now: Instant) -> Next {
+    pub(super) fn on_deadline(&mut self, _now: Instant) -> Next {
         match &self.phase {
             Phase::Heading(received) if !received.is_empty() => {
-                self.reply(HttpReply::request_timeout().to_bytes(false), now)
+                Next::Refuse(Refusal::new(HttpReply::request_timeout(), false))
             }
             Phase::Heading(_) | Phase::Asking | Phase::Replying { .. } | Phase::Lingering { .. } => {
                 Next::Close
@@ -146,7 +148,7 @@ impl Client {
         self.send_reply(now)
     }
 
-    fn receive_head(&mut self, now: Instant) -> Next {
+    fn receive_head(&mut self) -> Next {
         let Phase::Heading(received) = &mut self.phase else { return Next::Wait };
         let mut chunk = [0; 2048];
         loop {
@@ -163,7 +165,7 @@ impl Client {
             }
             if count == 0 {
                 let what = "the connection was closed in the middle of the head";
-                return self.reply(HttpReply::bad_request(what).to_bytes(false), now);
+                return Next::Refuse(Refusal::new(HttpReply::bad_request(what), false));
             }
             received.extend_from_slice(&chunk[..count]);
             match read_head(received) {
@@ -173,7 +175,7 @@ impl Client {
                     self.deadline = None;
                     return Next::Ask(request);
                 }
-                Head::Refused(refusal) => return self.reply(refusal.to_bytes(), now),
+                Head::Refused(refusal) => return Next::Refuse(refusal),
             }
         }
     }

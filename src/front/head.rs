@@ -29,13 +29,21 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
+    pub(super) fn new(reply: HttpReply, is_head: bool) -> Refusal {
+        Refusal { reply, is_head }
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        self.reply.status()
+    }
+
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         self.reply.to_bytes(self.is_head)
     }
 }
 
 fn refused(reply: HttpReply) -> Head {
-    Head::Refused(Refusal { reply, is_head: false })
+    Head::Refused(Refusal::new(reply, false))
 }
 
 /// Method and request target, exactly as received, both visible ASCII without spaces.
@@ -104,7 +112,7 @@ fn read_lines(lines: &[&[u8]]) -> Head {
         Ok(true) => HttpReply::content_too_large(),
         Err(what) => HttpReply::bad_request(what),
     };
-    Head::Refused(Refusal { reply, is_head: request.is_head() })
+    Head::Refused(Refusal::new(reply, request.is_head()))
 }
 
 fn read_request_line(line: &[u8]) -> Result<RequestHead, &'static str> {

@@ -1,13 +1,16 @@
 //! From a clean request to its reply: the way through target, monitor, verdict and reply.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tiny_http::{Method, Request};
 
 use super::head::RequestHead;
+use crate::instance::Observation;
 use crate::monitor::Monitor;
 use crate::reply::{HttpReply, http_reply};
+use crate::tally::Tally;
 use crate::verdict::{Limits, Target, origin_form};
 
 /// What every thread that answers shares.
@@ -16,6 +19,7 @@ pub(super) struct Service {
     timeout: Duration,
     /// How far a standby may lag, whatever is asked.
     limits: Limits,
+    pub(super) tally: Arc<Tally>,
     /// Arrival times travel through tiny_http as a number of nanoseconds since this moment.
     epoch: Instant,
 }
@@ -24,8 +28,8 @@ pub(super) struct Service {
 const ARRIVED: &str = "Arrived";
 
 impl Service {
-    pub(super) fn new(monitor: Monitor, timeout: Duration, limits: Limits) -> Service {
-        Service { monitor, timeout, limits, epoch: Instant::now() }
+    pub(super) fn new(monitor: Monitor, timeout: Duration, limits: Limits, tally: Arc<Tally>) -> Service {
+        Service { monitor, timeout, limits, tally, epoch: Instant::now() }
     }
 
     /// The head as tiny_http gets it: only what the answer depends on. Nothing else a client wrote goes further, not
@@ -46,9 +50,10 @@ impl Service {
             Err(error) => return respond(request, &HttpReply::of_target_error(&error)),
         };
         match target.needs() {
-            None => respond(request, &HttpReply::alive()),
+            None => respond(request, &alive(target, &self.tally)),
             Some(needs) => {
-                let answer = move |observation| respond(request, &http_reply(target, &observation));
+                let tally = Arc::clone(&self.tally);
+                let answer = move |observation| respond(request, &reply_to(target, &observation, &tally));
                 self.monitor.park(needs, deadline, Box::new(answer));
             }
         }
@@ -64,6 +69,21 @@ impl Service {
         let nanos = header.and_then(|header| header.value.as_str().parse().ok());
         nanos.map_or_else(Instant::now, |nanos| self.epoch + Duration::from_nanos(nanos))
     }
+}
+
+/// The reply to a target after a look at the instance. Here it is counted, by the code that HTTP has for it, also
+/// where another dialect is spoken.
+pub(super) fn reply_to(target: Target, observation: &Observation, tally: &Tally) -> HttpReply {
+    let reply = http_reply(target, observation, || tally.figures());
+    tally.requests.count(Some(target.path), reply.status());
+    reply
+}
+
+/// The reply to a target that needs no look. It is counted.
+pub(super) fn alive(target: Target, tally: &Tally) -> HttpReply {
+    let reply = HttpReply::alive();
+    tally.requests.count(Some(target.path), reply.status());
+    reply
 }
 
 /// What a head asks, or the reply to a head that asks nothing we know.
@@ -110,7 +130,8 @@ mod tests {
             knock_interval: timeout,
             drain_file: "/run/pgsqlchk/drain".into(),
         };
-        let service = Service::new(Monitor::start(settings).unwrap(), timeout, Limits::default());
+        let monitor = Monitor::start(settings, Arc::default()).unwrap();
+        let service = Service::new(monitor, timeout, Limits::default(), Arc::default());
         for (path, expected) in
             [("/primary", "OPTIONS /primary HTTP/1.1\r\n"), ("", "OPTIONS / HTTP/1.1\r\n")]
         {
