@@ -8,6 +8,7 @@ use crate::config::Protocol;
 use crate::instance::{Needs, Observation};
 use crate::reason::Reason;
 use crate::reply::{AgentReply, HttpReply, http_reply};
+use crate::tally::Figures;
 use crate::verdict::{Path, Target};
 
 /// What a head asks, or the reply to a head that asks nothing we know.
@@ -39,9 +40,14 @@ pub(super) fn needs(protocol: Protocol, target: Target) -> Option<Needs> {
 }
 
 /// The reply to a target that the instance was looked at for.
-pub(super) fn reply(protocol: Protocol, target: Target, observation: &Observation) -> HttpReply {
+pub(super) fn reply(
+    protocol: Protocol,
+    target: Target,
+    observation: &Observation,
+    figures: impl FnOnce() -> Figures,
+) -> HttpReply {
     match protocol {
-        Protocol::Http => http_reply(target, observation),
+        Protocol::Http => http_reply(target, observation, figures),
         Protocol::Agent => document(AgentReply::of_observation(target, observation)),
     }
 }
@@ -75,7 +81,7 @@ pub(super) fn on_the_wire(protocol: Protocol, mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 fn document(reply: AgentReply) -> HttpReply {
-    HttpReply::document("text/plain; charset=utf-8", reply.line())
+    HttpReply::line(reply.http_status(), reply.line())
 }
 
 #[cfg(test)]

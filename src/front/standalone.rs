@@ -18,6 +18,7 @@ use super::watchdog::{self, Caller};
 use crate::config::{Config, Protocol};
 use crate::monitor::Monitor;
 use crate::system::inherited::Inherited;
+use crate::tally::Tally;
 
 /// Descriptors beside the clients: standard ones, listeners, lanes, sessions, and reserve.
 const RESERVED_DESCRIPTORS: u64 = 64;
@@ -49,9 +50,10 @@ pub(super) fn serve(
     let max_connections = fit_descriptors(config.max_connections);
     let (sealed, lanes) = sealed_lanes::<LANES>()
         .map_err(|error| format!("cannot open the private way to the HTTP server: {error}"))?;
-    let monitor =
-        Monitor::start(config.probe_settings()).map_err(|error| format!("cannot start a thread: {error}"))?;
-    let service = Arc::new(Service::new(monitor.clone(), config.timeout, config.limits));
+    let tally = Arc::new(Tally::new());
+    let monitor = Monitor::start(config.probe_settings(), Arc::clone(&tally))
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    let service = Arc::new(Service::new(monitor.clone(), config.timeout, config.limits, tally));
     pool::start(sealed, config.workers, &service)
         .map_err(|error| format!("cannot start the HTTP server: {error}"))?;
     for listener in &listeners {
