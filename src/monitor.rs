@@ -23,6 +23,7 @@ use std::time::Instant;
 
 use crate::instance::{Failure, Needs, Observation, ProbeSettings, Prober, Replication};
 use crate::reason::Reason;
+use crate::tally::Tally;
 pub use chronicle::{Change, Chronicle, LAG_BUCKET, LAG_BUCKETS, LagSample, MAX_TRANSITIONS, Transition};
 pub use history::Condition;
 use state::{Caller, Due, Running, State};
@@ -55,9 +56,9 @@ struct Shared {
 }
 
 impl Monitor {
-    /// A monitor that has not connected yet. Fails where its thread cannot be started.
-    pub fn start(settings: ProbeSettings, measure_lag: MeasureLag) -> io::Result<Monitor> {
-        let state = Mutex::new(State::new(settings.timeout, measure_lag));
+    /// A monitor that has not connected yet; it counts its probes. Fails where its thread cannot be started.
+    pub fn start(settings: ProbeSettings, measure_lag: MeasureLag, tally: Arc<Tally>) -> io::Result<Monitor> {
+        let state = Mutex::new(State::new(settings.timeout, measure_lag, tally));
         let shared = Arc::new(Shared { settings, state, look_again: Condvar::new() });
         watch::start(Arc::clone(&shared))?;
         Ok(Monitor { shared })
@@ -113,7 +114,7 @@ impl Shared {
             }
             state.running = None;
             state.prober = Some(prober);
-            let due = state.settle(flight, outcome);
+            let due = state.settle(flight, outcome, begun.elapsed());
             drop(state);
             deliver(due);
         }
@@ -122,7 +123,7 @@ impl Shared {
     /// The end of an abandoned prober. Closing its session waits for the server, so its place is free only then.
     fn bury(&self, prober: Box<Prober>) {
         drop(prober);
-        self.lock().abandoned -= 1;
+        self.lock().bury();
         self.look_again.notify_one();
     }
 }

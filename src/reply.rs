@@ -12,6 +12,7 @@ pub use http::{HttpReply, MAX_DOCUMENT_BYTES, MAX_REPLY_BYTES};
 
 use crate::instance::Observation;
 use crate::monitor::Chronicle;
+use crate::tally::Figures;
 use crate::verdict::{Path, Target, judge};
 use status::Document;
 
@@ -34,25 +35,31 @@ impl Media {
     }
 }
 
-/// The HTTP reply to a target that the instance was looked at for. Only `/status` has a choice of `media`, and asks
-/// for what is remembered.
-pub fn http_reply(
-    target: Target,
-    observation: &Observation,
-    media: Media,
-    remember: impl FnOnce() -> Chronicle,
-) -> HttpReply {
+/// What the documents say besides what was observed. It is asked for only where it is needed.
+pub struct Background<'a> {
+    /// The form of `/status`.
+    pub media: Media,
+    /// For `/status`.
+    pub remember: &'a dyn Fn() -> Chronicle,
+    /// For `/metrics`.
+    pub figures: &'a dyn Fn() -> Figures,
+}
+
+/// The HTTP reply to a target that the instance was looked at for.
+pub fn http_reply(target: Target, observation: &Observation, background: &Background<'_>) -> HttpReply {
     match target.path {
         Path::Status => {
-            let chronicle = remember();
+            let chronicle = (background.remember)();
             let document = Document::new(target, observation, &chronicle);
-            let text = match media {
+            let text = match background.media {
                 Media::Json => document.json(),
                 Media::Html => page::html(&document, target.limits, &chronicle),
             };
-            HttpReply::document(media.content_type(), text)
+            HttpReply::document(background.media.content_type(), text)
         }
-        Path::Metrics => HttpReply::document(metrics::TEXT, metrics::text(observation)),
+        Path::Metrics => {
+            HttpReply::document(metrics::TEXT, metrics::text(observation, &(background.figures)()))
+        }
         Path::Contract
         | Path::Primary
         | Path::ReadWrite

@@ -67,6 +67,8 @@ pub(super) enum Next {
     Wait,
     /// Its head is complete: ask.
     Ask(RequestHead),
+    /// It gets this instead of an answer.
+    Refuse(Refusal),
     /// It is done, or hopeless.
     Close,
 }
@@ -163,7 +165,7 @@ impl Client {
                 // It sends byte after byte and comes to no end.
                 Protocol::Agent => self.act_on(line::refused(), now),
                 Protocol::Http if received.is_empty() => Next::Close,
-                Protocol::Http => self.refuse(HttpReply::request_timeout(), now),
+                Protocol::Http => Next::Refuse(Refusal::of(HttpReply::request_timeout())),
             },
             Phase::Asking | Phase::Replying { .. } | Phase::Lingering { .. } => Next::Close,
         }
@@ -211,7 +213,7 @@ impl Client {
                 Protocol::Http if received.is_empty() => return Next::Close,
                 Protocol::Http => {
                     let what = "the connection was closed in the middle of the head";
-                    return self.refuse(HttpReply::bad_request(what), now);
+                    return Next::Refuse(Refusal::of(HttpReply::bad_request(what)));
                 }
                 Protocol::Agent if count > 0 => line::read_line(received),
                 Protocol::Agent => line::read_rest(received),
@@ -230,12 +232,8 @@ impl Client {
                 self.enter(Phase::Asking, None, now);
                 Next::Ask(request)
             }
-            Head::Refused(refusal) => self.reply(refusal.to_bytes(), now),
+            Head::Refused(refusal) => Next::Refuse(refusal),
         }
-    }
-
-    fn refuse(&mut self, reply: HttpReply, now: Instant) -> Next {
-        self.act_on(Head::Refused(Refusal::of(reply)), now)
     }
 
     fn send_reply(&mut self, now: Instant) -> Next {

@@ -6,9 +6,8 @@
 use super::head::RequestHead;
 use crate::config::Protocol;
 use crate::instance::{Needs, Observation};
-use crate::monitor::Chronicle;
 use crate::reason::Reason;
-use crate::reply::{AgentReply, HttpReply, Media, http_reply};
+use crate::reply::{AgentReply, Background, HttpReply, http_reply};
 use crate::verdict::{Path, Target};
 
 /// What a head asks, or the reply to a head that asks nothing we know.
@@ -44,11 +43,10 @@ pub(super) fn reply(
     protocol: Protocol,
     target: Target,
     observation: &Observation,
-    media: Media,
-    remember: impl FnOnce() -> Chronicle,
+    background: &Background<'_>,
 ) -> HttpReply {
     match protocol {
-        Protocol::Http => http_reply(target, observation, media, remember),
+        Protocol::Http => http_reply(target, observation, background),
         Protocol::Agent => document(AgentReply::of_observation(target, observation)),
     }
 }
@@ -82,7 +80,7 @@ pub(super) fn on_the_wire(protocol: Protocol, mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 fn document(reply: AgentReply) -> HttpReply {
-    HttpReply::document("text/plain; charset=utf-8", reply.line())
+    HttpReply::line(reply.http_status(), reply.line())
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use rustix::net::SocketAddrAny;
 use super::client::{Client, Next};
 use super::dialect;
 use super::dispatch::{Dispatcher, Errand};
-use super::head::RequestHead;
+use super::head::{Refusal, RequestHead};
 use super::listener::{AcceptError, Listener};
 use super::service::Service;
 use super::stop_signal::StopSignal;
@@ -28,6 +28,7 @@ use super::watchdog::Caller;
 use crate::config::{Allow, Protocol};
 use crate::reason::Reason;
 use crate::system::notify;
+use crate::tally;
 
 /// How long accepting rests after the system ran out of descriptors or memory, instead of spinning.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -207,7 +208,7 @@ impl Gate {
                     Welcome::Always => self.enter(socket, protocol, now),
                     Welcome::IfRoom => self.admit(socket, protocol, now),
                     // Closed at once, without a byte: who is not allowed gets nothing to work with.
-                    Welcome::Never => {}
+                    Welcome::Never => self.refused(tally::Refusal::NotAllowed),
                 },
                 Err(AcceptError::Lost) => {}
                 Err(AcceptError::Empty) => return,
@@ -232,6 +233,7 @@ impl Gate {
     fn admit(&mut self, socket: OwnedFd, protocol: Protocol, now: Instant) {
         let count = self.clients.iter().flatten().count();
         if count >= self.rules.max_connections && !self.make_room() {
+            self.refused(tally::Refusal::Full);
             return;
         }
         self.enter(socket, protocol, now);
@@ -246,6 +248,7 @@ impl Gate {
             }
         };
         self.clients[index] = Some(Client::new(socket, protocol, now));
+        self.service.tally.clients.enter();
         // The request has mostly come with the connection.
         self.advance(index, now, Client::on_ready);
     }
@@ -257,9 +260,23 @@ impl Gate {
         });
         let first = dispensable.min().map(|(_, _, index)| index);
         if let Some(index) = first {
-            self.clients[index] = None;
+            // The others have their answer.
+            if self.clients[index].as_ref().is_some_and(Client::is_heading) {
+                self.refused(tally::Refusal::GaveWay);
+            }
+            self.leave(index);
         }
         first.is_some()
+    }
+
+    fn refused(&self, why: tally::Refusal) {
+        self.service.tally.clients.refuse(why);
+    }
+
+    fn leave(&mut self, index: usize) {
+        if self.clients[index].take().is_some() {
+            self.service.tally.clients.leave();
+        }
     }
 
     /// Lets a client take its next step, and acts on what comes of it.
@@ -269,6 +286,7 @@ impl Gate {
             Next::Wait => {}
             Next::Close => self.close(index),
             Next::Ask(request) => self.ask(index, &request, now),
+            Next::Refuse(refusal) => self.refuse(index, &refusal, now),
         }
     }
 
@@ -286,8 +304,14 @@ impl Gate {
                 is_head,
                 waits_for_postgresql: dialect::needs(protocol, target).is_some(),
             }),
-            Err(reply) => self.deliver(index, reply.to_bytes(is_head), now),
+            Err(reply) => self.refuse(index, &Refusal::new(reply, is_head), now),
         }
+    }
+
+    /// What asks for nothing we know is counted here, and everything else where it is answered.
+    fn refuse(&mut self, index: usize, refusal: &Refusal, now: Instant) {
+        self.service.tally.requests.count(None, refusal.status());
+        self.deliver(index, refusal.to_bytes(), now);
     }
 
     fn deliver(&mut self, index: usize, bytes: Vec<u8>, now: Instant) {
@@ -295,7 +319,7 @@ impl Gate {
     }
 
     fn close(&mut self, index: usize) {
-        self.clients[index] = None;
+        self.leave(index);
         self.dispatcher.forget(index);
     }
 

@@ -32,7 +32,15 @@ pub(super) struct Refusal {
 impl Refusal {
     /// For a request that is not HEAD.
     pub(super) fn of(reply: HttpReply) -> Refusal {
-        Refusal { reply, is_head: false }
+        Refusal::new(reply, false)
+    }
+
+    pub(super) fn new(reply: HttpReply, is_head: bool) -> Refusal {
+        Refusal { reply, is_head }
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        self.reply.status()
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
@@ -122,7 +130,7 @@ fn read_lines(lines: &[&[u8]]) -> Head {
         Ok(true) => HttpReply::content_too_large(),
         Err(what) => HttpReply::bad_request(what),
     };
-    Head::Refused(Refusal { reply, is_head: request.is_head() })
+    Head::Refused(Refusal::new(reply, request.is_head()))
 }
 
 fn read_request_line(line: &[u8]) -> Result<RequestHead, &'static str> {

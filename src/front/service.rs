@@ -1,6 +1,7 @@
 //! From a clean request to its reply: the way through target, monitor, verdict and reply.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tiny_http::{Method, Request};
@@ -8,8 +9,10 @@ use tiny_http::{Method, Request};
 use super::dialect;
 use super::head::RequestHead;
 use crate::config::Protocol;
+use crate::instance::Observation;
 use crate::monitor::Monitor;
-use crate::reply::{HttpReply, Media};
+use crate::reply::{Background, HttpReply, Media};
+use crate::tally::Tally;
 use crate::verdict::{Limits, Target, origin_form};
 
 /// What every thread that answers shares.
@@ -18,6 +21,7 @@ pub(super) struct Service {
     timeout: Duration,
     /// How far a standby may lag, whatever is asked.
     limits: Limits,
+    pub(super) tally: Arc<Tally>,
     /// Arrival times travel through tiny_http as a number of nanoseconds since this moment.
     epoch: Instant,
 }
@@ -32,8 +36,8 @@ const ACCEPT: &str = "Accept";
 const FOR_AGENT_CHECK: &str = "For-Agent-Check";
 
 impl Service {
-    pub(super) fn new(monitor: Monitor, timeout: Duration, limits: Limits) -> Service {
-        Service { monitor, timeout, limits, epoch: Instant::now() }
+    pub(super) fn new(monitor: Monitor, timeout: Duration, limits: Limits, tally: Arc<Tally>) -> Service {
+        Service { monitor, timeout, limits, tally, epoch: Instant::now() }
     }
 
     /// The head as tiny_http gets it: only what the answer depends on. Nothing else a client wrote goes further, not
@@ -70,13 +74,15 @@ impl Service {
         };
         let protocol = protocol_of(&request);
         match dialect::needs(protocol, target) {
-            None => respond(request, &dialect::alive(protocol)),
+            None => respond(request, &alive(protocol, target, &self.tally)),
             Some(needs) => {
                 let media = preferred_by(&request);
                 let monitor = self.monitor.clone();
+                let tally = Arc::clone(&self.tally);
                 let answer = move |observation| {
                     let remember = || monitor.chronicle();
-                    respond(request, &dialect::reply(protocol, target, &observation, media, remember));
+                    let background = Background { media, remember: &remember, figures: &|| tally.figures() };
+                    respond(request, &reply_to(protocol, target, &observation, &background, &tally));
                 };
                 self.monitor.park(needs, deadline, Box::new(answer));
             }
@@ -103,6 +109,26 @@ fn protocol_of(request: &Request) -> Protocol {
 fn preferred_by(request: &Request) -> Media {
     let is_html = request.headers().iter().any(|header| header.field.equiv(ACCEPT));
     if is_html { Media::Html } else { Media::Json }
+}
+
+/// The reply to a target after a look at the instance. Here it is counted.
+pub(super) fn reply_to(
+    protocol: Protocol,
+    target: Target,
+    observation: &Observation,
+    background: &Background<'_>,
+    tally: &Tally,
+) -> HttpReply {
+    let reply = dialect::reply(protocol, target, observation, background);
+    tally.requests.count(Some(target.path), reply.status());
+    reply
+}
+
+/// The reply to a target that needs no look. It is counted.
+pub(super) fn alive(protocol: Protocol, target: Target, tally: &Tally) -> HttpReply {
+    let reply = dialect::alive(protocol);
+    tally.requests.count(Some(target.path), reply.status());
+    reply
 }
 
 /// Reason phrases cannot be set through tiny_http's `Response`, so the bytes are ours.
@@ -141,7 +167,8 @@ mod tests {
             knock_interval: timeout,
             drain_file: "/run/pgsqlchk/drain".into(),
         };
-        let service = Service::new(Monitor::start(settings, |_| None).unwrap(), timeout, Limits::default());
+        let monitor = Monitor::start(settings, |_| None, Arc::default()).unwrap();
+        let service = Service::new(monitor, timeout, Limits::default(), Arc::default());
         for (path, expected) in
             [("/primary", "OPTIONS /primary HTTP/1.1\r\n"), ("", "OPTIONS / HTTP/1.1\r\n")]
         {

@@ -19,6 +19,7 @@ use crate::config::{Config, Protocol};
 use crate::instance::Replication;
 use crate::monitor::Monitor;
 use crate::system::inherited::Inherited;
+use crate::tally::Tally;
 use crate::verdict;
 
 /// Descriptors beside the clients: standard ones, listeners, lanes, sessions, and reserve.
@@ -51,9 +52,10 @@ pub(super) fn serve(
     let max_connections = fit_descriptors(config.max_connections);
     let (sealed, lanes) = sealed_lanes::<LANES>()
         .map_err(|error| format!("cannot open the private way to the HTTP server: {error}"))?;
-    let monitor = Monitor::start(config.probe_settings(), lag_bytes)
+    let tally = Arc::new(Tally::new());
+    let monitor = Monitor::start(config.probe_settings(), lag_bytes, Arc::clone(&tally))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let service = Arc::new(Service::new(monitor.clone(), config.timeout, config.limits));
+    let service = Arc::new(Service::new(monitor.clone(), config.timeout, config.limits, tally));
     pool::start(sealed, config.workers, &service)
         .map_err(|error| format!("cannot start the HTTP server: {error}"))?;
     for listener in &listeners {

@@ -14,10 +14,12 @@ use rustix::net::{SocketType, getpeername};
 
 use super::client::{Client, Next};
 use super::head::RequestHead;
+use super::service::{alive, reply_to};
 use super::{dialect, listener, one_shot, standalone};
 use crate::config::{Config, Protocol};
 use crate::monitor::Chronicle;
-use crate::reply::HttpReply;
+use crate::reply::{Background, HttpReply};
+use crate::tally::Tally;
 
 /// For a person with telnet: nothing more than an empty line for this long counts as `GET /`.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -52,6 +54,8 @@ fn is_allowed(config: &Config, socket: &OwnedFd) -> bool {
 fn serve_client(config: &Config, socket: OwnedFd) -> Result<(), Errno> {
     ioctl_fionbio(&socket, true)?;
     let begun = Instant::now();
+    let tally = Tally::new();
+    tally.clients.enter();
     let silence_ends = begun + SILENCE;
     let mut client = Client::new(socket, config.protocol, begun);
     let mut next = client.on_ready(begun);
@@ -60,8 +64,12 @@ fn serve_client(config: &Config, socket: OwnedFd) -> Result<(), Errno> {
             Next::Wait => {}
             Next::Close => return Ok(()),
             Next::Ask(request) => {
-                let reply = answer(config, &request, Instant::now());
+                let reply = answer(config, &request, Instant::now(), &tally);
                 next = client.reply(reply.to_bytes(request.is_head()), Instant::now());
+                continue;
+            }
+            Next::Refuse(refusal) => {
+                next = client.reply(refusal.to_bytes(), Instant::now());
                 continue;
             }
         }
@@ -73,7 +81,7 @@ fn serve_client(config: &Config, socket: OwnedFd) -> Result<(), Errno> {
         next = if is_ready {
             client.on_ready(now)
         } else if may_be_silent && now >= silence_ends {
-            let reply = answer(config, &RequestHead::get("/"), now);
+            let reply = answer(config, &RequestHead::get("/"), now, &tally);
             client.reply(reply.to_bytes(false), Instant::now())
         } else if client.deadline().is_some_and(|deadline| deadline <= now) {
             client.on_deadline(now)
@@ -107,21 +115,27 @@ fn wait(client: &Client, until: Option<Instant>) -> Result<bool, Errno> {
 }
 
 /// The request has arrived at `arrived`.
-fn answer(config: &Config, request: &RequestHead, arrived: Instant) -> HttpReply {
+fn answer(config: &Config, request: &RequestHead, arrived: Instant, tally: &Tally) -> HttpReply {
     let protocol = config.protocol;
     let target = match dialect::what_is_asked(protocol, request) {
         Ok(target) => target.limited_by(config.limits),
         Err(reply) => return reply,
     };
     match dialect::needs(protocol, target) {
-        None => dialect::alive(protocol),
+        None => alive(protocol, target, tally),
         Some(needs) => {
             let deadline = arrived + config.timeout;
             let observation = one_shot::look(config, needs, deadline);
             if let Some(failure) = observation.failure() {
                 log::debug!(target: "pgsqlchk", "unavailable ({}): {}", failure.reason, failure.cause);
             }
-            dialect::reply(protocol, target, &observation, request.media, Chronicle::blank)
+            tally.probes.record(&observation, observation.took.unwrap_or_else(|| arrived.elapsed()));
+            let background = Background {
+                media: request.media,
+                remember: &Chronicle::blank,
+                figures: &|| tally.figures(),
+            };
+            reply_to(protocol, target, &observation, &background, tally)
         }
     }
 }

@@ -36,6 +36,16 @@ impl AgentReply {
         }
     }
 
+    /// The code that says as much over HTTP.
+    pub fn http_status(self) -> u16 {
+        match self {
+            AgentReply::Up(_) => 200,
+            AgentReply::Drain => 404,
+            AgentReply::BAD_REQUEST => 400,
+            AgentReply::Down(_) => 503,
+        }
+    }
+
     /// The line without its line feed.
     pub fn line(self) -> String {
         match self {

@@ -1,18 +1,21 @@
 use std::time::{Duration, SystemTime};
 
 use super::super::http::MAX_DOCUMENT_BYTES;
-use super::super::{Media, http_reply};
+use super::super::{Background, Media, http_reply};
 use crate::instance::{
     Drain, Failure, Lsn, Observation, Receiver, ReceiverDetails, Replication, Role, Server, Sighting,
 };
 use crate::monitor::{Change, Chronicle, Condition, LAG_BUCKETS, LagSample, MAX_TRANSITIONS, Transition};
 use crate::reason::Reason;
+use crate::tally::Tally;
 use crate::verdict::{Limits, Path, Target};
 
 fn reply(observation: &Observation, chronicle: &Chronicle, media: Media) -> String {
     let limits = Limits { bytes: Some(u64::MAX / 3), time: Some(Duration::MAX) };
     let target = Target::plain(Path::Status).limited_by(limits);
-    let reply = http_reply(target, observation, media, || chronicle.clone());
+    let background =
+        Background { media, remember: &|| chronicle.clone(), figures: &|| Tally::new().figures() };
+    let reply = http_reply(target, observation, &background);
     assert_eq!(reply.status(), 200);
     String::from_utf8(reply.to_bytes(false)).unwrap()
 }
