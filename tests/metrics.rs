@@ -463,6 +463,28 @@ fn the_readme_explains_every_metric_and_no_other() {
     assert_eq!(explained.collect::<BTreeSet<_>>(), reasons.collect::<BTreeSet<_>>());
 }
 
+/// Pages are the longest replies, and those of requests that arrive together are all written at once.
+#[test]
+fn a_crowd_that_asks_at_once_gets_whole_pages() {
+    let servers = servers();
+    let agent = Agent::start(&["--dsn", &servers.primary.dsn()]);
+    let alone = Page::of(&agent);
+    for _ in 0..5 {
+        let mut crowd: Vec<Wire> = (0..120).map(|_| Wire::connect(agent.addr())).collect();
+        crowd.iter_mut().for_each(|wire| wire.send("GET /metrics HTTP/1.1\r\n\r\n"));
+        for wire in &mut crowd {
+            let reply = Reply::parse(wire.receive(PATIENCE).text().into(), secs(0)).expect("a reply");
+            let length = reply.body.len().to_string();
+            assert_eq!((reply.status, reply.header("Content-Length")), (200, Some(length.as_str())));
+            assert_eq!(keys(&Page::parse(&reply.body)), keys(&alone));
+        }
+    }
+    let page = Page::of(&agent);
+    assert_eq!(page.value(r#"pgsqlchk_requests_total{path="/metrics",code="200"}"#), 601.0);
+    let looks = page.value(r#"pgsqlchk_probes_total{outcome="primary"}"#);
+    assert!((3.0..602.0).contains(&looks), "requests that arrive together share a look: {looks}");
+}
+
 /// The README's YAML: how to scrape, and the alerts.
 fn yaml(readme: &str) -> [String; 2] {
     let blocks =
