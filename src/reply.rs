@@ -1,9 +1,11 @@
 //! How a verdict, or all that was observed, is said. Pure.
 
+mod agent;
 mod http;
 mod metrics;
 mod status;
 
+pub use agent::AgentReply;
 pub use http::HttpReply;
 
 use crate::instance::Observation;

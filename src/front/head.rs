@@ -29,6 +29,11 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
+    /// For a request that is not HEAD.
+    pub(super) fn of(reply: HttpReply) -> Refusal {
+        Refusal::new(reply, false)
+    }
+
     pub(super) fn new(reply: HttpReply, is_head: bool) -> Refusal {
         Refusal { reply, is_head }
     }
@@ -43,7 +48,7 @@ impl Refusal {
 }
 
 fn refused(reply: HttpReply) -> Head {
-    Head::Refused(Refusal::new(reply, false))
+    Head::Refused(Refusal::of(reply))
 }
 
 /// Method and request target, exactly as received, both visible ASCII without spaces.
@@ -54,6 +59,11 @@ pub(super) struct RequestHead {
 }
 
 impl RequestHead {
+    /// What a client asks that knows no methods.
+    pub(super) fn get(target: &str) -> RequestHead {
+        RequestHead { method: "GET".into(), target: target.into() }
+    }
+
     pub(super) fn is_head(&self) -> bool {
         self.method == "HEAD"
     }

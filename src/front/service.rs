@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use tiny_http::{Method, Request};
 
+use super::dialect;
 use super::head::RequestHead;
+use crate::config::Protocol;
 use crate::instance::Observation;
 use crate::monitor::Monitor;
-use crate::reply::{HttpReply, http_reply};
+use crate::reply::HttpReply;
 use crate::tally::Tally;
 use crate::verdict::{Limits, Target, origin_form};
 
@@ -27,6 +29,9 @@ pub(super) struct Service {
 /// Tells the worker when the request had arrived at the gate: deadline and truth count from there.
 const ARRIVED: &str = "Arrived";
 
+/// Tells the worker that the answer is for HAProxy's agent-check.
+const FOR_AGENT_CHECK: &str = "For-Agent-Check";
+
 impl Service {
     pub(super) fn new(monitor: Monitor, timeout: Duration, limits: Limits, tally: Arc<Tally>) -> Service {
         Service { monitor, timeout, limits, tally, epoch: Instant::now() }
@@ -34,10 +39,21 @@ impl Service {
 
     /// The head as tiny_http gets it: only what the answer depends on. Nothing else a client wrote goes further, not
     /// even the authority of an absolute target, which can be as long as a head.
-    pub(super) fn canonical_head(&self, request: &RequestHead, arrived: Instant) -> Vec<u8> {
+    pub(super) fn canonical_head(
+        &self,
+        protocol: Protocol,
+        request: &RequestHead,
+        arrived: Instant,
+    ) -> Vec<u8> {
         let nanos = arrived.saturating_duration_since(self.epoch).as_nanos();
         let target = origin_form(&request.target);
-        format!("{} {target} HTTP/1.1\r\n{ARRIVED}: {nanos}\r\n\r\n", request.method).into_bytes()
+        let mut head = format!("{} {target} HTTP/1.1\r\n{ARRIVED}: {nanos}\r\n", request.method);
+        match protocol {
+            Protocol::Http => {}
+            Protocol::Agent => head.extend([FOR_AGENT_CHECK, ": yes\r\n"]),
+        }
+        head.push_str("\r\n");
+        head.into_bytes()
     }
 
     /// Takes a request from tiny_http: answers it, or leaves it with the monitor. Does not block. On a lane,
@@ -49,11 +65,13 @@ impl Service {
             Ok(target) => target.limited_by(self.limits),
             Err(error) => return respond(request, &HttpReply::of_target_error(&error)),
         };
-        match target.needs() {
-            None => respond(request, &alive(target, &self.tally)),
+        let protocol = protocol_of(&request);
+        match dialect::needs(protocol, target) {
+            None => respond(request, &alive(protocol, target, &self.tally)),
             Some(needs) => {
                 let tally = Arc::clone(&self.tally);
-                let answer = move |observation| respond(request, &reply_to(target, &observation, &tally));
+                let answer =
+                    move |observation| respond(request, &reply_to(protocol, target, &observation, &tally));
                 self.monitor.park(needs, deadline, Box::new(answer));
             }
         }
@@ -71,27 +89,28 @@ impl Service {
     }
 }
 
-/// The reply to a target after a look at the instance. Here it is counted, by the code that HTTP has for it, also
-/// where another dialect is spoken.
-pub(super) fn reply_to(target: Target, observation: &Observation, tally: &Tally) -> HttpReply {
-    let reply = http_reply(target, observation, || tally.figures());
+fn protocol_of(request: &Request) -> Protocol {
+    let is_agent_check = request.headers().iter().any(|header| header.field.equiv(FOR_AGENT_CHECK));
+    if is_agent_check { Protocol::Agent } else { Protocol::Http }
+}
+
+/// The reply to a target after a look at the instance. Here it is counted.
+pub(super) fn reply_to(
+    protocol: Protocol,
+    target: Target,
+    observation: &Observation,
+    tally: &Tally,
+) -> HttpReply {
+    let reply = dialect::reply(protocol, target, observation, || tally.figures());
     tally.requests.count(Some(target.path), reply.status());
     reply
 }
 
 /// The reply to a target that needs no look. It is counted.
-pub(super) fn alive(target: Target, tally: &Tally) -> HttpReply {
-    let reply = HttpReply::alive();
+pub(super) fn alive(protocol: Protocol, target: Target, tally: &Tally) -> HttpReply {
+    let reply = dialect::alive(protocol);
     tally.requests.count(Some(target.path), reply.status());
     reply
-}
-
-/// What a head asks, or the reply to a head that asks nothing we know.
-pub(super) fn what_is_asked(request: &RequestHead) -> Result<Target, HttpReply> {
-    if !matches!(request.method.as_str(), "GET" | "HEAD" | "OPTIONS") {
-        return Err(HttpReply::method_not_allowed());
-    }
-    Target::parse(&request.target).map_err(|error| HttpReply::of_target_error(&error))
 }
 
 /// Reason phrases cannot be set through tiny_http's `Response`, so the bytes are ours.
@@ -137,7 +156,8 @@ mod tests {
         {
             let target = format!("http://{}{path}", "a".repeat(8000));
             let request = RequestHead { method: "OPTIONS".into(), target };
-            let head = String::from_utf8(service.canonical_head(&request, Instant::now())).unwrap();
+            let head = service.canonical_head(Protocol::Agent, &request, Instant::now());
+            let head = String::from_utf8(head).unwrap();
             assert!(head.starts_with(expected) && head.len() < 200, "{head}");
         }
     }

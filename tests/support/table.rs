@@ -91,7 +91,7 @@ pub const ODD: &[Case<'static>] = &[
 
 /// What is not a request.
 pub const MALFORMED: &[Case<'static>] = &[
-    ("query", b"GET /?lag=16MB HTTP/1.1\r\n\r\n", "400 Bad Request"),
+    ("query", b"GET /?size=16MB HTTP/1.1\r\n\r\n", "400 Bad Request"),
     ("query without a value", b"GET /primary?x HTTP/1.1\r\n\r\n", "400 Bad Request"),
     ("query of a lone &", b"GET /replica?& HTTP/1.1\r\n\r\n", "400 Bad Request"),
     ("query of /liveness", b"GET /liveness?a=b HTTP/1.1\r\n\r\n", "400 Bad Request"),
@@ -206,8 +206,8 @@ pub const UNKNOWN: &[Case<'static>] = &[
     ("prefix of a path", b"GET /prim HTTP/1.1\r\n\r\n", "404 Not Found"),
     ("parameters of another style", b"GET /primary;a=b HTTP/1.1\r\n\r\n", "404 Not Found"),
     ("unknown in absolute-form", b"GET http://a/nothing HTTP/1.1\r\n\r\n", "404 Not Found"),
-    ("a later release's /status", b"GET /status HTTP/1.1\r\n\r\n", "404 Not Found"),
-    ("a later release's /metrics", b"GET /metrics HTTP/1.1\r\n\r\n", "404 Not Found"),
+    ("a slash too many", b"GET /status/ HTTP/1.1\r\n\r\n", "404 Not Found"),
+    ("a letter too few", b"GET /metric HTTP/1.1\r\n\r\n", "404 Not Found"),
 ];
 
 /// Methods that are not answered.
