@@ -196,6 +196,46 @@ fn requests_and_looks_are_counted_as_they_were_answered() {
     assert_eq!(after.value(r#"pgsqlchk_probes_total{outcome="primary"}"#), 12.0);
 }
 
+/// An answer to HAProxy's agent-check counts by what HTTP would have said.
+#[test]
+fn an_agent_check_counts_with_the_code_of_http() {
+    let servers = servers();
+    let folder = Folder::new("drain");
+    let drain_file = folder.path().join("drain");
+    let agent = Agent::start_with(|command| {
+        command.args(["--dsn", &servers.standby.dsn(), "--agent-listen", "127.0.0.1:0", "--drain-file"]);
+        command.arg(&drain_file);
+    });
+    eventually(secs(10), "it listens for agent-checks", || agent.addrs().len() == 2);
+    let before = Page::of(&agent);
+    let ask = |line: &str, expected: &str| {
+        let mut wire = Wire::connect(agent.addrs()[1]);
+        wire.send(line);
+        assert_eq!(wire.receive(PATIENCE).text(), format!("{expected}\n"), "{line}");
+    };
+    ask("/\n", "up ready 100%");
+    ask("/standby\n", "up ready 100%");
+    ask("/primary\n", "down #in-recovery");
+    ask("/liveness\n", "up ready 100%");
+    ask("/nothing\n", "down #bad-request");
+    fs::write(&drain_file, "").expect("create the drain file");
+    ask("/health\n", "up drain");
+
+    let after = Page::of(&agent);
+    let expected = counts([
+        (r#"{path="/",code="206"}"#, 1.0),
+        (r#"{path="/replica",code="200"}"#, 1.0),
+        (r#"{path="/primary",code="503"}"#, 1.0),
+        (r#"{path="/liveness",code="200"}"#, 1.0),
+        (r#"{path="other",code="400"}"#, 1.0),
+        (r#"{path="/health",code="404"}"#, 1.0),
+        (r#"{path="/metrics",code="200"}"#, 1.0),
+    ]);
+    assert_eq!(growth(&before, &after, "pgsqlchk_requests_total"), expected);
+    let expected = counts([(r#"{outcome="standby"}"#, 4.0), (r#"{outcome="draining"}"#, 1.0)]);
+    assert_eq!(growth(&before, &after, "pgsqlchk_probes_total"), expected);
+}
+
 #[test]
 fn the_histogram_is_cumulative_and_counts_every_look() {
     let servers = servers();
