@@ -434,6 +434,25 @@ fn the_process_says_what_it_costs() {
     eventually(secs(30), "processor time adds up", || spent(&Page::of(&agent)) > spent(&page));
 }
 
+/// What the system hides is absent, like everything else that nobody saw.
+#[test]
+fn without_proc_the_process_figures_are_absent() {
+    let servers = servers();
+    let hide = r#"mount -t tmpfs none /proc && exec "$0" "$@""#;
+    let unshare: &[&str] = match rustix::process::geteuid().is_root() {
+        true => &["unshare", "--mount"],
+        false => &["unshare", "--mount", "--map-root-user"],
+    };
+    let agent = Agent::start_under(&[unshare, &["sh", "-c", hide]].concat(), |command| {
+        command.args(["--dsn", &servers.down()]);
+    });
+    let page = Page::of(&agent);
+    page.assert_clean();
+    let families = page.families();
+    let process: Vec<&String> = families.keys().filter(|name| name.starts_with("process_")).collect();
+    assert_eq!(process, ["process_max_fds", "process_start_time_seconds"], "the rest is read from /proc");
+}
+
 /// Behind a super-server a process answers once: what it counts is its own.
 #[test]
 fn a_process_per_check_says_what_it_saw_and_counts_itself() {
