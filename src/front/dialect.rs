@@ -47,7 +47,11 @@ pub(super) fn reply(
 ) -> HttpReply {
     match protocol {
         Protocol::Http => http_reply(target, observation, background),
-        Protocol::Agent => document(AgentReply::of_observation(target, observation)),
+        Protocol::Agent => {
+            // The code is only counted; that of HTTP tells a standby on `/`, too.
+            let code = HttpReply::of_verdict(target, AgentReply::judge(target, observation)).status();
+            HttpReply::line(code, AgentReply::of_observation(target, observation).line())
+        }
     }
 }
 
