@@ -75,7 +75,10 @@ pub fn target(value: &str) -> Result<Target, String> {
 
 /// `--drain-file`. A relative path would depend on where the agent was started.
 pub fn absolute_path(value: &str) -> Result<PathBuf, String> {
-    if value.starts_with('/') { Ok(value.into()) } else { Err("expected an absolute path".into()) }
+    match value.starts_with('/') && !value.ends_with('/') {
+        true => Ok(value.into()),
+        false => Err("expected the absolute path of a file".into()),
+    }
 }
 
 /// `--log-level`.

@@ -286,7 +286,7 @@ impl Gate {
                 client: index,
                 head: self.service.canonical_head(request, now),
                 is_head,
-                waits_for_postgresql: target.needs().is_some(),
+                needs: target.needs(),
             }),
             Err(reply) => self.deliver(index, reply.to_bytes(is_head), now),
         }
