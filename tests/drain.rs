@@ -327,7 +327,7 @@ fn anything_of_that_name_drains() {
     let things: [(&str, &dyn Fn()); 5] = [
         ("a file nobody may read", &|| {
             switch.on();
-            fs::set_permissions(&path, Permissions::from_mode(0)).expect("chmod");
+            fs::set_permissions(&path, Permissions::from_mode(0o000)).expect("chmod");
         }),
         ("a FIFO", &|| drop(support::postgresql::run(Command::new("mkfifo").arg(&path)))),
         ("a folder", &|| fs::create_dir(&path).expect("mkdir")),
