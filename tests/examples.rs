@@ -101,7 +101,7 @@ fn every_example_says_what_it_is_for_and_the_readme_lists_it() {
         for word in ["# For: ", "# Assumes: ", "# Change: "] {
             assert!(head.iter().any(|line| line.starts_with(word)), "{name} begins with {word:?}");
         }
-        assert!(text.lines().all(|line| line.len() <= 120), "{name}: lines of at most 120 characters");
+        assert!(text.lines().all(|line| line.chars().count() <= 120), "{name}: lines of at most 120 characters");
     }
 }
 
