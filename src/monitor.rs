@@ -32,8 +32,9 @@ pub use watch::RUNNER_STACK_BYTES;
 /// Sessions that may hang in the server at once, beside the current one.
 const MAX_ABANDONED: usize = 4;
 
-/// Threads that may hang in [`Monitor::run`] at once: a pool that must always have one free needs one more.
-pub const MAX_HANGING: usize = MAX_ABANDONED + 1;
+/// Threads that may hang in [`Monitor::run`] at once: in an abandoned flight, in the current one, and looking for the
+/// drain file. A pool that must always have one free needs one more.
+pub const MAX_HANGING: usize = MAX_ABANDONED + 2;
 
 /// What to do with an observation: called once, on any thread, never under a lock of the monitor's.
 pub type Answer = Box<dyn FnOnce(Observation) + Send>;
@@ -91,6 +92,7 @@ impl Shared {
     }
 
     fn run(&self) {
+        self.look_for_drain();
         loop {
             let mut state = self.lock();
             let Some((flight, needs)) = state.take_waiting() else { return };
@@ -116,6 +118,16 @@ impl Shared {
             state.prober = Some(prober);
             let due = state.settle(flight, outcome, begun.elapsed());
             drop(state);
+            deliver(due);
+        }
+    }
+
+    /// Nobody who only has to know that the node drains waits for an instance that others ask.
+    fn look_for_drain(&self) {
+        loop {
+            let Some(until) = self.lock().begin_drain_look() else { return };
+            let drain = self.settings.look_for_drain(log::Level::Warn);
+            let due = self.lock().end_drain_look(until, drain);
             deliver(due);
         }
     }

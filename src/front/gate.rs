@@ -302,7 +302,7 @@ impl Gate {
                 client: index,
                 head: self.service.canonical_head(protocol, request, now),
                 is_head,
-                waits_for_postgresql: dialect::needs(protocol, target).is_some(),
+                needs: dialect::needs(protocol, target),
             }),
             Err(reply) => self.refuse(index, &Refusal::new(reply, is_head), now),
         }

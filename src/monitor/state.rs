@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 
 use super::history::History;
 use super::{Answer, MAX_ABANDONED, MeasureLag};
-use crate::instance::{Failure, Needs, Observation, Prober, StageCell};
+use crate::instance::{Drain, Failure, Needs, Observation, Prober, StageCell};
 use crate::reason::Reason;
 use crate::tally::Tally;
 
 /// A question and whom to tell.
 pub(super) struct Caller {
     pub(super) flight: u64,
+    number: u64,
+    /// Where the node drains, this one needs to know no more.
+    ends_with_drain: bool,
     pub(super) deadline: Instant,
     pub(super) answer: Answer,
 }
@@ -38,6 +41,11 @@ pub(super) struct State {
     /// The number of the flight that has not begun.
     next_flight: u64,
     callers: VecDeque<Caller>,
+    /// The number of the caller to come.
+    next_caller: u64,
+    /// Callers numbered below have been looked for the drain file for, apart from their flight.
+    drain_looked_until: u64,
+    is_looking_for_drain: bool,
     /// When the last flight that failed was settled, and why it failed.
     last_failure: Option<(Instant, Reason)>,
     pub(super) history: History,
@@ -56,6 +64,9 @@ impl State {
             waiting: None,
             next_flight: 0,
             callers: VecDeque::new(),
+            next_caller: 0,
+            drain_looked_until: 0,
+            is_looking_for_drain: false,
             last_failure: None,
             history: History::new(measure_lag),
             tally,
@@ -66,7 +77,10 @@ impl State {
     /// Joins the flight that has not begun. Says whether the watch would sleep too long for this caller.
     pub(super) fn park(&mut self, needs: Needs, deadline: Instant, answer: Answer) -> bool {
         self.waiting = Some(self.waiting.unwrap_or_default().union(needs));
-        self.callers.push_back(Caller { flight: self.next_flight, deadline, answer });
+        let ends_with_drain = needs.drain && !needs.despite_drain;
+        let (flight, number) = (self.next_flight, self.next_caller);
+        self.next_caller += 1;
+        self.callers.push_back(Caller { flight, number, ends_with_drain, deadline, answer });
         self.watch_sleeps_until.is_none_or(|until| deadline < until)
     }
 
@@ -79,6 +93,33 @@ impl State {
         let flight = self.next_flight;
         self.next_flight += 1;
         Some((flight, needs))
+    }
+
+    /// Whether somebody has to look for the drain file apart from a flight, and then for the callers numbered below.
+    /// A flight looks for itself, before it asks the instance; so this is for those who would wait for an instance
+    /// that others need: behind a flight that runs, or in one that goes on despite the drain.
+    pub(super) fn begin_drain_look(&mut self) -> Option<u64> {
+        let would_wait = self.running.is_some() || self.waiting.is_some_and(|needs| needs.despite_drain);
+        let mut new = self.callers.iter().rev().take_while(|caller| caller.number >= self.drain_looked_until);
+        if self.is_looking_for_drain || !would_wait || !new.any(|caller| caller.ends_with_drain) {
+            return None;
+        }
+        self.is_looking_for_drain = true;
+        Some(self.next_caller)
+    }
+
+    /// Answers those for whom it is enough. Nothing is recorded here: a flight that began earlier may settle later,
+    /// and the next one finds the same.
+    pub(super) fn end_drain_look(&mut self, until: u64, drain: Drain) -> Due {
+        self.is_looking_for_drain = false;
+        self.drain_looked_until = until;
+        match drain {
+            Drain::On => {
+                let outcome = Observation { drain, instance: None, took: None };
+                self.take_callers(|caller| caller.ends_with_drain && caller.number < until, &outcome)
+            }
+            Drain::Off | Drain::Unknown | Drain::NotLooked => Due::new(),
+        }
     }
 
     /// Whether a flight waits that a running one does not lead on to.

@@ -52,9 +52,17 @@ impl Front {
     /// Starts the agent behind it, beside the server of this connection string.
     #[track_caller]
     pub fn start(self, dsn: &str) -> Running {
-        let settings = format!("dsn = {dsn}\n");
+        self.start_with(&[("dsn", dsn)])
+    }
+
+    /// The same with these settings, by their names in the configuration file.
+    #[track_caller]
+    pub fn start_with(self, options: &[(&str, &str)]) -> Running {
+        let settings: String = options.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
         match self {
-            Front::Standalone => Running::Agent(Agent::start(&["--dsn", dsn])),
+            Front::Standalone => Running::Agent(Agent::start_with(|command| {
+                command.args(options.iter().map(|(name, value)| format!("--{name}={value}")));
+            })),
             Front::XinetdNoWait => Running::Xinetd(Xinetd::start(Service::NoWait, &settings)),
             Front::XinetdWait => Running::Xinetd(Xinetd::start(Service::Wait, &settings)),
             Front::InetdNoWait => Running::Inetd(Inetd::openbsd("nowait", &settings)),
