@@ -1,12 +1,15 @@
 //! Who asks: the fronts take requests in and carry replies out.
 
+mod accept;
 mod check;
 mod client;
+mod dialect;
 mod dispatch;
 mod drain;
 mod gate;
 mod head;
 mod lane;
+mod line;
 mod listener;
 mod one_shot;
 mod pool;

@@ -71,6 +71,7 @@ const BAD_VALUES: &[Bad] = &[
     bad("protocol", "smtp", "expected http or agent"),
     bad("drain-file", "drain", "expected an absolute path"),
     bad("drain-file", "", "expected an absolute path"),
+    bad("drain-file", "/run/pgsqlchk/", "expected a file, without a slash at the end"),
     bad("idle-exit", "60", DURATION),
     bad("idle-exit", "0", "expected 1s to 24h"),
     bad("log-level", "loud", "expected error, warn, info or debug"),

@@ -75,7 +75,11 @@ pub fn target(value: &str) -> Result<Target, String> {
 
 /// `--drain-file`. A relative path would depend on where the agent was started.
 pub fn absolute_path(value: &str) -> Result<PathBuf, String> {
-    if value.starts_with('/') { Ok(value.into()) } else { Err("expected an absolute path".into()) }
+    match (value.starts_with('/'), value.ends_with('/')) {
+        (false, _) => Err("expected an absolute path".into()),
+        (true, true) => Err("expected a file, without a slash at the end".into()),
+        (true, false) => Ok(value.into()),
+    }
 }
 
 /// `--log-level`.

@@ -2,12 +2,15 @@
 
 mod advice;
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Instant;
 
 use super::one_shot;
 use crate::config::Config;
 use crate::instance::{Needs, Observation, Replication, Sighting};
 use crate::reason::Reason;
+use crate::system::drain_file;
 use crate::verdict::{Lag, Target, Verdict, judge, lag};
 
 /// The line for stdout and the exit code: 0 where the target holds, 1 where it does not, 2 where that could not be
@@ -39,10 +42,24 @@ fn report(target: Target, observation: &Observation, config: &Config) -> (String
         Verdict::Holds(_) => (seen, 0),
         Verdict::No(reason) => (format!("{seen}: {reason}{}", advise_on_lag(reason, observation, config)), 1),
         Verdict::Draining => (format!("{seen}: {}", Reason::Draining), 1),
+        Verdict::Down(Reason::DrainUnknown) => {
+            (format!("{seen}: {}{}", Reason::DrainUnknown, why_unknown(&config.drain_file)), 2)
+        }
         Verdict::Down(reason) => {
             (format!("{seen}: {reason}{}", advise_on_lag(reason, observation, config)), 2)
         }
     }
+}
+
+/// The line is for the one who can mend it: which file, and what the system says.
+fn why_unknown(drain_file: &Path) -> String {
+    let Err(error) = drain_file::exists(drain_file) else { return String::new() };
+    let path = drain_file.display().to_string().replace(char::is_control, " ");
+    let way_out = match error.kind() {
+        ErrorKind::PermissionDenied => "; let this user through its folders (chmod o+x)",
+        _ => "",
+    };
+    format!(": cannot look for {path}: {error}{way_out}")
 }
 
 /// What to type where the verdict is about the lag, and the role sees only a part of it.

@@ -2,16 +2,16 @@
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::Config;
-use crate::instance::{Failure, Needs, Observation, ProbeSettings, Prober};
+use crate::instance::{Failure, Needs, Observation, Prober};
 use crate::monitor::RUNNER_STACK_BYTES;
 use crate::reason::Reason;
 
 /// Looks at the instance. Returns by the deadline; a probe that hangs is left behind, to end with the process.
 pub(super) fn look(config: &Config, needs: Needs, deadline: Instant) -> Observation {
-    let mut prober = Prober::new(ProbeSettings { knock_interval: Duration::ZERO, ..config.probe_settings() });
+    let mut prober = Prober::for_one_look(config.probe_settings());
     let stage = prober.stage();
     let (sender, receiver) = channel();
     let probe = move || {

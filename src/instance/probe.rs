@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use super::address::Address;
@@ -114,6 +114,20 @@ pub struct ProbeSettings {
     pub drain_file: PathBuf,
 }
 
+impl ProbeSettings {
+    /// Looks for the drain file now; blocks for as long as the file system pleases. `trouble_level` is that of the
+    /// line about a file that cannot be looked for.
+    pub fn look_for_drain(&self, trouble_level: log::Level) -> Drain {
+        let found = drain_file::exists(&self.drain_file);
+        log_change_of_trouble(&self.drain_file, found.as_ref().err(), trouble_level);
+        match found {
+            Ok(true) => Drain::On,
+            Ok(false) => Drain::Off,
+            Err(_) => Drain::Unknown,
+        }
+    }
+}
+
 /// Owns the session and the time of the last knock.
 pub struct Prober {
     settings: ProbeSettings,
@@ -121,6 +135,8 @@ pub struct Prober {
     knocker: Knocker,
     knocked: Option<Instant>,
     stage: Arc<StageCell>,
+    /// Of the line about a drain file that cannot be looked for.
+    trouble_level: log::Level,
 }
 
 struct Connected {
@@ -138,7 +154,15 @@ impl Prober {
             knocker: Knocker::default(),
             knocked: None,
             stage: Arc::new(StageCell::new()),
+            trouble_level: log::Level::Warn,
         }
+    }
+
+    /// For a process that looks once: a fresh login proves the postmaster by itself, and what would be one line in a
+    /// process that stays would be one per request here.
+    pub fn for_one_look(settings: ProbeSettings) -> Prober {
+        let settings = ProbeSettings { knock_interval: Duration::ZERO, ..settings };
+        Prober { trouble_level: log::Level::Debug, ..Prober::new(settings) }
     }
 
     /// Where to read, from another thread, what the current probe is busy with.
@@ -158,14 +182,7 @@ impl Prober {
 
     fn look_for_drain(&self) -> Drain {
         self.stage.enter(Stage::LookingForDrain);
-        match drain_file::exists(&self.settings.drain_file) {
-            Ok(true) => Drain::On,
-            Ok(false) => Drain::Off,
-            Err(error) => {
-                warn_once_about_drain_file(&self.settings.drain_file, &error);
-                Drain::Unknown
-            }
-        }
+        self.settings.look_for_drain(self.trouble_level)
     }
 
     fn look_at_instance(&mut self, needs: Needs, deadline: Instant) -> Result<Sighting, Failure> {
@@ -266,12 +283,18 @@ fn is_next_address_worth_it(reason: Reason) -> bool {
     matches!(reason, Reason::ConnectionRefused | Reason::Unreachable | Reason::PostmasterNotAnswering)
 }
 
-/// One line per process, as for the passfile.
-fn warn_once_about_drain_file(path: &Path, error: &io::Error) {
-    static WARNED: std::sync::Once = std::sync::Once::new();
-    WARNED.call_once(|| {
-        log::warn!(target: "pgsqlchk", "cannot look for the drain file {}: {error}", path.display());
-    });
+/// One line where the trouble begins, changes or ends. Of the process, for probers come and go.
+fn log_change_of_trouble(path: &Path, error: Option<&io::Error>, level: log::Level) {
+    static LAST: AtomicI32 = AtomicI32::new(0);
+    let errno = error.map_or(0, |error| error.raw_os_error().unwrap_or(-1));
+    if LAST.swap(errno, Ordering::Relaxed) == errno {
+        return;
+    }
+    let path = path.display();
+    match error {
+        Some(error) => log::log!(target: "pgsqlchk", level, "cannot look for the drain file {path}: {error}"),
+        None => log::info!(target: "pgsqlchk", "the drain file {path} can be looked for again"),
+    }
 }
 
 /// One line per process: the passfile is read at every login, and a log line per login helps nobody.
