@@ -564,3 +564,34 @@ fn a_check_says_the_lag_that_it_saw_and_what_to_grant() {
     let unknown = ("standby timeline 1 lag unknown (no-wal-receiver): lag-unknown".to_owned(), 2);
     assert_eq!(check(&plain, ANY), unknown);
 }
+
+/// The rows of the README's table of parameters: name and example, without their backticks.
+fn documented_parameters() -> Vec<(String, String)> {
+    let readme =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("read README.md");
+    let rows = readme.lines().skip_while(|line| *line != "| parameter | example | meaning |").skip(2);
+    let cell = |cell: &str| cell.trim().trim_matches('`').to_owned();
+    rows.take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').collect();
+            assert!(cells.len() == 3 && !cells[2].trim().is_empty(), "{line}");
+            (cell(cells[0]), cell(cells[1]))
+        })
+        .collect()
+}
+
+#[test]
+fn the_readme_lists_the_parameters_that_there_are_and_its_examples_work() {
+    let site = Site::start();
+    let documented = documented_parameters();
+    let names: Vec<&str> = documented.iter().map(|(name, _)| name.as_str()).collect();
+    let refusal = site.plain.get("/?nothing").body;
+    let known =
+        refusal.trim().rsplit_once('(').expect("a list in brackets").1.trim_end_matches(')').to_owned();
+    assert_eq!(known.split(", ").collect::<Vec<_>>(), names, "the program (left) and README.md (right)");
+    site.both_come_to_say(NONE, "200 Standby");
+    for (name, example) in &documented {
+        assert!(example.contains(&format!("?{name}=")), "{example}");
+        site.both_say(example, "200 Standby");
+    }
+}
