@@ -261,6 +261,12 @@ fn build(arguments: Arguments, environment: &Environment) -> Result<Config, Stri
     let typed = arguments.settings.into_iter();
     let typed = typed.map(|(name, value)| Setting { name, value, origin: Origin::CommandLine });
     draft.apply(&typed.collect::<Vec<_>>())?;
+    // Port 0 is a different free port every time.
+    if let Some(address) = draft.agent_listen.filter(|address| address.port() != 0)
+        && draft.listen.contains(&address)
+    {
+        return Err(format!("agent-listen and listen are both {address}: each needs an address of its own"));
+    }
     Ok(Config {
         mode: draft.mode,
         listen: draft.listen,

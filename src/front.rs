@@ -2,11 +2,13 @@
 
 mod check;
 mod client;
+mod dialect;
 mod dispatch;
 mod drain;
 mod gate;
 mod head;
 mod lane;
+mod line;
 mod listener;
 mod one_shot;
 mod pool;

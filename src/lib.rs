@@ -11,6 +11,8 @@
 //! config    what the administrator said
 //! system    what the operating system hands over, and how it is told things back
 //! ```
+//!
+//! The tally stands beside them: front and monitor count there, and `/metrics` reads it.
 
 pub mod cli;
 pub mod config;
@@ -21,6 +23,7 @@ pub mod monitor;
 pub mod reason;
 pub mod reply;
 pub mod system;
+pub mod tally;
 pub mod verdict;
 
 use std::ffi::OsString;

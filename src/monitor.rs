@@ -22,6 +22,7 @@ use std::time::Instant;
 
 use crate::instance::{Failure, Needs, Observation, ProbeSettings, Prober};
 use crate::reason::Reason;
+use crate::tally::Tally;
 use state::{Caller, Due, Running, State};
 pub use watch::RUNNER_STACK_BYTES;
 
@@ -48,9 +49,9 @@ struct Shared {
 }
 
 impl Monitor {
-    /// A monitor that has not connected yet. Fails where its thread cannot be started.
-    pub fn start(settings: ProbeSettings) -> io::Result<Monitor> {
-        let state = Mutex::new(State::new(settings.timeout));
+    /// A monitor that has not connected yet; it counts its probes. Fails where its thread cannot be started.
+    pub fn start(settings: ProbeSettings, tally: Arc<Tally>) -> io::Result<Monitor> {
+        let state = Mutex::new(State::new(settings.timeout, tally));
         let shared = Arc::new(Shared { settings, state, look_again: Condvar::new() });
         watch::start(Arc::clone(&shared))?;
         Ok(Monitor { shared })
@@ -101,7 +102,7 @@ impl Shared {
             }
             state.running = None;
             state.prober = Some(prober);
-            let due = state.settle(flight, outcome);
+            let due = state.settle(flight, outcome, begun.elapsed());
             drop(state);
             deliver(due);
         }
@@ -110,7 +111,7 @@ impl Shared {
     /// The end of an abandoned prober. Closing its session waits for the server, so its place is free only then.
     fn bury(&self, prober: Box<Prober>) {
         drop(prober);
-        self.lock().abandoned -= 1;
+        self.lock().bury();
         self.look_again.notify_one();
     }
 }

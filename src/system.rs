@@ -3,5 +3,6 @@
 pub mod drain_file;
 pub mod inherited;
 pub mod notify;
+pub mod process;
 pub mod stdio;
 pub mod syslog;

@@ -5,6 +5,6 @@ mod lag;
 mod parameters;
 mod target;
 
-pub use judge::{Verdict, judge, weight_percent};
+pub use judge::{Verdict, judge, judge_drain, weight_percent};
 pub use lag::{BytesBasis, Lag, LagBytes, LagTime, LagUnknown, TimeBasis, lag};
 pub use target::{Limits, Path, Target, TargetError, origin_form};

@@ -29,13 +29,26 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
+    /// For a request that is not HEAD.
+    pub(super) fn of(reply: HttpReply) -> Refusal {
+        Refusal::new(reply, false)
+    }
+
+    pub(super) fn new(reply: HttpReply, is_head: bool) -> Refusal {
+        Refusal { reply, is_head }
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        self.reply.status()
+    }
+
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         self.reply.to_bytes(self.is_head)
     }
 }
 
 fn refused(reply: HttpReply) -> Head {
-    Head::Refused(Refusal { reply, is_head: false })
+    Head::Refused(Refusal::of(reply))
 }
 
 /// Method and request target, exactly as received, both visible ASCII without spaces.
@@ -46,6 +59,11 @@ pub(super) struct RequestHead {
 }
 
 impl RequestHead {
+    /// What a client asks that knows no methods.
+    pub(super) fn get(target: &str) -> RequestHead {
+        RequestHead { method: "GET".into(), target: target.into() }
+    }
+
     pub(super) fn is_head(&self) -> bool {
         self.method == "HEAD"
     }
@@ -104,7 +122,7 @@ fn read_lines(lines: &[&[u8]]) -> Head {
         Ok(true) => HttpReply::content_too_large(),
         Err(what) => HttpReply::bad_request(what),
     };
-    Head::Refused(Refusal { reply, is_head: request.is_head() })
+    Head::Refused(Refusal::new(reply, request.is_head()))
 }
 
 fn read_request_line(line: &[u8]) -> Result<RequestHead, &'static str> {

@@ -8,6 +8,7 @@ use super::history::History;
 use super::{Answer, MAX_ABANDONED};
 use crate::instance::{Failure, Needs, Observation, Prober, StageCell};
 use crate::reason::Reason;
+use crate::tally::Tally;
 
 /// A question and whom to tell.
 pub(super) struct Caller {
@@ -31,7 +32,7 @@ pub(super) struct State {
     /// The prober between flights.
     pub(super) prober: Option<Box<Prober>>,
     pub(super) running: Option<Running>,
-    pub(super) abandoned: usize,
+    abandoned: usize,
     /// What the flight needs that has not begun; `None` where nobody waits for one.
     waiting: Option<Needs>,
     /// The number of the flight that has not begun.
@@ -40,12 +41,13 @@ pub(super) struct State {
     /// When the last flight that failed was settled, and why it failed.
     last_failure: Option<(Instant, Reason)>,
     history: History,
+    tally: Arc<Tally>,
     /// Until when the watch sleeps; `None`: until it is signalled.
     pub(super) watch_sleeps_until: Option<Instant>,
 }
 
 impl State {
-    pub(super) fn new(timeout: Duration) -> State {
+    pub(super) fn new(timeout: Duration, tally: Arc<Tally>) -> State {
         State {
             timeout,
             prober: None,
@@ -56,6 +58,7 @@ impl State {
             callers: VecDeque::new(),
             last_failure: None,
             history: History::new(),
+            tally,
             watch_sleeps_until: None,
         }
     }
@@ -83,13 +86,14 @@ impl State {
         self.waiting.is_some() && self.running.is_none()
     }
 
-    /// A flight has its outcome: the one place where outcomes are recorded.
-    pub(super) fn settle(&mut self, flight: u64, outcome: Observation) -> Due {
+    /// A flight has its outcome, so long after it began: the one place where outcomes are recorded.
+    pub(super) fn settle(&mut self, flight: u64, outcome: Observation, lasted: Duration) -> Due {
         let now = Instant::now();
         if let Some(failure) = outcome.failure() {
             self.last_failure = Some((now, failure.reason));
         }
         self.history.record(&outcome, now);
+        self.tally.probes.record(&outcome, lasted);
         self.take_callers(|caller| caller.flight == flight, &outcome)
     }
 
@@ -151,11 +155,19 @@ impl State {
         if stage.is_bounded() || self.abandoned >= MAX_ABANDONED {
             return None;
         }
-        let flight = running.flight;
+        let (flight, lasted) = (running.flight, running.begun.elapsed());
         let cause = format!("still {} after {:?}; session abandoned", stage.describe(), self.timeout);
         self.running = None;
         self.abandoned += 1;
-        Some(self.settle(flight, Observation::failed(Failure::new(stage.overdue_reason(), cause))))
+        self.tally.probes.set_abandoned(self.abandoned);
+        let failure = Failure::new(stage.overdue_reason(), cause);
+        Some(self.settle(flight, Observation::failed(failure), lasted))
+    }
+
+    /// An abandoned prober has come to its end.
+    pub(super) fn bury(&mut self) {
+        self.abandoned -= 1;
+        self.tally.probes.set_abandoned(self.abandoned);
     }
 
     fn running_for(&self, now: Instant) -> Duration {

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Shared, deliver};
 use crate::instance::{Failure, Observation};
@@ -63,7 +63,7 @@ fn run_elsewhere(shared: &Arc<Shared>) {
         if let Some((flight, _)) = state.take_waiting() {
             let cause = format!("cannot start a thread: {error}");
             let failure = Failure::new(Reason::AgentOutOfResources, cause);
-            let due = state.settle(flight, Observation::failed(failure));
+            let due = state.settle(flight, Observation::failed(failure), Duration::ZERO);
             drop(state);
             deliver(due);
         }

@@ -42,6 +42,11 @@ impl HttpReply {
         HttpReply { content_type, ..HttpReply::new(200, "OK", body) }
     }
 
+    /// What stands for a line of another protocol on the way to its client, who gets nothing but the body.
+    pub fn line(status: u16, body: String) -> HttpReply {
+        HttpReply::new(status, "Line", body)
+    }
+
     /// The status code.
     pub fn status(&self) -> u16 {
         self.status

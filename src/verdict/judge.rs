@@ -21,17 +21,10 @@ pub enum Verdict {
 
 /// Judges. Primary means `pg_is_in_recovery()` was false in this very observation; unknown is never a role.
 pub fn judge(target: Target, observation: &Observation) -> Verdict {
-    if target.path.is_drained() {
-        match observation.drain {
-            Drain::On => return Verdict::Draining,
-            Drain::Unknown => return Verdict::Down(Reason::DrainUnknown),
-            Drain::Off => {}
-            // Fine for a look that failed; any other answer would be a guess.
-            Drain::NotLooked if observation.failure().is_none() => {
-                return Verdict::Down(Reason::DrainUnknown);
-            }
-            Drain::NotLooked => {}
-        }
+    if target.path.is_drained()
+        && let Some(verdict) = judge_drain(observation)
+    {
+        return verdict;
     }
     let sighting = match &observation.instance {
         Some(Ok(sighting)) => sighting,
@@ -45,6 +38,18 @@ pub fn judge(target: Target, observation: &Observation) -> Verdict {
         (Path::Standby, Role::Primary) => Verdict::No(Reason::NotInRecovery),
         (Path::Primary | Path::ReadWrite, Role::Standby) => Verdict::No(Reason::InRecovery),
         (Path::Contract | Path::Standby | Path::ReadOnly, Role::Standby) => judge_standby(target, sighting),
+    }
+}
+
+/// What the drain file alone decides: the verdict, unless the node is known not to drain.
+pub fn judge_drain(observation: &Observation) -> Option<Verdict> {
+    match observation.drain {
+        Drain::On => Some(Verdict::Draining),
+        Drain::Unknown => Some(Verdict::Down(Reason::DrainUnknown)),
+        Drain::Off => None,
+        // Fine for a look that failed; any other answer would be a guess.
+        Drain::NotLooked if observation.failure().is_some() => None,
+        Drain::NotLooked => Some(Verdict::Down(Reason::DrainUnknown)),
     }
 }
 

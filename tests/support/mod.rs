@@ -21,6 +21,7 @@ pub mod one_shot;
 pub mod patience;
 pub mod postgresql;
 pub mod process;
+pub mod prometheus;
 pub mod servers;
 pub mod settings;
 pub mod siege;

@@ -45,6 +45,7 @@ const RULES: &[Rule] = &[
     ("a standby that has just started is within its limits", limits_hold_at_the_start),
     ("every path answers as the table says", every_path_answers_as_the_table_says),
     ("a check says role and timeline", checks_say_role_and_timeline),
+    ("the documents name what was seen", documents_name_what_was_seen),
     ("passwords are good over TCP", passwords_are_good_over_tcp),
     ("/read-write asks what a plain session would see", read_write_asks_what_a_plain_session_would_see),
     ("a knock leaves no line in the server's log", knocks_leave_no_line),
@@ -185,6 +186,24 @@ fn checks_say_role_and_timeline(pair: &Pair) {
     assert_eq!(check(&pair.primary.dsn("pgsqlchk")), (Some(0), "primary timeline 1\n".into()));
     for role in ["pgsqlchk", "monitor"] {
         assert_eq!(check(&pair.standby.dsn(role)), (Some(0), "standby timeline 1\n".into()), "{role}");
+    }
+}
+
+fn documents_name_what_was_seen(pair: &Pair) {
+    for (agent, role) in
+        [(&pair.at_primary, "primary"), (&pair.at_standby, "standby"), (&pair.monitor, "standby")]
+    {
+        let status = agent.get("/status").body.replace(' ', "");
+        assert!(status.contains(&format!("\"role\":\"{role}\"")), "{status}");
+        let metrics = agent.get("/metrics").body;
+        for sample in ["pgsqlchk_up 1".to_owned(), format!("pgsqlchk_{role} 1"), "pgsqlchk_timeline 1".into()]
+        {
+            assert!(metrics.lines().any(|line| line == sample), "{sample}: {metrics}");
+        }
+        for sample in ["wal_receiver 1", "replication_lag_bytes 0", "replication_lag_seconds 0"] {
+            let is_there = metrics.lines().any(|line| line == format!("pgsqlchk_{sample}"));
+            assert_eq!(is_there, role == "standby", "{sample}: {metrics}");
+        }
     }
 }
 
