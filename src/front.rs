@@ -1,5 +1,6 @@
 //! Who asks: the fronts take requests in and carry replies out.
 
+mod accept;
 mod check;
 mod client;
 mod dialect;

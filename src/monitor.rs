@@ -11,6 +11,7 @@
 //! that has been at one flight for the whole timeout: its thread ends the probe when the server or the network
 //! lets it go, and the next flight gets a new session.
 
+mod chronicle;
 mod history;
 mod state;
 mod watch;
@@ -20,9 +21,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::instance::{Failure, Needs, Observation, ProbeSettings, Prober};
+use crate::instance::{Failure, Needs, Observation, ProbeSettings, Prober, Replication};
 use crate::reason::Reason;
 use crate::tally::Tally;
+pub use chronicle::{Change, Chronicle, LAG_BUCKET, LAG_BUCKETS, LagSample, MAX_TRANSITIONS, Transition};
+pub use history::Condition;
 use state::{Caller, Due, Running, State};
 pub use watch::RUNNER_STACK_BYTES;
 
@@ -34,6 +37,10 @@ pub const MAX_HANGING: usize = MAX_ABANDONED + 1;
 
 /// What to do with an observation: called once, on any thread, never under a lock of the monitor's.
 pub type Answer = Box<dyn FnOnce(Observation) + Send>;
+
+/// How the lag of a standby is measured, in bytes; `None` where it cannot be known. The judgement is not made here,
+/// but its results are remembered here.
+pub type MeasureLag = fn(&Replication) -> Option<u64>;
 
 /// Answers "what is the instance now?" for any number of callers.
 #[derive(Clone)]
@@ -50,8 +57,8 @@ struct Shared {
 
 impl Monitor {
     /// A monitor that has not connected yet; it counts its probes. Fails where its thread cannot be started.
-    pub fn start(settings: ProbeSettings, tally: Arc<Tally>) -> io::Result<Monitor> {
-        let state = Mutex::new(State::new(settings.timeout, tally));
+    pub fn start(settings: ProbeSettings, measure_lag: MeasureLag, tally: Arc<Tally>) -> io::Result<Monitor> {
+        let state = Mutex::new(State::new(settings.timeout, measure_lag, tally));
         let shared = Arc::new(Shared { settings, state, look_again: Condvar::new() });
         watch::start(Arc::clone(&shared))?;
         Ok(Monitor { shared })
@@ -64,6 +71,11 @@ impl Monitor {
         if state.park(needs, deadline, answer) {
             self.shared.look_again.notify_one();
         }
+    }
+
+    /// What is remembered now. Not to be called by whoever holds the monitor's lock, so never by the monitor itself.
+    pub fn chronicle(&self) -> Chronicle {
+        self.shared.lock().history.chronicle(Instant::now())
     }
 
     /// Does the probes that wait, unless another thread is at it. Can hang for as long as the server pleases.

@@ -23,6 +23,13 @@ macro_rules! reasons {
                     $(Reason::$variant => $word,)+
                 }
             }
+
+            /// What it means, in a sentence.
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Reason::$variant => concat!($($meaning,)+).trim_ascii_start(),)+
+                }
+            }
         }
     };
 }

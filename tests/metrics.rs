@@ -196,6 +196,46 @@ fn requests_and_looks_are_counted_as_they_were_answered() {
     assert_eq!(after.value(r#"pgsqlchk_probes_total{outcome="primary"}"#), 12.0);
 }
 
+/// An answer to HAProxy's agent-check counts by what HTTP would have said.
+#[test]
+fn an_agent_check_counts_with_the_code_of_http() {
+    let servers = servers();
+    let folder = Folder::new("drain");
+    let drain_file = folder.path().join("drain");
+    let agent = Agent::start_with(|command| {
+        command.args(["--dsn", &servers.standby.dsn(), "--agent-listen", "127.0.0.1:0", "--drain-file"]);
+        command.arg(&drain_file);
+    });
+    eventually(secs(10), "it listens for agent-checks", || agent.addrs().len() == 2);
+    let before = Page::of(&agent);
+    let ask = |line: &str, expected: &str| {
+        let mut wire = Wire::connect(agent.addrs()[1]);
+        wire.send(line);
+        assert_eq!(wire.receive(PATIENCE).text(), format!("{expected}\n"), "{line}");
+    };
+    ask("/\n", "up ready 100%");
+    ask("/standby\n", "up ready 100%");
+    ask("/primary\n", "down #in-recovery");
+    ask("/liveness\n", "up ready 100%");
+    ask("/nothing\n", "down #bad-request");
+    fs::write(&drain_file, "").expect("create the drain file");
+    ask("/health\n", "up drain");
+
+    let after = Page::of(&agent);
+    let expected = counts([
+        (r#"{path="/",code="206"}"#, 1.0),
+        (r#"{path="/replica",code="200"}"#, 1.0),
+        (r#"{path="/primary",code="503"}"#, 1.0),
+        (r#"{path="/liveness",code="200"}"#, 1.0),
+        (r#"{path="other",code="400"}"#, 1.0),
+        (r#"{path="/health",code="404"}"#, 1.0),
+        (r#"{path="/metrics",code="200"}"#, 1.0),
+    ]);
+    assert_eq!(growth(&before, &after, "pgsqlchk_requests_total"), expected);
+    let expected = counts([(r#"{outcome="standby"}"#, 4.0), (r#"{outcome="draining"}"#, 1.0)]);
+    assert_eq!(growth(&before, &after, "pgsqlchk_probes_total"), expected);
+}
+
 #[test]
 fn the_histogram_is_cumulative_and_counts_every_look() {
     let servers = servers();
@@ -394,6 +434,25 @@ fn the_process_says_what_it_costs() {
     eventually(secs(30), "processor time adds up", || spent(&Page::of(&agent)) > spent(&page));
 }
 
+/// What the system hides is absent, like everything else that nobody saw.
+#[test]
+fn without_proc_the_process_figures_are_absent() {
+    let servers = servers();
+    let hide = r#"mount -t tmpfs none /proc && exec "$0" "$@""#;
+    let unshare: &[&str] = match rustix::process::geteuid().is_root() {
+        true => &["unshare", "--mount"],
+        false => &["unshare", "--mount", "--map-root-user"],
+    };
+    let agent = Agent::start_under(&[unshare, &["sh", "-c", hide]].concat(), |command| {
+        command.args(["--dsn", &servers.down()]);
+    });
+    let page = Page::of(&agent);
+    page.assert_clean();
+    let families = page.families();
+    let process: Vec<&String> = families.keys().filter(|name| name.starts_with("process_")).collect();
+    assert_eq!(process, ["process_max_fds", "process_start_time_seconds"], "the rest is read from /proc");
+}
+
 /// Behind a super-server a process answers once: what it counts is its own.
 #[test]
 fn a_process_per_check_says_what_it_saw_and_counts_itself() {
@@ -461,6 +520,28 @@ fn the_readme_explains_every_metric_and_no_other() {
         series.strip_prefix("pgsqlchk_refused_connections_total{reason=\"")?.strip_suffix("\"}")
     });
     assert_eq!(explained.collect::<BTreeSet<_>>(), reasons.collect::<BTreeSet<_>>());
+}
+
+/// Pages are the longest replies, and those of requests that arrive together are all written at once.
+#[test]
+fn a_crowd_that_asks_at_once_gets_whole_pages() {
+    let servers = servers();
+    let agent = Agent::start(&["--dsn", &servers.primary.dsn()]);
+    let alone = Page::of(&agent);
+    for _ in 0..5 {
+        let mut crowd: Vec<Wire> = (0..120).map(|_| Wire::connect(agent.addr())).collect();
+        crowd.iter_mut().for_each(|wire| wire.send("GET /metrics HTTP/1.1\r\n\r\n"));
+        for wire in &mut crowd {
+            let reply = Reply::parse(wire.receive(PATIENCE).text().into(), secs(0)).expect("a reply");
+            let length = reply.body.len().to_string();
+            assert_eq!((reply.status, reply.header("Content-Length")), (200, Some(length.as_str())));
+            assert_eq!(keys(&Page::parse(&reply.body)), keys(&alone));
+        }
+    }
+    let page = Page::of(&agent);
+    assert_eq!(page.value(r#"pgsqlchk_requests_total{path="/metrics",code="200"}"#), 601.0);
+    let looks = page.value(r#"pgsqlchk_probes_total{outcome="primary"}"#);
+    assert!((3.0..602.0).contains(&looks), "requests that arrive together share a look: {looks}");
 }
 
 /// The README's YAML: how to scrape, and the alerts.

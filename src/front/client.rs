@@ -21,7 +21,7 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 /// is connected, if it sends one at all.
 const LINE_PAUSE: Duration = Duration::from_millis(100);
 
-/// For the client to take the reply, which fits any socket buffer.
+/// For the client to take the reply. All but the documents fit any socket buffer, and those fit most.
 const REPLY_DEADLINE: Duration = Duration::from_secs(2);
 
 /// For the client to close its side after the reply. Closing ours while its bytes are unread would send a reset,

@@ -7,8 +7,7 @@ use super::head::RequestHead;
 use crate::config::Protocol;
 use crate::instance::{Needs, Observation};
 use crate::reason::Reason;
-use crate::reply::{AgentReply, HttpReply, http_reply};
-use crate::tally::Figures;
+use crate::reply::{AgentReply, Background, HttpReply, http_reply};
 use crate::verdict::{Path, Target};
 
 /// What a head asks, or the reply to a head that asks nothing we know.
@@ -44,11 +43,15 @@ pub(super) fn reply(
     protocol: Protocol,
     target: Target,
     observation: &Observation,
-    figures: impl FnOnce() -> Figures,
+    background: &Background<'_>,
 ) -> HttpReply {
     match protocol {
-        Protocol::Http => http_reply(target, observation, figures),
-        Protocol::Agent => document(AgentReply::of_observation(target, observation)),
+        Protocol::Http => http_reply(target, observation, background),
+        Protocol::Agent => {
+            // The code is only counted; that of HTTP tells a standby on `/`, too.
+            let code = HttpReply::of_verdict(target, AgentReply::judge(target, observation)).status();
+            HttpReply::line(code, AgentReply::of_observation(target, observation).line())
+        }
     }
 }
 

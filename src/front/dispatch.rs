@@ -12,8 +12,8 @@ use super::lane::Lane;
 /// How many lanes [`Dispatcher::new`] wants.
 pub(super) const LANES: usize = 2;
 
-/// Requests under way on a lane at once. Their heads, under 200 bytes each, and their replies fit the lane's
-/// socket buffers many times.
+/// Requests under way on a lane at once. Their heads, under 200 bytes each, fit the lane's socket buffer many times.
+/// Their replies need not: whoever writes one waits until the gate, which never waits for anybody, has read it.
 const MAX_UNDER_WAY: usize = 64;
 
 /// The two lanes and the queues before them.

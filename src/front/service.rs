@@ -11,7 +11,7 @@ use super::head::RequestHead;
 use crate::config::Protocol;
 use crate::instance::Observation;
 use crate::monitor::Monitor;
-use crate::reply::HttpReply;
+use crate::reply::{Background, HttpReply, Media};
 use crate::tally::Tally;
 use crate::verdict::{Limits, Target, origin_form};
 
@@ -28,6 +28,9 @@ pub(super) struct Service {
 
 /// Tells the worker when the request had arrived at the gate: deadline and truth count from there.
 const ARRIVED: &str = "Arrived";
+
+/// Tells the worker that HTML is preferred, where it is.
+const ACCEPT: &str = "Accept";
 
 /// Tells the worker that the answer is for HAProxy's agent-check.
 const FOR_AGENT_CHECK: &str = "For-Agent-Check";
@@ -52,6 +55,10 @@ impl Service {
             Protocol::Http => {}
             Protocol::Agent => head.extend([FOR_AGENT_CHECK, ": yes\r\n"]),
         }
+        match request.media {
+            Media::Json => {}
+            Media::Html => head.extend([ACCEPT, ": ", Media::Html.content_type(), "\r\n"]),
+        }
         head.push_str("\r\n");
         head.into_bytes()
     }
@@ -69,9 +76,14 @@ impl Service {
         match dialect::needs(protocol, target) {
             None => respond(request, &alive(protocol, target, &self.tally)),
             Some(needs) => {
+                let media = preferred_by(&request);
+                let monitor = self.monitor.clone();
                 let tally = Arc::clone(&self.tally);
-                let answer =
-                    move |observation| respond(request, &reply_to(protocol, target, &observation, &tally));
+                let answer = move |observation| {
+                    let remember = || monitor.chronicle();
+                    let background = Background { media, remember: &remember, figures: &|| tally.figures() };
+                    respond(request, &reply_to(protocol, target, &observation, &background, &tally));
+                };
                 self.monitor.park(needs, deadline, Box::new(answer));
             }
         }
@@ -94,14 +106,20 @@ fn protocol_of(request: &Request) -> Protocol {
     if is_agent_check { Protocol::Agent } else { Protocol::Http }
 }
 
+fn preferred_by(request: &Request) -> Media {
+    let is_html = request.headers().iter().any(|header| header.field.equiv(ACCEPT));
+    if is_html { Media::Html } else { Media::Json }
+}
+
 /// The reply to a target after a look at the instance. Here it is counted.
 pub(super) fn reply_to(
     protocol: Protocol,
     target: Target,
     observation: &Observation,
+    background: &Background<'_>,
     tally: &Tally,
 ) -> HttpReply {
-    let reply = dialect::reply(protocol, target, observation, || tally.figures());
+    let reply = dialect::reply(protocol, target, observation, background);
     tally.requests.count(Some(target.path), reply.status());
     reply
 }
@@ -149,13 +167,13 @@ mod tests {
             knock_interval: timeout,
             drain_file: "/run/pgsqlchk/drain".into(),
         };
-        let monitor = Monitor::start(settings, Arc::default()).unwrap();
+        let monitor = Monitor::start(settings, |_| None, Arc::default()).unwrap();
         let service = Service::new(monitor, timeout, Limits::default(), Arc::default());
         for (path, expected) in
             [("/primary", "OPTIONS /primary HTTP/1.1\r\n"), ("", "OPTIONS / HTTP/1.1\r\n")]
         {
             let target = format!("http://{}{path}", "a".repeat(8000));
-            let request = RequestHead { method: "OPTIONS".into(), target };
+            let request = RequestHead { method: "OPTIONS".into(), target, media: Media::Html };
             let head = service.canonical_head(Protocol::Agent, &request, Instant::now());
             let head = String::from_utf8(head).unwrap();
             assert!(head.starts_with(expected) && head.len() < 200, "{head}");

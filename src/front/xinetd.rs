@@ -17,7 +17,8 @@ use super::head::RequestHead;
 use super::service::{alive, reply_to};
 use super::{dialect, listener, one_shot, standalone};
 use crate::config::{Config, Protocol};
-use crate::reply::HttpReply;
+use crate::monitor::Chronicle;
+use crate::reply::{Background, HttpReply};
 use crate::tally::Tally;
 
 /// For a person with telnet: nothing more than an empty line for this long counts as `GET /`.
@@ -129,7 +130,12 @@ fn answer(config: &Config, request: &RequestHead, arrived: Instant, tally: &Tall
                 log::debug!(target: "pgsqlchk", "unavailable ({}): {}", failure.reason, failure.cause);
             }
             tally.probes.record(&observation, observation.took.unwrap_or_else(|| arrived.elapsed()));
-            reply_to(protocol, target, &observation, tally)
+            let background = Background {
+                media: request.media,
+                remember: &Chronicle::blank,
+                figures: &|| tally.figures(),
+            };
+            reply_to(protocol, target, &observation, &background, tally)
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::history::History;
-use super::{Answer, MAX_ABANDONED};
+use super::{Answer, MAX_ABANDONED, MeasureLag};
 use crate::instance::{Failure, Needs, Observation, Prober, StageCell};
 use crate::reason::Reason;
 use crate::tally::Tally;
@@ -40,14 +40,14 @@ pub(super) struct State {
     callers: VecDeque<Caller>,
     /// When the last flight that failed was settled, and why it failed.
     last_failure: Option<(Instant, Reason)>,
-    history: History,
+    pub(super) history: History,
     tally: Arc<Tally>,
     /// Until when the watch sleeps; `None`: until it is signalled.
     pub(super) watch_sleeps_until: Option<Instant>,
 }
 
 impl State {
-    pub(super) fn new(timeout: Duration, tally: Arc<Tally>) -> State {
+    pub(super) fn new(timeout: Duration, measure_lag: MeasureLag, tally: Arc<Tally>) -> State {
         State {
             timeout,
             prober: None,
@@ -57,7 +57,7 @@ impl State {
             next_flight: 0,
             callers: VecDeque::new(),
             last_failure: None,
-            history: History::new(),
+            history: History::new(measure_lag),
             tally,
             watch_sleeps_until: None,
         }

@@ -26,10 +26,15 @@ impl AgentReply {
     /// What was asked is no target, or none that a state can follow from.
     pub const BAD_REQUEST: AgentReply = AgentReply::Down(Reason::BadRequest);
 
-    /// The answer to a target that the instance was looked at for. Unlike over HTTP a node that drains does so for every
-    /// target, or `/health`, which HAProxy gets without asking anything, would put it back in.
+    /// What an observation means here. Unlike over HTTP a node that drains does so for every target, or `/health`, which
+    /// HAProxy gets without asking anything, would put it back in.
+    pub fn judge(target: Target, observation: &Observation) -> Verdict {
+        judge_drain(observation).unwrap_or_else(|| judge(target, observation))
+    }
+
+    /// The answer to a target that the instance was looked at for.
     pub fn of_observation(target: Target, observation: &Observation) -> AgentReply {
-        match judge_drain(observation).unwrap_or_else(|| judge(target, observation)) {
+        match AgentReply::judge(target, observation) {
             Verdict::Holds(_) => AgentReply::Up(weight_percent(target, observation)),
             Verdict::Draining => AgentReply::Drain,
             Verdict::No(reason) | Verdict::Down(reason) => AgentReply::Down(reason),

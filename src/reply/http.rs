@@ -6,6 +6,12 @@ use crate::verdict::{Path, Target, TargetError, Verdict};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
+/// The longest document. All they hold is bounded; what the server names is cut where it is longer than any name.
+pub const MAX_DOCUMENT_BYTES: usize = 32 * 1024;
+
+/// The longest reply, its head included.
+pub const MAX_REPLY_BYTES: usize = MAX_DOCUMENT_BYTES + 1024;
+
 /// A reply before it is put into bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpReply {
@@ -37,7 +43,7 @@ impl HttpReply {
         }
     }
 
-    /// A document, whatever it says; `body` without its last line feed.
+    /// A document, whatever it says; `body` without its last line feed, [`MAX_DOCUMENT_BYTES`] at most.
     pub fn document(content_type: &'static str, body: String) -> HttpReply {
         HttpReply { content_type, ..HttpReply::new(200, "OK", body) }
     }

@@ -59,7 +59,8 @@ fn can_answer(path: Option<Path>, code: u16) -> bool {
         Some(Path::Primary | Path::ReadWrite | Path::Standby | Path::ReadOnly) => {
             matches!(code, 200 | 404 | 503)
         }
-        Some(Path::Health) => matches!(code, 200 | 503),
+        // 404: over the agent-check.
+        Some(Path::Health) => matches!(code, 200 | 404 | 503),
         Some(Path::Liveness | Path::Status | Path::Metrics) => code == 200,
         None => !matches!(code, 200 | 206 | 503),
     }

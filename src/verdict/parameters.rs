@@ -3,6 +3,10 @@
 use super::Limits;
 use crate::config::spelling;
 
+/// The longest query. What it may hold is far shorter; but a number may have any count of zeros before it, and what
+/// is asked goes on to the HTTP server through a buffer of limited size.
+const MAX_QUERY_BYTES: usize = 256;
+
 /// What a query asks for; the default is what no query asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Parameters {
@@ -16,6 +20,9 @@ pub(super) fn parse(query: &str) -> Result<Parameters, String> {
     let mut parameters = Parameters::default();
     if query.is_empty() {
         return Ok(parameters);
+    }
+    if query.len() > MAX_QUERY_BYTES {
+        return Err(format!("the query is longer than {MAX_QUERY_BYTES} bytes"));
     }
     for part in query.split('&') {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
@@ -77,5 +84,12 @@ mod tests {
         ] {
             assert_eq!(parse(query), Err(expected.into()), "{query}");
         }
+    }
+
+    #[test]
+    fn zeros_before_a_number_do_not_make_a_query_of_any_length() {
+        let query = |length: usize| format!("lag={}1", "0".repeat(length - "lag=1".len()));
+        assert!(parse(&query(MAX_QUERY_BYTES)).is_ok());
+        assert_eq!(parse(&query(MAX_QUERY_BYTES + 1)), Err("the query is longer than 256 bytes".into()));
     }
 }

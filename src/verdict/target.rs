@@ -163,9 +163,10 @@ impl Target {
         Ok(Target { path, limits, wants_streaming })
     }
 
-    /// The same under the administrator's standing limits as well.
+    /// The same under the administrator's standing limits as well. `/status` has them too: it says what `/` would.
     pub fn limited_by(self, standing: Limits) -> Target {
-        let standing = if self.path.takes_limits() { standing } else { Limits::default() };
+        let is_limited = self.path.takes_limits() || self.path == Path::Status;
+        let standing = if is_limited { standing } else { Limits::default() };
         Target { limits: self.limits.tighter(standing), ..self }
     }
 
@@ -270,6 +271,7 @@ mod tests {
         assert_eq!(limited("/replica"), standing);
         assert_eq!(limited("/replica?lag=50&lag_time=1s"), Limits { bytes: Some(50), time: Some(second) });
         assert_eq!(limited("/?lag=500"), standing);
+        assert_eq!(limited("/status"), standing);
         assert_eq!(limited("/primary"), Limits::default());
         assert_eq!(limited("/health"), Limits::default());
     }

@@ -48,6 +48,12 @@ pub struct ServerState {
     pub last_chk: String,
     /// HAProxy's own words for `check_status`.
     pub check_desc: String,
+    /// Outcome of the last agent-check: `L7OK`, `L7STS` (down), `L7RSP` (not understood), `L4CON`, …
+    pub agent_status: String,
+    /// What HAProxy keeps of the agent-check's last line: the description after `#`.
+    pub last_agt: String,
+    /// The share of its load that the server gets now.
+    pub weight: String,
 }
 
 impl Haproxy {
@@ -91,6 +97,9 @@ impl Haproxy {
                 check_code: field("check_code"),
                 last_chk: field("last_chk"),
                 check_desc: field("check_desc"),
+                agent_status: field("agent_status"),
+                last_agt: field("last_agt"),
+                weight: field("weight"),
             };
             (!["FRONTEND", "BACKEND"].contains(&state.server.as_str())).then_some(state)
         });

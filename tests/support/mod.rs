@@ -8,6 +8,7 @@
 #![allow(dead_code)]
 
 pub mod agent;
+pub mod chromium;
 pub mod cluster;
 pub mod contract;
 pub mod daemon;
