@@ -14,7 +14,7 @@ help:
 	@echo "make demo    a failover to watch: PostgreSQL, a standby, HAProxy and pgsqlchk; KEEP=1 leaves it up,"
 	@echo "             HOME_IS=xinetd runs the agents under xinetd"
 	@echo "make test    everything that must hold: formatting, lints, tests on real servers, documentation"
-	@echo "make test-system   the units on a real systemd, in containers (Debian, root)"
+	@echo "make test-system   the units on a real systemd, in containers, and PostgreSQL 10 to 18 (Debian, root, x86-64)"
 	@echo "make build   the program for this machine, one static file"
 	@echo "make bench   what a check costs, as ratios"
 	@echo "make deny    licences and advisories of the dependencies (needs cargo-deny)"
@@ -38,9 +38,9 @@ test:
 	cargo test --locked --target $(TARGET)
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
 
-# The root is made once and kept under target/.
+# The root of the containers and PostgreSQL's major versions are fetched once and kept under target/.
 test-system:
-	packaging/install-dependencies test
+	packaging/install-dependencies test-system
 	cargo clippy --locked --test system -- -D warnings
 	cargo test --locked --target $(TARGET) --test system -- --test-threads=2
 

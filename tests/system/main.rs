@@ -1,6 +1,8 @@
-//! The units on a real systemd (`make test-system`): in a container of each test's own, sandbox included.
+//! What takes more than the distribution's own programs (`make test-system`): the units on a real systemd, in a container
+//! of each test's own, sandbox included; and every major version of PostgreSQL ([`majors`]).
 
 mod container;
+mod majors;
 #[path = "../support/mod.rs"]
 mod support;
 
