@@ -1,5 +1,5 @@
 # What the scripts of a release share; sourced by bash, never run. Sets the working folder to the repository's root.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 
 fail() {
     echo "packaging/${0##*/}: $*" >&2
@@ -32,7 +32,7 @@ rpm_architecture() {
     esac
 }
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 # Absolute, for rpmbuild and cargo change folders.
 target_folder=$(realpath -m "${CARGO_TARGET_DIR:-target}")
@@ -43,6 +43,9 @@ version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
 
 # Counts packages of the same version, from 1. The tests of upgrades set it.
 package_release=${PACKAGE_RELEASE:-1}
+
+# Whoever publishes packages gives an address of his own: MAINTAINER="Name <address>" make release
+maintainer=${MAINTAINER:-The pgsqlchk authors <authors@pgsqlchk.invalid>}
 
 # Every date in what is built: that of the last commit, or, without git, of the last change to Cargo.toml. So building
 # twice gives the same bytes.
