@@ -9,6 +9,9 @@ fail() {
 # The architectures that are built, by the first part of their Rust targets.
 readonly ARCHITECTURES=(x86_64 aarch64 armv7)
 
+# A program is at most this long.
+readonly MAX_BYTES=$((2 * 1024 * 1024))
+
 rust_target() {
     case $1 in
     x86_64 | aarch64) echo "$1-unknown-linux-musl" ;;
