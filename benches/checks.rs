@@ -4,11 +4,14 @@
 //! turns, in the same loop, twice: with everything on one processor, which shows the work alone and is steady from
 //! run to run, and spread as the system likes, where waking an idle processor can cost more than the work.
 //! Nothing is asserted: the column `goal` says what is aimed at. `BENCH_CHECKS` is the number of checks of the
-//! whole run, 200,000 unless it says otherwise. `BENCH_ONLY=xinetd` makes those under xinetd only.
+//! whole run, 200,000 unless it says otherwise. `BENCH_ONLY=xinetd` makes those under xinetd only, `BENCH_ONLY=targets`
+//! those that ask for more than the role.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
-// Not in this folder itself, where Cargo would take it for a benchmark of its own.
+// Not in this folder itself, where Cargo would take them for benchmarks of their own.
+#[path = "checks/targets.rs"]
+mod targets;
 #[path = "checks/xinetd.rs"]
 mod xinetd;
 
@@ -44,21 +47,28 @@ fn main() {
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let everywhere = sched_getaffinity(None).expect("sched_getaffinity");
 
-    keep_to(&one_of(&everywhere));
+    let one = one_of(&everywhere);
+    keep_to(&one);
     let mut site = Site::start();
     let server = ask(&mut site.session, "SHOW server_version");
     say(&format!("PostgreSQL {server}, {processors} processors, {} checks\n", grouped(checks)));
-    let is_all = std::env::var("BENCH_ONLY").is_err();
-    if is_all {
+    let only = std::env::var("BENCH_ONLY").ok();
+    let is_wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    if only.is_none() {
         exchange_many(checks / 200, site.agent.addr());
         Timings::measure(checks / 20, &mut site).print("everything on one processor");
     }
-    under_xinetd(checks, "on one processor");
     drop(site);
-
-    keep_to(&everywhere);
-    under_xinetd(checks, "on all processors");
-    if !is_all {
+    for (processors, title) in [(&one, "on one processor"), (&everywhere, "on all processors")] {
+        keep_to(processors);
+        if is_wanted("targets") {
+            targets::measure(checks / 40, title);
+        }
+        if is_wanted("xinetd") {
+            under_xinetd(checks, title);
+        }
+    }
+    if only.is_some() {
         return;
     }
     let mut site = Site::start();

@@ -10,12 +10,12 @@ _pgsqlchk() {
     fi
     COMPREPLY=()
     case $previous in
-    --mode) words="standalone xinetd check" ;;
+    --mode) words="standalone xinetd check drain undrain" ;;
     --log-level) words="error warn info debug" ;;
     --log-target) words="stderr syslog none" ;;
-    --protocol) words="http" ;;
+    --protocol) words="http agent" ;;
     --target) words="/ /primary /read-write /replica /read-only /health /liveness" ;;
-    --config)
+    --config | --drain-file)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         return

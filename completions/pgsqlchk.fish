@@ -8,17 +8,17 @@ for line in (pgsqlchk --help 2>/dev/null | string match -r '^ +--.*')
     set -l part (string match -r '^ +--([a-z-]+) ([A-Z:]*) *(.*)$' -- $line)
     switch $part[2]
         case mode
-            complete -c pgsqlchk -l mode -x -d $part[4] -a 'standalone xinetd check'
+            complete -c pgsqlchk -l mode -x -d $part[4] -a 'standalone xinetd check drain undrain'
         case log-level
             complete -c pgsqlchk -l log-level -x -d $part[4] -a 'error warn info debug'
         case log-target
             complete -c pgsqlchk -l log-target -x -d $part[4] -a 'stderr syslog none'
         case protocol
-            complete -c pgsqlchk -l protocol -x -d $part[4] -a 'http'
+            complete -c pgsqlchk -l protocol -x -d $part[4] -a 'http agent'
         case target
             complete -c pgsqlchk -l target -x -d $part[4] -a '/ /primary /read-write /replica /read-only /health /liveness'
-        case config
-            complete -c pgsqlchk -l config -r -F -d $part[4]
+        case config drain-file
+            complete -c pgsqlchk -l $part[2] -r -F -d $part[4]
         case '*'
             if test -n "$part[3]"
                 complete -c pgsqlchk -l $part[2] -x -d $part[4]

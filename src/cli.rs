@@ -77,6 +77,8 @@ struct Raw {
     #[argh(option, description = "see OPTIONS")]
     listen: Vec<String>,
     #[argh(option, description = "see OPTIONS")]
+    agent_listen: Option<String>,
+    #[argh(option, description = "see OPTIONS")]
     dsn: Option<String>,
     #[argh(option, description = "see OPTIONS")]
     timeout: Option<String>,
@@ -92,6 +94,12 @@ struct Raw {
     config: Option<String>,
     #[argh(option, description = "see OPTIONS")]
     protocol: Option<String>,
+    #[argh(option, description = "see OPTIONS")]
+    max_lag: Option<String>,
+    #[argh(option, description = "see OPTIONS")]
+    max_lag_time: Option<String>,
+    #[argh(option, description = "see OPTIONS")]
+    drain_file: Option<String>,
     #[argh(option, description = "see OPTIONS")]
     idle_exit: Option<String>,
     #[argh(option, description = "see OPTIONS")]
@@ -124,12 +132,16 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, Exi
     }
     let single = [
         (Name::Mode, raw.mode),
+        (Name::AgentListen, raw.agent_listen),
         (Name::Dsn, raw.dsn),
         (Name::Timeout, raw.timeout),
         (Name::KnockInterval, raw.knock_interval),
         (Name::Workers, raw.workers),
         (Name::MaxConnections, raw.max_connections),
+        (Name::MaxLag, raw.max_lag),
+        (Name::MaxLagTime, raw.max_lag_time),
         (Name::Protocol, raw.protocol),
+        (Name::DrainFile, raw.drain_file),
         (Name::IdleExit, raw.idle_exit),
         (Name::LogLevel, raw.log_level),
         (Name::LogTarget, raw.log_target),

@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cli::{self, Arguments, Exit};
-use crate::verdict::Target;
+use crate::instance::ProbeSettings;
+use crate::verdict::{Limits, Path as TargetPath, Target};
 
 mod allow;
 mod connection;
@@ -19,6 +20,7 @@ pub mod options;
 mod passfile;
 mod resolve;
 mod service;
+pub mod spelling;
 mod units;
 mod uri;
 
@@ -39,6 +41,19 @@ pub enum Mode {
     Xinetd,
     /// Looks once, says what it saw, and exits.
     Check,
+    /// Creates the drain file, and exits.
+    Drain,
+    /// Removes the drain file, and exits.
+    Undrain,
+}
+
+/// What is spoken on a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP.
+    Http,
+    /// HAProxy's agent-check: one line in, one line out.
+    Agent,
 }
 
 /// Where the log goes (`--log-target`).
@@ -59,6 +74,8 @@ pub struct Config {
     pub mode: Mode,
     /// HTTP addresses to listen on; empty: the default, `[::]:23267` or `0.0.0.0:23267` where IPv6 is off.
     pub listen: Vec<SocketAddr>,
+    /// Where HAProxy's agent-check is answered; default nowhere.
+    pub agent_listen: Option<SocketAddr>,
     /// How PostgreSQL is reached.
     pub connection: ConnectionSettings,
     /// Deadline of one check, connecting included; 10 ms to 60 s, default 2 s.
@@ -71,6 +88,12 @@ pub struct Config {
     pub max_connections: usize,
     /// Who may ask; default everyone.
     pub allow: Allow,
+    /// How far a standby may lag; default any distance.
+    pub limits: Limits,
+    /// What xinetd mode speaks on its socket; default HTTP.
+    pub protocol: Protocol,
+    /// While this file exists, the node drains; default `/run/pgsqlchk/drain`.
+    pub drain_file: PathBuf,
     /// Xinetd mode on a listening socket: how long without a request before it exits; 1 s to 1 d, default 60 s.
     pub idle_exit: Duration,
     /// The least severe messages that are logged; default info.
@@ -86,6 +109,16 @@ impl Config {
     /// environment. `Err` is also how `--help` and `--version` end.
     pub fn load(arguments: impl Iterator<Item = OsString>) -> Result<Config, Exit> {
         build(cli::parse(arguments)?, &Environment::system()).map_err(Exit::bad_usage)
+    }
+
+    /// What a look at the instance needs.
+    pub fn probe_settings(&self) -> ProbeSettings {
+        ProbeSettings {
+            connection: self.connection.clone(),
+            timeout: self.timeout,
+            knock_interval: self.knock_interval,
+            drain_file: self.drain_file.clone(),
+        }
     }
 }
 
@@ -129,12 +162,16 @@ impl fmt::Display for Setting {
 struct Draft {
     mode: Mode,
     listen: Vec<SocketAddr>,
+    agent_listen: Option<SocketAddr>,
     dsn: Option<Given>,
     timeout: Duration,
     knock_interval: Duration,
     workers: usize,
     max_connections: usize,
     allow: Allow,
+    limits: Limits,
+    protocol: Protocol,
+    drain_file: PathBuf,
     idle_exit: Duration,
     log_level: log::LevelFilter,
     log_target: Option<LogTarget>,
@@ -169,6 +206,7 @@ impl Draft {
                 })?;
                 self.listen.push(address);
             }
+            Name::AgentListen => self.agent_listen = Some(setting.read(units::listen)?),
             Name::Dsn => self.dsn = Some(Given::parse(&setting.value, setting.to_string())?),
             Name::Timeout => {
                 self.timeout = setting.read(|value| units::duration(value, units::TIMEOUT, false))?
@@ -182,7 +220,10 @@ impl Draft {
                 self.max_connections = setting.read(|value| units::number(value, units::MAX_CONNECTIONS))?;
             }
             Name::Allow => setting.read(|value| self.allow.add(value))?,
-            Name::Protocol => setting.read(units::protocol)?,
+            Name::MaxLag => self.limits.bytes = Some(setting.read(spelling::size)?),
+            Name::MaxLagTime => self.limits.time = Some(setting.read(spelling::duration)?),
+            Name::Protocol => self.protocol = setting.read(units::protocol)?,
+            Name::DrainFile => self.drain_file = setting.read(units::absolute_path)?,
             Name::IdleExit => {
                 self.idle_exit = setting.read(|value| units::duration(value, units::IDLE_EXIT, false))?;
             }
@@ -200,36 +241,50 @@ fn build(arguments: Arguments, environment: &Environment) -> Result<Config, Stri
     let mut draft = Draft {
         mode: Mode::Standalone,
         listen: Vec::new(),
+        agent_listen: None,
         dsn: None,
         timeout: Duration::ZERO,
         knock_interval: Duration::ZERO,
         workers: 0,
         max_connections: 0,
         allow: Allow::default(),
+        limits: Limits::default(),
+        protocol: Protocol::Http,
+        drain_file: PathBuf::new(),
         idle_exit: Duration::ZERO,
         log_level: log::LevelFilter::Info,
         log_target: None,
-        target: Target::Contract,
+        target: Target::plain(TargetPath::Contract),
     };
     draft.apply(&defaults())?;
     draft.apply(&from_file(arguments.config.as_deref(), environment)?)?;
     let typed = arguments.settings.into_iter();
     let typed = typed.map(|(name, value)| Setting { name, value, origin: Origin::CommandLine });
     draft.apply(&typed.collect::<Vec<_>>())?;
+    // Port 0 is a different free port every time.
+    if let Some(address) = draft.agent_listen.filter(|address| address.port() != 0)
+        && draft.listen.contains(&address)
+    {
+        return Err(format!("agent-listen and listen are both {address}: each needs an address of its own"));
+    }
     Ok(Config {
         mode: draft.mode,
         listen: draft.listen,
+        agent_listen: draft.agent_listen,
         connection: resolve::resolve(draft.dsn, environment)?,
         timeout: draft.timeout,
         knock_interval: draft.knock_interval,
         workers: draft.workers,
         max_connections: draft.max_connections,
         allow: draft.allow,
+        limits: draft.limits,
+        protocol: draft.protocol,
+        drain_file: draft.drain_file,
         idle_exit: draft.idle_exit,
         log_level: draft.log_level,
         // In xinetd mode stderr is the client's socket.
         log_target: draft.log_target.unwrap_or(match draft.mode {
-            Mode::Standalone | Mode::Check => LogTarget::Stderr,
+            Mode::Standalone | Mode::Check | Mode::Drain | Mode::Undrain => LogTarget::Stderr,
             Mode::Xinetd => LogTarget::Syslog,
         }),
         target: draft.target,

@@ -1,11 +1,15 @@
 //! Who asks: the fronts take requests in and carry replies out.
 
+mod accept;
 mod check;
 mod client;
+mod dialect;
 mod dispatch;
+mod drain;
 mod gate;
 mod head;
 mod lane;
+mod line;
 mod listener;
 mod one_shot;
 mod pool;
@@ -16,5 +20,6 @@ mod watchdog;
 mod xinetd;
 
 pub use check::run as run_check;
+pub use drain::{drain, undrain};
 pub use standalone::run as run_standalone;
 pub use xinetd::{HOW_TO_RUN, run as run_xinetd};

@@ -6,10 +6,15 @@
 mod address;
 mod failure;
 mod knock;
+mod lsn;
 mod observation;
 mod probe;
+mod query;
 mod session;
 
 pub use failure::Failure;
-pub use observation::{Needs, Observation, Role, Sighting};
-pub use probe::{Prober, Stage, StageCell};
+pub use lsn::Lsn;
+pub use observation::{
+    Drain, Needs, Observation, Receiver, ReceiverDetails, Replication, Role, Server, Sighting,
+};
+pub use probe::{ProbeSettings, Prober, Stage, StageCell};

@@ -11,6 +11,8 @@
 //! config    what the administrator said
 //! system    what the operating system hands over, and how it is told things back
 //! ```
+//!
+//! The tally stands beside them: front and monitor count there, and `/metrics` reads it.
 
 pub mod cli;
 pub mod config;
@@ -21,6 +23,7 @@ pub mod monitor;
 pub mod reason;
 pub mod reply;
 pub mod system;
+pub mod tally;
 pub mod verdict;
 
 use std::ffi::OsString;
@@ -49,7 +52,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             }),
             None => Exit::bad_usage(front::HOW_TO_RUN).report(),
         },
-        (Mode::Standalone | Mode::Check, Some(_)) => {
+        (Mode::Standalone | Mode::Check | Mode::Drain | Mode::Undrain, Some(_)) => {
             let what =
                 "standard input and error are one socket: under xinetd or inetd it takes --mode xinetd";
             refuse(&Exit::bad_usage(what), true)
@@ -63,6 +66,8 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             let (line, code) = front::run_check(config);
             Exit { text: line, on_stdout: true, code }.report()
         }
+        (Mode::Drain, None) => tell(front::drain(&config)),
+        (Mode::Undrain, None) => tell(front::undrain(&config)),
     }
 }
 
@@ -71,6 +76,14 @@ fn serve(config: Config, front: impl FnOnce(Config) -> Result<(), String>) -> Ex
     logging::flush();
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(what) => Exit::could_not_start(what).report(),
+    }
+}
+
+/// A line on stdout, or why there is none.
+fn tell(result: Result<String, String>) -> ExitCode {
+    match result {
+        Ok(text) => Exit { text, on_stdout: true, code: 0 }.report(),
         Err(what) => Exit::could_not_start(what).report(),
     }
 }

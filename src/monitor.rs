@@ -11,6 +11,7 @@
 //! that has been at one flight for the whole timeout: its thread ends the probe when the server or the network
 //! lets it go, and the next flight gets a new session.
 
+mod chronicle;
 mod history;
 mod state;
 mod watch;
@@ -18,22 +19,29 @@ mod watch;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::config::ConnectionSettings;
-use crate::instance::{Failure, Needs, Observation, Prober};
+use crate::instance::{Failure, Needs, Observation, ProbeSettings, Prober, Replication};
 use crate::reason::Reason;
+use crate::tally::Tally;
+pub use chronicle::{Change, Chronicle, LAG_BUCKET, LAG_BUCKETS, LagSample, MAX_TRANSITIONS, Transition};
+pub use history::Condition;
 use state::{Caller, Due, Running, State};
 pub use watch::RUNNER_STACK_BYTES;
 
 /// Sessions that may hang in the server at once, beside the current one.
 const MAX_ABANDONED: usize = 4;
 
-/// Threads that may hang in [`Monitor::run`] at once: a pool that must always have one free needs one more.
-pub const MAX_HANGING: usize = MAX_ABANDONED + 1;
+/// Threads that may hang in [`Monitor::run`] at once: in an abandoned flight, in the current one, and looking for the
+/// drain file. A pool that must always have one free needs one more.
+pub const MAX_HANGING: usize = MAX_ABANDONED + 2;
 
 /// What to do with an observation: called once, on any thread, never under a lock of the monitor's.
 pub type Answer = Box<dyn FnOnce(Observation) + Send>;
+
+/// How the lag of a standby is measured, in bytes; `None` where it cannot be known. The judgement is not made here,
+/// but its results are remembered here.
+pub type MeasureLag = fn(&Replication) -> Option<u64>;
 
 /// Answers "what is the instance now?" for any number of callers.
 #[derive(Clone)]
@@ -42,29 +50,17 @@ pub struct Monitor {
 }
 
 struct Shared {
-    settings: ConnectionSettings,
-    timeout: Duration,
-    knock_interval: Duration,
+    settings: ProbeSettings,
     state: Mutex<State>,
     /// Signalled when the watch has to look again before the time it said it would.
     look_again: Condvar,
 }
 
 impl Monitor {
-    /// A monitor that has not connected yet. `timeout` is the deadline of one check; `knock_interval` zero turns
-    /// the knock off. Fails where its thread cannot be started.
-    pub fn start(
-        settings: ConnectionSettings,
-        timeout: Duration,
-        knock_interval: Duration,
-    ) -> io::Result<Monitor> {
-        let shared = Arc::new(Shared {
-            settings,
-            timeout,
-            knock_interval,
-            state: Mutex::new(State::new(timeout)),
-            look_again: Condvar::new(),
-        });
+    /// A monitor that has not connected yet; it counts its probes. Fails where its thread cannot be started.
+    pub fn start(settings: ProbeSettings, measure_lag: MeasureLag, tally: Arc<Tally>) -> io::Result<Monitor> {
+        let state = Mutex::new(State::new(settings.timeout, measure_lag, tally));
+        let shared = Arc::new(Shared { settings, state, look_again: Condvar::new() });
         watch::start(Arc::clone(&shared))?;
         Ok(Monitor { shared })
     }
@@ -76,6 +72,11 @@ impl Monitor {
         if state.park(needs, deadline, answer) {
             self.shared.look_again.notify_one();
         }
+    }
+
+    /// What is remembered now. Not to be called by whoever holds the monitor's lock, so never by the monitor itself.
+    pub fn chronicle(&self) -> Chronicle {
+        self.shared.lock().history.chronicle(Instant::now())
     }
 
     /// Does the probes that wait, unless another thread is at it. Can hang for as long as the server pleases.
@@ -91,20 +92,21 @@ impl Shared {
     }
 
     fn run(&self) {
+        self.look_for_drain();
         loop {
             let mut state = self.lock();
             let Some((flight, needs)) = state.take_waiting() else { return };
-            let mut prober = state.prober.take().unwrap_or_else(|| {
-                Box::new(Prober::new(self.settings.clone(), self.timeout, self.knock_interval))
-            });
+            let mut prober =
+                state.prober.take().unwrap_or_else(|| Box::new(Prober::new(self.settings.clone())));
             let begun = Instant::now();
             state.running = Some(Running { flight, begun, stage: prober.stage() });
             drop(state);
 
             // The driver panics where it cannot have a descriptor; thread and session must survive that.
-            let probe = AssertUnwindSafe(|| prober.probe(needs, begun + self.timeout));
-            let outcome = catch_unwind(probe)
-                .unwrap_or_else(|_| Err(Failure::new(Reason::AgentOutOfResources, "the probe panicked")));
+            let probe = AssertUnwindSafe(|| prober.probe(needs, begun + self.settings.timeout));
+            let outcome = catch_unwind(probe).unwrap_or_else(|_| {
+                Observation::failed(Failure::new(Reason::AgentOutOfResources, "the probe panicked"))
+            });
 
             let mut state = self.lock();
             if state.running.as_ref().is_none_or(|running| running.flight != flight) {
@@ -114,8 +116,18 @@ impl Shared {
             }
             state.running = None;
             state.prober = Some(prober);
-            let due = state.settle(flight, outcome);
+            let due = state.settle(flight, outcome, begun.elapsed());
             drop(state);
+            deliver(due);
+        }
+    }
+
+    /// Nobody who only has to know that the node drains waits for an instance that others ask.
+    fn look_for_drain(&self) {
+        loop {
+            let Some(until) = self.lock().begin_drain_look() else { return };
+            let drain = self.settings.look_for_drain(log::Level::Warn);
+            let due = self.lock().end_drain_look(until, drain);
             deliver(due);
         }
     }
@@ -123,7 +135,7 @@ impl Shared {
     /// The end of an abandoned prober. Closing its session waits for the server, so its place is free only then.
     fn bury(&self, prober: Box<Prober>) {
         drop(prober);
-        self.lock().abandoned -= 1;
+        self.lock().bury();
         self.look_again.notify_one();
     }
 }

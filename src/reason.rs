@@ -23,6 +23,13 @@ macro_rules! reasons {
                     $(Reason::$variant => $word,)+
                 }
             }
+
+            /// What it means, in a sentence.
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Reason::$variant => concat!($($meaning,)+).trim_ascii_start(),)+
+                }
+            }
         }
     };
 }
@@ -68,6 +75,20 @@ reasons! {
     NotInRecovery => "not-in-recovery",
     /// Observed: a primary on which a plain session's transactions start read-only.
     ReadOnly => "read-only",
+    /// Observed: a standby without a WAL receiver, and streaming is asked for.
+    NoWalReceiver => "no-wal-receiver",
+    /// Observed: the WAL receiver is not streaming, and streaming is asked for.
+    NotStreaming => "not-streaming",
+    /// Observed: the standby lags more than allowed.
+    LagExceeded => "lag-exceeded",
+    /// A limit on the lag is set, and the lag cannot be known.
+    LagUnknown => "lag-unknown",
+    /// Observed: the drain file exists.
+    Draining => "draining",
+    /// The system does not say whether the drain file exists.
+    DrainUnknown => "drain-unknown",
+    /// What HAProxy's agent-check sends is no target.
+    BadRequest => "bad-request",
 }
 
 impl fmt::Display for Reason {

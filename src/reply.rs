@@ -1,5 +1,71 @@
-//! How a verdict is said. Pure.
+//! How a verdict, or all that was observed, is said. Pure.
 
+mod agent;
 mod http;
+mod metrics;
+mod page;
+mod status;
+mod words;
 
-pub use http::HttpReply;
+pub use agent::AgentReply;
+pub use http::{HttpReply, MAX_DOCUMENT_BYTES, MAX_REPLY_BYTES};
+
+use crate::instance::Observation;
+use crate::monitor::Chronicle;
+use crate::tally::Figures;
+use crate::verdict::{Path, Target, judge};
+use status::Document;
+
+/// In which form `/status` is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    /// For programs, and for everybody who says nothing.
+    Json,
+    /// For people.
+    Html,
+}
+
+impl Media {
+    /// The media type.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Media::Json => "application/json",
+            Media::Html => "text/html; charset=utf-8",
+        }
+    }
+}
+
+/// What the documents say besides what was observed. It is asked for only where it is needed.
+pub struct Background<'a> {
+    /// The form of `/status`.
+    pub media: Media,
+    /// For `/status`.
+    pub remember: &'a dyn Fn() -> Chronicle,
+    /// For `/metrics`.
+    pub figures: &'a dyn Fn() -> Figures,
+}
+
+/// The HTTP reply to a target that the instance was looked at for.
+pub fn http_reply(target: Target, observation: &Observation, background: &Background<'_>) -> HttpReply {
+    match target.path {
+        Path::Status => {
+            let chronicle = (background.remember)();
+            let document = Document::new(target, observation, &chronicle);
+            let text = match background.media {
+                Media::Json => document.json(),
+                Media::Html => page::html(&document, target.limits, &chronicle),
+            };
+            HttpReply::document(background.media.content_type(), text)
+        }
+        Path::Metrics => {
+            HttpReply::document(metrics::TEXT, metrics::text(observation, &(background.figures)()))
+        }
+        Path::Contract
+        | Path::Primary
+        | Path::ReadWrite
+        | Path::Standby
+        | Path::ReadOnly
+        | Path::Health
+        | Path::Liveness => HttpReply::of_verdict(target, judge(target, observation)),
+    }
+}

@@ -1,6 +1,8 @@
 //! What the operating system hands over, and how it is told things back.
 
+pub mod drain_file;
 pub mod inherited;
 pub mod notify;
+pub mod process;
 pub mod stdio;
 pub mod syslog;

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, Shutdown, SocketType, shutdown, socket};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use support::folder::Folder;
-use support::{Agent, Cluster, Reply, StopMode, eventually, free_port, http, millis, secs};
+use support::{Agent, Cluster, Reply, StopMode, eventually, free_port, http, millis, secs, wire};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pgsqlchk");
 
@@ -135,17 +135,26 @@ fn a_wrong_descriptor_is_refused_with_the_setting_to_change() {
         ),
         (file.into(), None, "is no socket: only ListenStream= is of use in pgsqlchk.socket"),
         (idle, None, "is a socket that does not listen: let ListenStream= in pgsqlchk.socket open it"),
-        (
-            listener.into(),
-            Some("agent"),
-            "is named agent, but there is no agent-check yet: remove FileDescriptorName=agent in pgsqlchk.socket",
-        ),
     ];
     for (descriptor, names, expected) in table {
         let (line, code) = refusal(descriptor, names);
         assert_eq!(line, format!("pgsqlchk: inherited descriptor 3 {expected}\n"));
         assert_eq!(code, Some(3), "{expected}");
     }
+}
+
+#[test]
+fn a_socket_named_agent_is_for_agent_checks_and_all_others_are_for_http() {
+    let address = |_| SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let [http, agent_check, other] = [(); 3].map(address);
+    let texts = [http, agent_check, other].map(|address| address.to_string());
+    let [http_text, agent_text, other_text] = &texts;
+    let options = ["-l", http_text, "-l", agent_text, "-l", other_text, "--fdname=http:agent:x"];
+    let (agent, woken) = activate(&options, http);
+    assert_eq!(woken.line(), "200 Alive");
+    assert_eq!(agent.agent_check_addr(), agent_check);
+    assert_eq!(wire::talk(agent_check, "/liveness\n").text(), "up ready 100%\n");
+    assert_eq!(http::get(other, "/liveness").expect("a reply").raw, woken.raw);
 }
 
 #[test]
@@ -331,17 +340,19 @@ fn the_watchdog_gets_through_every_kind_of_listener() {
             continue;
         }
         let listener = TcpListener::bind(address).expect("bind");
-        assert_watched(listener.into(), address);
+        assert_watched(listener.into(), "http", address);
     }
-    assert_watched(UnixListener::bind(path).expect("bind").into(), "a Unix socket");
+    assert_watched(UnixListener::bind(path).expect("bind").into(), "http", "a Unix socket");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    assert_watched(listener.into(), "agent", "nothing but agent-checks");
 }
 
 #[track_caller]
-fn assert_watched(listener: OwnedFd, what: &str) {
+fn assert_watched(listener: OwnedFd, name: &str, what: &str) {
     let manager = Manager::new(true);
     let mut command = Command::new(PASS_STDIN[0]);
     command.args(&PASS_STDIN[1..]).arg(BINARY).args(["--dsn", "host=/nowhere", "--allow", "192.0.2.1"]);
-    command.stdin(Stdio::from(listener)).stderr(Stdio::null());
+    command.stdin(Stdio::from(listener)).stderr(Stdio::null()).env("LISTEN_FDNAMES", name);
     command.env("NOTIFY_SOCKET", &manager.name).env("WATCHDOG_USEC", "200000");
     let mut agent = Killed(command.spawn().expect("start the agent"));
     manager.expect("STATUS=unavailable (connection-refused)");
@@ -429,7 +440,7 @@ fn a_service_manager_that_takes_nothing_holds_nothing_up() {
 // --- The units ------------------------------------------------------------------------------------------------
 
 const SERVICES: [&str; 2] = ["pgsqlchk.service", "pgsqlchk@.service"];
-const SOCKETS: [&str; 2] = ["pgsqlchk.socket", "pgsqlchk-inetd.socket"];
+const SOCKETS: [&str; 3] = ["pgsqlchk.socket", "pgsqlchk-agent.socket", "pgsqlchk-inetd.socket"];
 
 fn analyze(args: &[&str], files: &[String]) -> (bool, String) {
     let output = Command::new("systemd-analyze").args(args).args(files).output().expect("systemd-analyze");

@@ -95,7 +95,7 @@ fn the_readme_explains_every_reason_and_no_other() {
 }
 
 /// Every path there is; users have them in their haproxy.cfg, so this list only ever grows.
-const PATHS: [&str; 12] = [
+const PATHS: [&str; 14] = [
     "/",
     "*",
     "/primary",
@@ -108,6 +108,8 @@ const PATHS: [&str; 12] = [
     "/health",
     "/readiness",
     "/liveness",
+    "/status",
+    "/metrics",
 ];
 
 /// Asked for the row "anything else".

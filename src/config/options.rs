@@ -9,6 +9,8 @@ pub enum Name {
     Mode,
     /// `--listen`
     Listen,
+    /// `--agent-listen`
+    AgentListen,
     /// `--dsn`
     Dsn,
     /// `--timeout`
@@ -21,10 +23,16 @@ pub enum Name {
     MaxConnections,
     /// `--allow`
     Allow,
+    /// `--max-lag`
+    MaxLag,
+    /// `--max-lag-time`
+    MaxLagTime,
     /// `--protocol`
     Protocol,
     /// `--idle-exit`
     IdleExit,
+    /// `--drain-file`
+    DrainFile,
     /// `--log-level`
     LogLevel,
     /// `--log-target`
@@ -70,12 +78,13 @@ pub enum DefaultValue {
 }
 
 /// Every option of this release, in the order of the help.
-pub const OPTIONS: [OptionInfo; 16] = [
+pub const OPTIONS: [OptionInfo; 20] = [
     setting(
         Name::Mode,
         "mode",
         "MODE",
-        "how it runs: standalone, xinetd (on the socket it is given) or check (once, for scripts)",
+        "how it runs: standalone, xinetd (on the socket it is given) or check (once, for scripts); drain and \
+         undrain switch the drain file",
         DefaultValue::Value("standalone"),
     ),
     OptionInfo {
@@ -88,6 +97,13 @@ pub const OPTIONS: [OptionInfo; 16] = [
             DefaultValue::Described("[::]:23267, or 0.0.0.0:23267 where IPv6 is off"),
         )
     },
+    setting(
+        Name::AgentListen,
+        "agent-listen",
+        "ADDR:PORT",
+        "address for HAProxy's agent-check, numeric",
+        DefaultValue::Described("none"),
+    ),
     setting(
         Name::Dsn,
         "dsn",
@@ -128,10 +144,24 @@ pub const OPTIONS: [OptionInfo; 16] = [
         )
     },
     setting(
+        Name::MaxLag,
+        "max-lag",
+        "SIZE",
+        "how far a standby may lag in bytes of WAL (16MB) and still hold",
+        DefaultValue::Described("no limit"),
+    ),
+    setting(
+        Name::MaxLagTime,
+        "max-lag-time",
+        "DURATION",
+        "how far a standby may lag in time and still hold",
+        DefaultValue::Described("no limit"),
+    ),
+    setting(
         Name::Protocol,
         "protocol",
         "NAME",
-        "what --mode xinetd speaks on a connected socket; this release knows http",
+        "what --mode xinetd speaks: http or agent (HAProxy's agent-check)",
         DefaultValue::Value("http"),
     ),
     setting(
@@ -140,6 +170,13 @@ pub const OPTIONS: [OptionInfo; 16] = [
         "DURATION",
         "xinetd mode on a listening socket (wait = yes): exit after this long without a request, 1s to 1d",
         DefaultValue::Value("60s"),
+    ),
+    setting(
+        Name::DrainFile,
+        "drain-file",
+        "PATH",
+        "while this file exists, the node drains",
+        DefaultValue::Value("/run/pgsqlchk/drain"),
     ),
     setting(Name::LogLevel, "log-level", "LEVEL", "error, warn, info or debug", DefaultValue::Value("info")),
     setting(
@@ -213,7 +250,7 @@ pub fn help() -> String {
     }
     text.push_str(
         "\nOptions can also stand in the configuration file, one `name = value` per line; the command line wins.\n\
-         Durations need a unit: us, ms, s, min, h or d.",
+         Durations need a unit: us, ms, s, min, h or d. Sizes have B, kB, MB, GB or TB; plain digits are bytes.",
     );
     text
 }

@@ -1,12 +1,13 @@
 //! Values with units and limits: every bound of a setting has its name and number here.
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::{LogTarget, Mode};
-use crate::verdict::{Target, TargetError};
+use super::{LogTarget, Mode, Protocol, spelling};
+use crate::verdict::{Path, Target, TargetError};
 
 /// `--timeout`: below 10 ms a busy but healthy server looks down; HAProxy's own check timeouts end long
 /// before a minute.
@@ -27,16 +28,18 @@ pub fn mode(value: &str) -> Result<Mode, String> {
         "standalone" => Ok(Mode::Standalone),
         "xinetd" => Ok(Mode::Xinetd),
         "check" => Ok(Mode::Check),
-        _ => Err("expected standalone, xinetd or check".into()),
+        "drain" => Ok(Mode::Drain),
+        "undrain" => Ok(Mode::Undrain),
+        _ => Err("expected standalone, xinetd, check, drain or undrain".into()),
     }
 }
 
 /// `--protocol`.
-pub fn protocol(value: &str) -> Result<(), String> {
+pub fn protocol(value: &str) -> Result<Protocol, String> {
     match value {
-        "http" => Ok(()),
-        "agent" => Err("HAProxy's agent-check comes with a later release; use http".into()),
-        _ => Err("expected http".into()),
+        "http" => Ok(Protocol::Http),
+        "agent" => Ok(Protocol::Agent),
+        _ => Err("expected http or agent".into()),
     }
 }
 
@@ -50,12 +53,33 @@ pub fn log_target(value: &str) -> Result<LogTarget, String> {
     }
 }
 
-/// `--target`.
+/// `--target`: a path that can hold or not.
 pub fn target(value: &str) -> Result<Target, String> {
-    Target::parse(value).map_err(|error| match error {
+    let target = Target::parse(value).map_err(|error| match error {
         TargetError::UnknownPath => "unknown path (/, /primary, /replica, ...)".into(),
         TargetError::BadQuery(what) => what,
-    })
+    })?;
+    match target.path {
+        Path::Status | Path::Metrics => {
+            Err("a document neither holds nor fails; ask for it over HTTP".into())
+        }
+        Path::Contract
+        | Path::Primary
+        | Path::ReadWrite
+        | Path::Standby
+        | Path::ReadOnly
+        | Path::Health
+        | Path::Liveness => Ok(target),
+    }
+}
+
+/// `--drain-file`. A relative path would depend on where the agent was started.
+pub fn absolute_path(value: &str) -> Result<PathBuf, String> {
+    match (value.starts_with('/'), value.ends_with('/')) {
+        (false, _) => Err("expected an absolute path".into()),
+        (true, true) => Err("expected a file, without a slash at the end".into()),
+        (true, false) => Ok(value.into()),
+    }
 }
 
 /// `--log-level`.
@@ -91,36 +115,12 @@ pub fn duration(
     bounds: RangeInclusive<Duration>,
     zero_allowed: bool,
 ) -> Result<Duration, String> {
-    let duration = parse_duration(value)?;
+    let duration = spelling::duration(value)?;
     if bounds.contains(&duration) || zero_allowed && duration.is_zero() {
         return Ok(duration);
     }
     let off = if zero_allowed { "0 or " } else { "" };
     Err(format!("expected {off}{} to {}", spell(*bounds.start()), spell(*bounds.end())))
-}
-
-/// Whole numbers with the units of `postgresql.conf` (PostgreSQL manual, section 20.1.1). Unlike there, a bare
-/// number is an error: nobody remembers which unit it would have.
-fn parse_duration(value: &str) -> Result<Duration, String> {
-    let digits = value.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = value.split_at(digits);
-    let unit = unit.trim_ascii_start();
-    if number.is_empty() || !unit.bytes().all(|byte| byte.is_ascii_alphabetic()) {
-        return Err("expected a whole number and a unit (2s, 500ms)".into());
-    }
-    let microseconds: u64 = match unit {
-        "us" => 1,
-        "ms" => 1_000,
-        "s" => 1_000_000,
-        "min" => 60 * 1_000_000,
-        "h" => 3_600 * 1_000_000,
-        "d" => 24 * 3_600 * 1_000_000,
-        "" if number.bytes().all(|digit| digit == b'0') => 0,
-        "" => return Err("a duration needs a unit (2s, 500ms)".into()),
-        _ => return Err(format!("unknown unit {unit}, expected us, ms, s, min, h or d")),
-    };
-    let microseconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(microseconds));
-    microseconds.map(Duration::from_micros).ok_or_else(|| "the number is too large".into())
 }
 
 /// A bound in the unit in which it was thought of.
@@ -135,35 +135,6 @@ fn spell(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_have_postgresqls_units() {
-        for (text, milliseconds) in [
-            ("500ms", 500),
-            ("2s", 2_000),
-            ("2 s", 2_000),
-            ("1min", 60_000),
-            ("1h", 3_600_000),
-            ("10000us", 10),
-        ] {
-            assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
-        }
-        assert_eq!(parse_duration("1d"), Ok(Duration::from_secs(86_400)));
-        for (text, error) in [
-            ("2", "a duration needs a unit (2s, 500ms)"),
-            ("", "expected a whole number and a unit (2s, 500ms)"),
-            ("s", "expected a whole number and a unit (2s, 500ms)"),
-            ("1.5s", "expected a whole number and a unit (2s, 500ms)"),
-            ("-1s", "expected a whole number and a unit (2s, 500ms)"),
-            ("two seconds", "expected a whole number and a unit (2s, 500ms)"),
-            ("2sec", "unknown unit sec, expected us, ms, s, min, h or d"),
-            ("2S", "unknown unit S, expected us, ms, s, min, h or d"),
-            ("99999999999999999999s", "the number is too large"),
-            ("18446744073709551615s", "the number is too large"),
-        ] {
-            assert_eq!(parse_duration(text), Err(error.into()), "{text:?}");
-        }
-    }
 
     #[test]
     fn durations_are_bounded() {
@@ -220,9 +191,9 @@ mod tests {
     }
 
     #[test]
-    fn later_modes_say_so() {
+    fn modes_are_the_documented_ones() {
         assert_eq!(mode("standalone"), Ok(Mode::Standalone));
-        for text in ["xinetd", "check"] {
+        for text in ["xinetd", "check", "drain", "undrain"] {
             assert!(mode(text).is_ok(), "{text}");
         }
         assert!(mode("Standalone").is_err() && mode("").is_err());

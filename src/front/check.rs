@@ -2,47 +2,69 @@
 
 mod advice;
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Instant;
 
 use super::one_shot;
-use crate::config::{Config, ConnectionSettings};
-use crate::instance::{Needs, Observation, Role};
+use crate::config::Config;
+use crate::instance::{Needs, Observation, Sighting};
+use crate::reason::Reason;
+use crate::system::drain_file;
 use crate::verdict::{Target, Verdict, judge};
 
 /// The line for stdout and the exit code: 0 where the target holds, 1 where it does not, 2 where that could not be
 /// verified. keepalived, HAProxy's external-check, containers and Nagios all read these.
 pub fn run(config: Config) -> (String, u8) {
-    let Some(needs) = config.target.needs() else { return ("alive".into(), 0) };
+    let target = config.target.limited_by(config.limits);
+    let Some(needs) = target.needs() else { return ("alive".into(), 0) };
     let needs = Needs { timeline: true, ..needs };
     let deadline = Instant::now() + config.timeout;
-    let observation = one_shot::look(config.connection.clone(), config.timeout, needs, deadline);
-    report(config.target, &observation, &config.connection)
+    let observation = one_shot::look(&config, needs, deadline);
+    report(target, &observation, &config)
 }
 
-fn report(target: Target, observation: &Observation, settings: &ConnectionSettings) -> (String, u8) {
-    let seen = match observation {
-        Ok(sighting) => {
-            let role = match sighting.role {
-                Role::Primary => "primary",
-                Role::Standby => "standby",
-            };
-            match sighting.timeline {
-                Some(timeline) => format!("{role} timeline {timeline}"),
-                None => role.to_owned(),
-            }
-        }
-        Err(failure) => {
+fn report(target: Target, observation: &Observation, config: &Config) -> (String, u8) {
+    let seen = match &observation.instance {
+        Some(Err(failure)) => {
             let os_user = whoami::username().ok();
-            let advice = advice::advice(failure, settings, os_user.as_deref());
+            let advice = advice::advice(failure, &config.connection, os_user.as_deref());
             let advice = advice.map(|what| format!("; {what}")).unwrap_or_default();
             let line = format!("unavailable ({}): {}{advice}", failure.reason, failure.cause);
             // A name in the configuration may hold a line break; Nagios and keepalived read one line.
             return (line.replace(char::is_control, " "), 2);
         }
+        Some(Ok(sighting)) => describe(sighting),
+        // Nobody looked at the instance.
+        None => format!("{} exists", config.drain_file.display()).replace(char::is_control, " "),
     };
     match judge(target, observation) {
         Verdict::Holds(_) => (seen, 0),
         Verdict::No(reason) => (format!("{seen}: {reason}"), 1),
+        Verdict::Draining => (format!("{seen}: {}", Reason::Draining), 1),
+        Verdict::Down(Reason::DrainUnknown) => {
+            (format!("{seen}: {}{}", Reason::DrainUnknown, why_unknown(&config.drain_file)), 2)
+        }
         Verdict::Down(reason) => (format!("{seen}: {reason}"), 2),
+    }
+}
+
+/// The line is for the one who can mend it: which file, and what the system says.
+fn why_unknown(drain_file: &Path) -> String {
+    let Err(error) = drain_file::exists(drain_file) else { return String::new() };
+    let path = drain_file.display().to_string().replace(char::is_control, " ");
+    let way_out = match error.kind() {
+        ErrorKind::PermissionDenied => "; let this user through its folders (chmod o+x)",
+        _ => "",
+    };
+    format!(": cannot look for {path}: {error}{way_out}")
+}
+
+/// `primary timeline 3`.
+fn describe(sighting: &Sighting) -> String {
+    let role = sighting.role.word();
+    match sighting.timeline {
+        Some(timeline) => format!("{role} timeline {timeline}"),
+        None => role.to_owned(),
     }
 }

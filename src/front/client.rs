@@ -3,16 +3,25 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
-use super::head::{Head, MAX_HEAD_BYTES, RequestHead, read_head};
+use super::dialect;
+use super::head::{Head, MAX_HEAD_BYTES, Refusal, RequestHead, read_head};
+use super::line::{self, MAX_LINE_BYTES};
+use crate::config::Protocol;
 use crate::reply::HttpReply;
 
-/// From accept to the end of the head. HAProxy sends it at once; a person with telnet needs a moment.
-pub(super) const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+/// From accept to the end of the head, or of an agent-check's line. HAProxy sends it at once; a person with telnet needs
+/// a moment.
+const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 
-/// For the client to take the reply, which fits any socket buffer.
+/// An agent-check that has sent nothing, or nothing more, for this long has asked. HAProxy sends its line as soon as it
+/// is connected, if it sends one at all.
+const LINE_PAUSE: Duration = Duration::from_millis(100);
+
+/// For the client to take the reply. All but the documents fit any socket buffer, and those fit most.
 const REPLY_DEADLINE: Duration = Duration::from_secs(2);
 
 /// For the client to close its side after the reply. Closing ours while its bytes are unread would send a reset,
@@ -25,12 +34,21 @@ const MAX_LINGER_BYTES: usize = 1024 * 1024;
 /// A client between accept and close.
 pub(super) struct Client {
     pub(super) socket: OwnedFd,
+    protocol: Protocol,
     phase: Phase,
+    /// When the phase began.
+    since: Instant,
     deadline: Option<Instant>,
 }
 
 enum Phase {
-    Heading(Vec<u8>),
+    Heading {
+        received: Vec<u8>,
+        /// When the last of it came.
+        last: Instant,
+        /// When it has to be complete.
+        latest: Instant,
+    },
     /// Its request is with tiny_http or waits for a lane; that wait has the check's deadline.
     Asking,
     Replying {
@@ -49,30 +67,37 @@ pub(super) enum Next {
     Wait,
     /// Its head is complete: ask.
     Ask(RequestHead),
+    /// It gets this instead of an answer.
+    Refuse(Refusal),
     /// It is done, or hopeless.
     Close,
 }
 
-/// What the gate waits for at a client's socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Interest {
-    Read,
-    Write,
-    /// Only whether the client is gone altogether.
-    HangUp,
-}
-
 impl Client {
-    pub(super) fn new(socket: OwnedFd, now: Instant) -> Client {
-        Client { socket, phase: Phase::Heading(Vec::new()), deadline: Some(now + HEAD_DEADLINE) }
+    pub(super) fn new(socket: OwnedFd, protocol: Protocol, now: Instant) -> Client {
+        let phase = Phase::Heading { received: Vec::new(), last: now, latest: now + HEAD_DEADLINE };
+        let mut client = Client { socket, protocol, phase, since: now, deadline: None };
+        client.set_heading_deadline();
+        client
     }
 
-    pub(super) fn interest(&self) -> Interest {
+    /// What it speaks.
+    pub(super) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// What is waited for at its socket; a hang-up is always reported.
+    pub(super) fn poll_flags(&self) -> PollFlags {
         match self.phase {
-            Phase::Heading(_) | Phase::Lingering { .. } => Interest::Read,
-            Phase::Asking => Interest::HangUp,
-            Phase::Replying { .. } => Interest::Write,
+            Phase::Heading { .. } | Phase::Lingering { .. } => PollFlags::IN,
+            Phase::Asking => PollFlags::empty(),
+            Phase::Replying { .. } => PollFlags::OUT,
         }
+    }
+
+    /// Since when it is where it is: accepted, or lingering.
+    pub(super) fn since(&self) -> Instant {
+        self.since
     }
 
     /// When [`Client::on_deadline`] is due; `None` while somebody else keeps the time.
@@ -86,20 +111,20 @@ impl Client {
             // It has its reply; closing now harms it only if it still sends what nobody wants.
             Phase::Lingering { .. } => Some(0),
             // It has not asked yet.
-            Phase::Heading(_) => Some(1),
+            Phase::Heading { .. } => Some(1),
             Phase::Asking | Phase::Replying { .. } => None,
         }
     }
 
     /// Whether its head is not complete yet.
     pub(super) fn is_heading(&self) -> bool {
-        matches!(self.phase, Phase::Heading(_))
+        matches!(self.phase, Phase::Heading { .. })
     }
 
     /// What it has sent of its head so far.
     pub(super) fn received(&self) -> &[u8] {
         match &self.phase {
-            Phase::Heading(received) => received,
+            Phase::Heading { received, .. } => received,
             Phase::Asking | Phase::Replying { .. } | Phase::Lingering { .. } => &[],
         }
     }
@@ -111,15 +136,20 @@ impl Client {
 
     /// Lets a client that has not asked yet hurry: the agent stops.
     pub(super) fn hurry(&mut self, latest: Instant) {
-        if let (Phase::Heading(_) | Phase::Lingering { .. }, Some(deadline)) = (&self.phase, self.deadline) {
-            self.deadline = Some(deadline.min(latest));
+        match &mut self.phase {
+            Phase::Heading { latest: own, .. } => {
+                *own = latest.min(*own);
+                self.set_heading_deadline();
+            }
+            Phase::Lingering { .. } => self.deadline = self.deadline.map(|deadline| deadline.min(latest)),
+            Phase::Asking | Phase::Replying { .. } => {}
         }
     }
 
     /// The socket can be read or written, or has failed.
     pub(super) fn on_ready(&mut self, now: Instant) -> Next {
         match &mut self.phase {
-            Phase::Heading(_) => self.receive_head(now),
+            Phase::Heading { .. } => self.receive_head(now),
             // Only hang-ups are reported in this phase.
             Phase::Asking => Next::Close,
             Phase::Replying { .. } => self.send_reply(now),
@@ -130,51 +160,79 @@ impl Client {
     /// The phase took too long.
     pub(super) fn on_deadline(&mut self, now: Instant) -> Next {
         match &self.phase {
-            Phase::Heading(received) if !received.is_empty() => {
-                self.reply(HttpReply::request_timeout().to_bytes(false), now)
-            }
-            Phase::Heading(_) | Phase::Asking | Phase::Replying { .. } | Phase::Lingering { .. } => {
-                Next::Close
-            }
+            Phase::Heading { received, last, .. } => match self.protocol {
+                Protocol::Agent if now >= *last + LINE_PAUSE => self.act_on(line::read_rest(received), now),
+                // It sends byte after byte and comes to no end.
+                Protocol::Agent => self.act_on(line::refused(), now),
+                Protocol::Http if received.is_empty() => Next::Close,
+                Protocol::Http => Next::Refuse(Refusal::of(HttpReply::request_timeout())),
+            },
+            Phase::Asking | Phase::Replying { .. } | Phase::Lingering { .. } => Next::Close,
         }
     }
 
-    /// Sends `bytes`, then closes properly.
+    /// Sends its part of a whole reply, then closes properly.
     pub(super) fn reply(&mut self, bytes: Vec<u8>, now: Instant) -> Next {
-        self.phase = Phase::Replying { bytes, sent: 0 };
-        self.deadline = Some(now + REPLY_DEADLINE);
+        let bytes = dialect::on_the_wire(self.protocol, bytes);
+        self.enter(Phase::Replying { bytes, sent: 0 }, Some(now + REPLY_DEADLINE), now);
         self.send_reply(now)
     }
 
+    fn enter(&mut self, phase: Phase, deadline: Option<Instant>, now: Instant) {
+        (self.phase, self.deadline, self.since) = (phase, deadline, now);
+    }
+
+    fn set_heading_deadline(&mut self) {
+        let Phase::Heading { last, latest, .. } = self.phase else { return };
+        self.deadline = Some(match self.protocol {
+            Protocol::Http => latest,
+            Protocol::Agent => latest.min(last + LINE_PAUSE),
+        });
+    }
+
     fn receive_head(&mut self, now: Instant) -> Next {
-        let Phase::Heading(received) = &mut self.phase else { return Next::Wait };
+        let limit = match self.protocol {
+            Protocol::Http => MAX_HEAD_BYTES,
+            Protocol::Agent => MAX_LINE_BYTES,
+        };
         let mut chunk = [0; 2048];
         loop {
+            let Phase::Heading { received, last, .. } = &mut self.phase else { return Next::Wait };
             // One byte more than the limit tells "too long" from "exactly long enough".
-            let room = (MAX_HEAD_BYTES + 1 - received.len()).min(chunk.len());
+            let room = (limit + 1 - received.len()).min(chunk.len());
             let count = match recv(&self.socket, &mut chunk[..room], RecvFlags::empty()) {
                 Ok((count, _)) => count,
                 Err(Errno::AGAIN) => return Next::Wait,
                 Err(Errno::INTR) => continue,
                 Err(_) => return Next::Close,
             };
-            if count == 0 && received.is_empty() {
-                return Next::Close;
-            }
-            if count == 0 {
-                let what = "the connection was closed in the middle of the head";
-                return self.reply(HttpReply::bad_request(what).to_bytes(false), now);
-            }
             received.extend_from_slice(&chunk[..count]);
-            match read_head(received) {
-                Head::Incomplete => {}
-                Head::Complete(request) => {
-                    self.phase = Phase::Asking;
-                    self.deadline = None;
-                    return Next::Ask(request);
+            *last = now;
+            let head = match self.protocol {
+                Protocol::Http if count > 0 => read_head(received),
+                Protocol::Http if received.is_empty() => return Next::Close,
+                Protocol::Http => {
+                    let what = "the connection was closed in the middle of the head";
+                    return Next::Refuse(Refusal::of(HttpReply::bad_request(what)));
                 }
-                Head::Refused(refusal) => return self.reply(refusal.to_bytes(), now),
+                Protocol::Agent if count > 0 => line::read_line(received),
+                Protocol::Agent => line::read_rest(received),
+            };
+            match head {
+                Head::Incomplete => self.set_heading_deadline(),
+                Head::Complete(_) | Head::Refused(_) => return self.act_on(head, now),
             }
+        }
+    }
+
+    fn act_on(&mut self, head: Head, now: Instant) -> Next {
+        match head {
+            Head::Incomplete => Next::Wait,
+            Head::Complete(request) => {
+                self.enter(Phase::Asking, None, now);
+                Next::Ask(request)
+            }
+            Head::Refused(refusal) => Next::Refuse(refusal),
         }
     }
 
@@ -193,8 +251,7 @@ impl Client {
         if shutdown(&self.socket, Shutdown::Write).is_err() {
             return Next::Close;
         }
-        self.phase = Phase::Lingering { discarded: 0 };
-        self.deadline = Some(now + LINGER_DEADLINE);
+        self.enter(Phase::Lingering { discarded: 0 }, Some(now + LINGER_DEADLINE), now);
         Next::Wait
     }
 

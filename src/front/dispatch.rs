@@ -1,25 +1,26 @@
 //! Which request goes over which lane, and which client each reply belongs to.
 //!
-//! Checks have a lane of their own, so that `/liveness` does not stand behind those that wait for a frozen
-//! server. On a lane, and in the queue before it, requests keep their order. All have the same timeout, so the
-//! one in front always has the nearest deadline, and none is held up beyond its own by one that came before.
+//! What waits for the instance has a lane of its own, so that `/liveness` does not stand behind it; and so has what
+//! waits for it even while the node drains, so that a draining node says so at once. On a lane, and in the queue
+//! before it, requests keep their order. All have the same timeout, so the one in front always has the nearest
+//! deadline, and none is held up beyond its own by one that came before.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::lane::Lane;
+use crate::instance::Needs;
 
 /// How many lanes [`Dispatcher::new`] wants.
-pub(super) const LANES: usize = 2;
+pub(super) const LANES: usize = 3;
 
-/// Requests under way on a lane at once. Their heads, under 200 bytes each, and their replies fit the lane's
-/// socket buffers many times.
+/// Requests under way on a lane at once. Their heads, under 200 bytes each, fit the lane's socket buffer many times.
+/// Their replies need not: whoever writes one waits until the gate, which never waits for anybody, has read it.
 const MAX_UNDER_WAY: usize = 64;
 
-/// The two lanes and the queues before them.
+/// The lanes and the queues before them.
 pub(super) struct Dispatcher {
-    checks: Track,
-    others: Track,
+    tracks: [Track; LANES],
 }
 
 /// One lane with its queue.
@@ -35,7 +36,19 @@ pub(super) struct Errand {
     pub(super) client: usize,
     pub(super) head: Vec<u8>,
     pub(super) is_head: bool,
-    pub(super) waits_for_postgresql: bool,
+    /// What it waits for; `None`: for nothing.
+    pub(super) needs: Option<Needs>,
+}
+
+impl Errand {
+    /// The place of its lane.
+    fn lane(&self) -> usize {
+        match self.needs {
+            Some(Needs { despite_drain: false, .. }) => 0,
+            Some(Needs { despite_drain: true, .. }) => 1,
+            None => 2,
+        }
+    }
 }
 
 /// A reply for a client.
@@ -45,31 +58,29 @@ impl Dispatcher {
     /// Over these lanes.
     pub(super) fn new(lanes: [Lane; LANES]) -> Dispatcher {
         let track = |lane| Track { lane, clients: VecDeque::new(), queue: VecDeque::new() };
-        let [checks, others] = lanes;
-        Dispatcher { checks: track(checks), others: track(others) }
+        Dispatcher { tracks: lanes.map(track) }
     }
 
     /// The lanes' sockets, to be polled for reading.
     pub(super) fn sockets(&self) -> [BorrowedFd<'_>; LANES] {
-        [self.checks.lane.socket.as_fd(), self.others.lane.socket.as_fd()]
+        self.tracks.each_ref().map(|track| track.lane.socket.as_fd())
     }
 
     /// Sends the errand, or queues it.
     pub(super) fn submit(&mut self, errand: Errand) {
-        let track = if errand.waits_for_postgresql { &mut self.checks } else { &mut self.others };
+        let track = &mut self.tracks[errand.lane()];
         track.queue.push_back(errand);
         track.send_queued();
     }
 
     /// Reads from the lane whose socket has this place in [`Dispatcher::sockets`]; gives what is to be delivered.
     pub(super) fn on_ready(&mut self, index: usize) -> Vec<Delivery> {
-        let track = if index == 0 { &mut self.checks } else { &mut self.others };
-        track.receive()
+        self.tracks[index].receive()
     }
 
     /// The client is gone: its request is not sent any more, its reply not delivered.
     pub(super) fn forget(&mut self, client: usize) {
-        for track in [&mut self.checks, &mut self.others] {
+        for track in &mut self.tracks {
             track.queue.retain(|errand| errand.client != client);
             for owner in &mut track.clients {
                 *owner = owner.filter(|owner| *owner != client);
@@ -79,7 +90,7 @@ impl Dispatcher {
 
     /// Whether tiny_http ended a lane. No lane can be opened anew.
     pub(super) fn is_broken(&self) -> bool {
-        self.checks.lane.is_broken() || self.others.lane.is_broken()
+        self.tracks.iter().any(|track| track.lane.is_broken())
     }
 }
 

@@ -17,17 +17,18 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::SocketAddrAny;
 
-use super::client::{Client, Interest, Next};
+use super::client::{Client, Next};
+use super::dialect;
 use super::dispatch::{Dispatcher, Errand};
-use super::head::RequestHead;
+use super::head::{Refusal, RequestHead};
 use super::listener::{AcceptError, Listener};
-use super::service::{Service, what_is_asked};
+use super::service::Service;
 use super::stop_signal::StopSignal;
 use super::watchdog::Caller;
-use crate::config::Allow;
+use crate::config::{Allow, Protocol};
 use crate::reason::Reason;
-use crate::reply::HttpReply;
 use crate::system::notify;
+use crate::tally;
 
 /// How long accepting rests after the system ran out of descriptors or memory, instead of spinning.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -159,13 +160,8 @@ impl Gate {
         }
         for (index, client) in self.clients.iter().enumerate() {
             let Some(client) = client else { continue };
-            let flags = match client.interest() {
-                Interest::Read => PollFlags::IN,
-                Interest::Write => PollFlags::OUT,
-                Interest::HangUp => PollFlags::empty(),
-            };
             items.push(Ready::Client(index));
-            fds.push(PollFd::from_borrowed_fd(client.socket.as_fd(), flags));
+            fds.push(PollFd::from_borrowed_fd(client.socket.as_fd(), client.poll_flags()));
         }
         if self.accept_again_at.is_none() {
             for (index, listener) in self.listeners.iter().enumerate() {
@@ -206,12 +202,13 @@ impl Gate {
         for _ in 0..ACCEPTS_PER_TURN {
             // The signal to stop may have come in the same turn and closed them all.
             let Some(listener) = self.listeners.get(index) else { return };
+            let protocol = listener.protocol;
             match listener.accept() {
                 Ok((socket, peer)) => match self.rules.welcome(peer.as_ref()) {
-                    Welcome::Always => self.enter(socket, now),
-                    Welcome::IfRoom => self.admit(socket, now),
+                    Welcome::Always => self.enter(socket, protocol, now),
+                    Welcome::IfRoom => self.admit(socket, protocol, now),
                     // Closed at once, without a byte: who is not allowed gets nothing to work with.
-                    Welcome::Never => {}
+                    Welcome::Never => self.refused(tally::Refusal::NotAllowed),
                 },
                 Err(AcceptError::Lost) => {}
                 Err(AcceptError::Empty) => return,
@@ -233,15 +230,16 @@ impl Gate {
 
     /// Takes the client in. Where the house is full, one that has its reply already gives way, or else the oldest
     /// one that has not asked yet, or else the new one.
-    fn admit(&mut self, socket: OwnedFd, now: Instant) {
+    fn admit(&mut self, socket: OwnedFd, protocol: Protocol, now: Instant) {
         let count = self.clients.iter().flatten().count();
         if count >= self.rules.max_connections && !self.make_room() {
+            self.refused(tally::Refusal::Full);
             return;
         }
-        self.enter(socket, now);
+        self.enter(socket, protocol, now);
     }
 
-    fn enter(&mut self, socket: OwnedFd, now: Instant) {
+    fn enter(&mut self, socket: OwnedFd, protocol: Protocol, now: Instant) {
         let index = match self.clients.iter().position(Option::is_none) {
             Some(index) => index,
             None => {
@@ -249,7 +247,8 @@ impl Gate {
                 self.clients.len() - 1
             }
         };
-        self.clients[index] = Some(Client::new(socket, now));
+        self.clients[index] = Some(Client::new(socket, protocol, now));
+        self.service.tally.clients.enter();
         // The request has mostly come with the connection.
         self.advance(index, now, Client::on_ready);
     }
@@ -257,13 +256,27 @@ impl Gate {
     fn make_room(&mut self) -> bool {
         let dispensable = self.clients.iter().enumerate().filter_map(|(index, client)| {
             let client = client.as_ref()?;
-            client.dispensability().map(|rank| (rank, client.deadline(), index))
+            client.dispensability().map(|rank| (rank, client.since(), index))
         });
         let first = dispensable.min().map(|(_, _, index)| index);
         if let Some(index) = first {
-            self.clients[index] = None;
+            // The others have their answer.
+            if self.clients[index].as_ref().is_some_and(Client::is_heading) {
+                self.refused(tally::Refusal::GaveWay);
+            }
+            self.leave(index);
         }
         first.is_some()
+    }
+
+    fn refused(&self, why: tally::Refusal) {
+        self.service.tally.clients.refuse(why);
+    }
+
+    fn leave(&mut self, index: usize) {
+        if self.clients[index].take().is_some() {
+            self.service.tally.clients.leave();
+        }
     }
 
     /// Lets a client take its next step, and acts on what comes of it.
@@ -273,23 +286,32 @@ impl Gate {
             Next::Wait => {}
             Next::Close => self.close(index),
             Next::Ask(request) => self.ask(index, &request, now),
+            Next::Refuse(refusal) => self.refuse(index, &refusal, now),
         }
     }
 
     /// The request has arrived, at `now`: truth and deadline count from here. What asks for nothing we know is
     /// answered here, so that tiny_http only sees heads of a known, small shape.
     fn ask(&mut self, index: usize, request: &RequestHead, now: Instant) {
+        let Some(client) = &self.clients[index] else { return };
+        let protocol = client.protocol();
         let is_head = request.is_head();
         self.last_request = now;
-        match what_is_asked(request) {
+        match dialect::what_is_asked(protocol, request) {
             Ok(target) => self.dispatcher.submit(Errand {
                 client: index,
-                head: self.service.canonical_head(request, now),
+                head: self.service.canonical_head(protocol, request, now),
                 is_head,
-                waits_for_postgresql: target.needs().is_some(),
+                needs: dialect::needs(protocol, target),
             }),
-            Err(reply) => self.deliver(index, reply.to_bytes(is_head), now),
+            Err(reply) => self.refuse(index, &Refusal::new(reply, is_head), now),
         }
+    }
+
+    /// What asks for nothing we know is counted here, and everything else where it is answered.
+    fn refuse(&mut self, index: usize, refusal: &Refusal, now: Instant) {
+        self.service.tally.requests.count(None, refusal.status());
+        self.deliver(index, refusal.to_bytes(), now);
     }
 
     fn deliver(&mut self, index: usize, bytes: Vec<u8>, now: Instant) {
@@ -297,7 +319,7 @@ impl Gate {
     }
 
     fn close(&mut self, index: usize) {
-        self.clients[index] = None;
+        self.leave(index);
         self.dispatcher.forget(index);
     }
 
@@ -314,8 +336,9 @@ impl Gate {
             if client.deadline().is_some_and(|deadline| deadline <= now) {
                 self.advance(index, now, Client::on_deadline);
             } else if is_answer_late && client.is_asking() {
+                let reply = dialect::down(client.protocol(), Reason::AgentStopping);
                 self.dispatcher.forget(index);
-                self.deliver(index, HttpReply::down(Reason::AgentStopping).to_bytes(false), now);
+                self.deliver(index, reply.to_bytes(false), now);
             }
         }
     }

@@ -4,7 +4,8 @@
 //! where old checkers are sloppy (bare line feeds, no Host, an empty line first). No body is ever read: a head
 //! that announces one is refused, so nothing here depends on its length.
 
-use crate::reply::HttpReply;
+use super::accept;
+use crate::reply::{HttpReply, Media};
 
 /// The longest head, final empty line included. HAProxy's checks take about 100 bytes, a browser's 2 KiB.
 pub(super) const MAX_HEAD_BYTES: usize = 8 * 1024;
@@ -29,23 +30,45 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
+    /// For a request that is not HEAD.
+    pub(super) fn of(reply: HttpReply) -> Refusal {
+        Refusal::new(reply, false)
+    }
+
+    pub(super) fn new(reply: HttpReply, is_head: bool) -> Refusal {
+        Refusal { reply, is_head }
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        self.reply.status()
+    }
+
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         self.reply.to_bytes(self.is_head)
     }
 }
 
 fn refused(reply: HttpReply) -> Head {
-    Head::Refused(Refusal { reply, is_head: false })
+    Head::Refused(Refusal::of(reply))
 }
 
-/// Method and request target, exactly as received, both visible ASCII without spaces.
+/// What of a head the answer depends on.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct RequestHead {
+    /// As received: visible ASCII without spaces.
     pub(super) method: String,
+    /// As received: visible ASCII without spaces.
     pub(super) target: String,
+    /// Which form of a document the client prefers.
+    pub(super) media: Media,
 }
 
 impl RequestHead {
+    /// What a client asks that knows no methods.
+    pub(super) fn get(target: &str) -> RequestHead {
+        RequestHead { method: "GET".into(), target: target.into(), media: Media::Json }
+    }
+
     pub(super) fn is_head(&self) -> bool {
         self.method == "HEAD"
     }
@@ -100,11 +123,14 @@ fn read_lines(lines: &[&[u8]]) -> Head {
         Err(what) => return refused(HttpReply::bad_request(what)),
     };
     let reply = match announces_body(fields) {
-        Ok(false) => return Head::Complete(request),
+        Ok(false) => {
+            let media = accept::preferred(values(fields, b"accept"));
+            return Head::Complete(RequestHead { media, ..request });
+        }
         Ok(true) => HttpReply::content_too_large(),
         Err(what) => HttpReply::bad_request(what),
     };
-    Head::Refused(Refusal { reply, is_head: request.is_head() })
+    Head::Refused(Refusal::new(reply, request.is_head()))
 }
 
 fn read_request_line(line: &[u8]) -> Result<RequestHead, &'static str> {
@@ -124,7 +150,7 @@ fn read_request_line(line: &[u8]) -> Result<RequestHead, &'static str> {
     if target.is_empty() || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("the request target is not visible ASCII");
     }
-    Ok(RequestHead { method: method.to_owned(), target: target.to_owned() })
+    Ok(RequestHead { method: method.to_owned(), target: target.to_owned(), media: Media::Json })
 }
 
 /// Checks every field line, and says whether they announce a body.
@@ -158,6 +184,14 @@ fn announces_body(fields: &[&[u8]]) -> Result<bool, &'static str> {
     }
     let has_length = length.is_some_and(|digits| digits.iter().any(|&digit| digit != b'0'));
     Ok(has_encoding || has_length)
+}
+
+/// The values of the fields with this name, in their order.
+fn values<'a>(fields: &'a [&'a [u8]], name: &'static [u8]) -> impl Iterator<Item = &'a [u8]> + Clone {
+    fields.iter().filter_map(move |field| {
+        let colon = field.iter().position(|&byte| byte == b':')?;
+        field[..colon].eq_ignore_ascii_case(name).then(|| field[colon + 1..].trim_ascii())
+    })
 }
 
 /// RFC 9110, 5.6.2.
@@ -218,6 +252,21 @@ mod tests {
         ];
         for (bytes, expected) in table {
             assert_eq!(status(bytes), *expected, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn the_preferred_form_is_read_from_all_accept_fields() {
+        for (fields, expected) in [
+            ("", Media::Json),
+            ("Accept: text/html\r\n", Media::Html),
+            ("accept:text/html;q=0.5\r\nX: y\r\nACCEPT: */*;q=0.4\r\n", Media::Html),
+            ("Accept: text/html\r\nAccept: application/json\r\n", Media::Json),
+            ("X-Accept: text/html\r\n", Media::Json),
+        ] {
+            let head = format!("GET /status HTTP/1.1\r\n{fields}\r\n");
+            let Head::Complete(request) = read_head(head.as_bytes()) else { panic!("{head}") };
+            assert_eq!(request.media, expected, "{head}");
         }
     }
 

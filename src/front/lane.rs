@@ -20,8 +20,14 @@ use rustix::net::{
     getsockname, listen, recv, send, shutdown, socket_with,
 };
 
-/// More than all replies that can be under way on one lane; none is above 1 KiB.
-const MAX_RECEIVED_BYTES: usize = 128 * 1024;
+use crate::reply::MAX_REPLY_BYTES;
+
+/// What is read of the lane at once.
+const CHUNK_BYTES: usize = 4096;
+
+/// For what has been read of replies that are not complete. However many are under way, that is less than the longest
+/// reply and a chunk: after each chunk, those that are complete are taken out.
+const MAX_RECEIVED_BYTES: usize = 2 * MAX_REPLY_BYTES;
 
 /// How often another name is tried after an intruder was noticed.
 const MAX_ATTEMPTS: usize = 16;
@@ -91,7 +97,7 @@ impl Lane {
 
     /// Reads what tiny_http sent, and gives the replies that are complete now, oldest first.
     pub(super) fn receive(&mut self) -> Vec<Vec<u8>> {
-        let mut chunk = [0; 4096];
+        let mut chunk = [0; CHUNK_BYTES];
         let mut replies = Vec::new();
         loop {
             match recv(&self.socket, &mut chunk[..], RecvFlags::empty()) {

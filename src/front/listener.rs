@@ -1,5 +1,6 @@
 //! The public sockets: binding and accepting.
 
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -11,6 +12,8 @@ use rustix::net::{
     getsockname, listen, socket_with,
 };
 
+use crate::config::Protocol;
+
 /// The port that DBAs have opened for the classic script for a decade.
 const DEFAULT_PORT: u16 = 23267;
 
@@ -20,31 +23,40 @@ const BACKLOG: i32 = 4096;
 /// A public listening socket, non-blocking.
 pub(super) struct Listener {
     pub(super) socket: OwnedFd,
+    /// What is spoken there.
+    pub(super) protocol: Protocol,
     /// The address that was really bound, for the log: a port 0 is replaced by the one the system chose.
     pub(super) name: String,
 }
 
-/// Binds every address, or the default one where none is given: `[::]`, which takes IPv4 clients too, or
-/// `0.0.0.0` where IPv6 is off.
-pub(super) fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<Listener>, String> {
-    if addresses.is_empty() {
-        return bind_default().map(|listener| vec![listener]);
-    }
-    let bind_one = |address: &SocketAddr| {
-        bind_listener(*address, leaves_ipv4_to_another(*address, addresses))
-            .map_err(|error| cannot_listen(*address, error))
+/// Binds every address of HTTP, or the default one where none is given: `[::]`, which takes IPv4 clients too, or
+/// `0.0.0.0` where IPv6 is off; then the address of the agent-check, if there is one.
+pub(super) fn bind_all(http: &[SocketAddr], agent: Option<SocketAddr>) -> Result<Vec<Listener>, String> {
+    let all: Vec<SocketAddr> = http.iter().copied().chain(agent).collect();
+    let bind_one = |address: SocketAddr, protocol| {
+        bind_listener(address, protocol, leaves_ipv4_to_another(address, &all))
+            .map_err(|error| cannot_listen(address, protocol, error))
     };
-    addresses.iter().map(bind_one).collect()
+    let mut listeners = if http.is_empty() {
+        vec![bind_default()?]
+    } else {
+        http.iter().map(|address| bind_one(*address, Protocol::Http)).collect::<Result<_, _>>()?
+    };
+    if let Some(address) = agent {
+        listeners.push(bind_one(address, Protocol::Agent)?);
+    }
+    Ok(listeners)
 }
 
 fn bind_default() -> Result<Listener, String> {
     let dual_stack = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), DEFAULT_PORT);
-    match bind_listener(dual_stack, false) {
+    match bind_listener(dual_stack, Protocol::Http, false) {
         Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
             let ipv4 = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), DEFAULT_PORT);
-            bind_listener(ipv4, false).map_err(|error| cannot_listen(ipv4, error))
+            bind_listener(ipv4, Protocol::Http, false)
+                .map_err(|error| cannot_listen(ipv4, Protocol::Http, error))
         }
-        result => result.map_err(|error| cannot_listen(dual_stack, error)),
+        result => result.map_err(|error| cannot_listen(dual_stack, Protocol::Http, error)),
     }
 }
 
@@ -54,7 +66,7 @@ fn leaves_ipv4_to_another(address: SocketAddr, all: &[SocketAddr]) -> bool {
     address.ip() == Ipv6Addr::UNSPECIFIED && address.port() != 0 && all.contains(&ipv4)
 }
 
-fn bind_listener(address: SocketAddr, is_ipv6_only: bool) -> Result<Listener, Errno> {
+fn bind_listener(address: SocketAddr, protocol: Protocol, is_ipv6_only: bool) -> Result<Listener, Errno> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(family, SocketType::STREAM, flags, None)?;
@@ -66,15 +78,15 @@ fn bind_listener(address: SocketAddr, is_ipv6_only: bool) -> Result<Listener, Er
     }
     bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
-    Ok(Listener { name: name_of(&socket)?, socket })
+    Ok(Listener { name: name_of(&socket)?, protocol, socket })
 }
 
 /// A listening socket that somebody else has opened, of any family.
-pub(super) fn adopt(socket: OwnedFd) -> Result<Listener, String> {
+pub(super) fn adopt(socket: OwnedFd, protocol: Protocol) -> Result<Listener, String> {
     // Another process may take the client that woke us up; then accept must not block.
     ioctl_fionbio(&socket, true).map_err(|error| format!("cannot use the listening socket: {error}"))?;
     let name = name_of(&socket).map_err(|error| format!("cannot use the listening socket: {error}"))?;
-    Ok(Listener { socket, name })
+    Ok(Listener { socket, protocol, name })
 }
 
 fn name_of(socket: &OwnedFd) -> Result<String, Errno> {
@@ -86,15 +98,18 @@ fn name_of(socket: &OwnedFd) -> Result<String, Errno> {
     Ok(unix.path().map_or_else(|| "a Unix socket".into(), |path| path.to_string_lossy().into_owned()))
 }
 
-fn cannot_listen(address: SocketAddr, error: Errno) -> String {
+fn cannot_listen(address: SocketAddr, protocol: Protocol, error: Errno) -> String {
+    let option = match protocol {
+        Protocol::Http => "--listen",
+        Protocol::Agent => "--agent-listen",
+    };
     let why = match error {
-        Errno::ADDRINUSE => {
-            "address already in use (is another pgsqlchk, or xinetd, running? --listen chooses another)"
-                .into()
-        }
-        Errno::ADDRNOTAVAIL => "this host does not have the address (see --listen)".into(),
+        Errno::ADDRINUSE => format!(
+            "address already in use (is another pgsqlchk, or xinetd, running? {option} chooses another)"
+        ),
+        Errno::ADDRNOTAVAIL => format!("this host does not have the address (see {option})"),
         Errno::ACCESS => {
-            "permission denied (ports below 1024 need a privilege; --listen chooses another)".into()
+            format!("permission denied (ports below 1024 need a privilege; {option} chooses another)")
         }
         error => io::Error::from(error).to_string(),
     };
@@ -115,6 +130,16 @@ pub(super) enum AcceptError {
     Exhausted,
     /// The socket listens no more: whoever has passed it on has shut it down.
     Closed,
+}
+
+/// What and where, as the log says it.
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.protocol {
+            Protocol::Http => f.write_str(&self.name),
+            Protocol::Agent => write!(f, "{} (agent-check)", self.name),
+        }
+    }
 }
 
 impl Listener {

@@ -2,21 +2,16 @@
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::config::ConnectionSettings;
+use crate::config::Config;
 use crate::instance::{Failure, Needs, Observation, Prober};
 use crate::monitor::RUNNER_STACK_BYTES;
 use crate::reason::Reason;
 
 /// Looks at the instance. Returns by the deadline; a probe that hangs is left behind, to end with the process.
-pub(super) fn look(
-    settings: ConnectionSettings,
-    timeout: Duration,
-    needs: Needs,
-    deadline: Instant,
-) -> Observation {
-    let mut prober = Prober::new(settings, timeout, Duration::ZERO);
+pub(super) fn look(config: &Config, needs: Needs, deadline: Instant) -> Observation {
+    let mut prober = Prober::for_one_look(config.probe_settings());
     let stage = prober.stage();
     let (sender, receiver) = channel();
     let probe = move || {
@@ -27,17 +22,18 @@ pub(super) fn look(
     };
     let spawned = thread::Builder::new().name("probe".into()).stack_size(RUNNER_STACK_BYTES).spawn(probe);
     if let Err(error) = spawned {
-        return Err(Failure::new(Reason::AgentOutOfResources, format!("cannot start a thread: {error}")));
+        let cause = format!("cannot start a thread: {error}");
+        return Observation::failed(Failure::new(Reason::AgentOutOfResources, cause));
     }
     match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         Ok(observation) => observation,
         Err(RecvTimeoutError::Disconnected) => {
-            Err(Failure::new(Reason::AgentOutOfResources, "the probe panicked"))
+            Observation::failed(Failure::new(Reason::AgentOutOfResources, "the probe panicked"))
         }
         Err(RecvTimeoutError::Timeout) => {
             let stage = stage.get();
-            let cause = format!("still {} after {timeout:?}", stage.describe());
-            Err(Failure::new(stage.overdue_reason(), cause))
+            let cause = format!("still {} after {:?}", stage.describe(), config.timeout);
+            Observation::failed(Failure::new(stage.overdue_reason(), cause))
         }
     }
 }

@@ -1,19 +1,27 @@
 //! From a clean request to its reply: the way through target, monitor, verdict and reply.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tiny_http::{Method, Request};
 
+use super::dialect;
 use super::head::RequestHead;
+use crate::config::Protocol;
+use crate::instance::Observation;
 use crate::monitor::Monitor;
-use crate::reply::HttpReply;
-use crate::verdict::{Target, judge, origin_form};
+use crate::reply::{Background, HttpReply, Media};
+use crate::tally::Tally;
+use crate::verdict::{Limits, Target, origin_form};
 
 /// What every thread that answers shares.
 pub(super) struct Service {
     monitor: Monitor,
     timeout: Duration,
+    /// How far a standby may lag, whatever is asked.
+    limits: Limits,
+    pub(super) tally: Arc<Tally>,
     /// Arrival times travel through tiny_http as a number of nanoseconds since this moment.
     epoch: Instant,
 }
@@ -21,17 +29,38 @@ pub(super) struct Service {
 /// Tells the worker when the request had arrived at the gate: deadline and truth count from there.
 const ARRIVED: &str = "Arrived";
 
+/// Tells the worker that HTML is preferred, where it is.
+const ACCEPT: &str = "Accept";
+
+/// Tells the worker that the answer is for HAProxy's agent-check.
+const FOR_AGENT_CHECK: &str = "For-Agent-Check";
+
 impl Service {
-    pub(super) fn new(monitor: Monitor, timeout: Duration) -> Service {
-        Service { monitor, timeout, epoch: Instant::now() }
+    pub(super) fn new(monitor: Monitor, timeout: Duration, limits: Limits, tally: Arc<Tally>) -> Service {
+        Service { monitor, timeout, limits, tally, epoch: Instant::now() }
     }
 
     /// The head as tiny_http gets it: only what the answer depends on. Nothing else a client wrote goes further, not
     /// even the authority of an absolute target, which can be as long as a head.
-    pub(super) fn canonical_head(&self, request: &RequestHead, arrived: Instant) -> Vec<u8> {
+    pub(super) fn canonical_head(
+        &self,
+        protocol: Protocol,
+        request: &RequestHead,
+        arrived: Instant,
+    ) -> Vec<u8> {
         let nanos = arrived.saturating_duration_since(self.epoch).as_nanos();
         let target = origin_form(&request.target);
-        format!("{} {target} HTTP/1.1\r\n{ARRIVED}: {nanos}\r\n\r\n", request.method).into_bytes()
+        let mut head = format!("{} {target} HTTP/1.1\r\n{ARRIVED}: {nanos}\r\n", request.method);
+        match protocol {
+            Protocol::Http => {}
+            Protocol::Agent => head.extend([FOR_AGENT_CHECK, ": yes\r\n"]),
+        }
+        match request.media {
+            Media::Json => {}
+            Media::Html => head.extend([ACCEPT, ": ", Media::Html.content_type(), "\r\n"]),
+        }
+        head.push_str("\r\n");
+        head.into_bytes()
     }
 
     /// Takes a request from tiny_http: answers it, or leaves it with the monitor. Does not block. On a lane,
@@ -40,14 +69,20 @@ impl Service {
     pub(super) fn take(&self, request: Request) {
         let deadline = self.arrival_of(&request) + self.timeout;
         let target = match Target::parse(request.url()) {
-            Ok(target) => target,
+            Ok(target) => target.limited_by(self.limits),
             Err(error) => return respond(request, &HttpReply::of_target_error(&error)),
         };
-        match target.needs() {
-            None => respond(request, &HttpReply::alive()),
+        let protocol = protocol_of(&request);
+        match dialect::needs(protocol, target) {
+            None => respond(request, &alive(protocol, target, &self.tally)),
             Some(needs) => {
+                let media = preferred_by(&request);
+                let monitor = self.monitor.clone();
+                let tally = Arc::clone(&self.tally);
                 let answer = move |observation| {
-                    respond(request, &HttpReply::of_verdict(target, judge(target, &observation)));
+                    let remember = || monitor.chronicle();
+                    let background = Background { media, remember: &remember, figures: &|| tally.figures() };
+                    respond(request, &reply_to(protocol, target, &observation, &background, &tally));
                 };
                 self.monitor.park(needs, deadline, Box::new(answer));
             }
@@ -66,12 +101,34 @@ impl Service {
     }
 }
 
-/// What a head asks, or the reply to a head that asks nothing we know.
-pub(super) fn what_is_asked(request: &RequestHead) -> Result<Target, HttpReply> {
-    if !matches!(request.method.as_str(), "GET" | "HEAD" | "OPTIONS") {
-        return Err(HttpReply::method_not_allowed());
-    }
-    Target::parse(&request.target).map_err(|error| HttpReply::of_target_error(&error))
+fn protocol_of(request: &Request) -> Protocol {
+    let is_agent_check = request.headers().iter().any(|header| header.field.equiv(FOR_AGENT_CHECK));
+    if is_agent_check { Protocol::Agent } else { Protocol::Http }
+}
+
+fn preferred_by(request: &Request) -> Media {
+    let is_html = request.headers().iter().any(|header| header.field.equiv(ACCEPT));
+    if is_html { Media::Html } else { Media::Json }
+}
+
+/// The reply to a target after a look at the instance. Here it is counted.
+pub(super) fn reply_to(
+    protocol: Protocol,
+    target: Target,
+    observation: &Observation,
+    background: &Background<'_>,
+    tally: &Tally,
+) -> HttpReply {
+    let reply = dialect::reply(protocol, target, observation, background);
+    tally.requests.count(Some(target.path), reply.status());
+    reply
+}
+
+/// The reply to a target that needs no look. It is counted.
+pub(super) fn alive(protocol: Protocol, target: Target, tally: &Tally) -> HttpReply {
+    let reply = dialect::alive(protocol);
+    tally.requests.count(Some(target.path), reply.status());
+    reply
 }
 
 /// Reason phrases cannot be set through tiny_http's `Response`, so the bytes are ours.
@@ -86,11 +143,12 @@ fn respond(request: Request, reply: &HttpReply) {
 mod tests {
     use super::*;
     use crate::config::{ConnectionSettings, Endpoint, Keepalives, PasswordSource};
+    use crate::instance::ProbeSettings;
 
     /// The lanes' buffers are sized for this.
     #[test]
     fn a_canonical_head_is_short_however_long_the_authority() {
-        let settings = ConnectionSettings {
+        let connection = ConnectionSettings {
             endpoint: Endpoint::DefaultSocket,
             port: 5432,
             user: "pgsqlchk".into(),
@@ -103,13 +161,21 @@ mod tests {
             tcp_user_timeout: None,
         };
         let timeout = Duration::from_secs(1);
-        let service = Service::new(Monitor::start(settings, timeout, timeout).unwrap(), timeout);
+        let settings = ProbeSettings {
+            connection,
+            timeout,
+            knock_interval: timeout,
+            drain_file: "/run/pgsqlchk/drain".into(),
+        };
+        let monitor = Monitor::start(settings, |_| None, Arc::default()).unwrap();
+        let service = Service::new(monitor, timeout, Limits::default(), Arc::default());
         for (path, expected) in
             [("/primary", "OPTIONS /primary HTTP/1.1\r\n"), ("", "OPTIONS / HTTP/1.1\r\n")]
         {
             let target = format!("http://{}{path}", "a".repeat(8000));
-            let request = RequestHead { method: "OPTIONS".into(), target };
-            let head = String::from_utf8(service.canonical_head(&request, Instant::now())).unwrap();
+            let request = RequestHead { method: "OPTIONS".into(), target, media: Media::Html };
+            let head = service.canonical_head(Protocol::Agent, &request, Instant::now());
+            let head = String::from_utf8(head).unwrap();
             assert!(head.starts_with(expected) && head.len() < 200, "{head}");
         }
     }

@@ -2,7 +2,6 @@
 //!
 //! The same machinery serves a listening socket that somebody else has opened (see [`super::xinetd`]).
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,21 +15,31 @@ use super::pool;
 use super::service::Service;
 use super::stop_signal::StopSignal;
 use super::watchdog::{self, Caller};
-use crate::config::Config;
+use crate::config::{Config, Protocol};
+use crate::instance::Replication;
 use crate::monitor::Monitor;
+use crate::system::inherited::Inherited;
+use crate::tally::Tally;
+use crate::verdict;
 
 /// Descriptors beside the clients: standard ones, listeners, lanes, sessions, and reserve.
 const RESERVED_DESCRIPTORS: u64 = 64;
 
 /// Runs the agent. Where listening sockets were inherited, nothing else is listened on: who has passed them decides
 /// where the agent is reached. An `Err` is one line: what could not be started, or what failed.
-pub fn run(config: Config, inherited: Vec<OwnedFd>) -> Result<(), String> {
+pub fn run(config: Config, inherited: Vec<Inherited>) -> Result<(), String> {
     let listeners = if inherited.is_empty() {
-        listener::bind_all(&config.listen)?
+        listener::bind_all(&config.listen, config.agent_listen)?
     } else {
-        inherited.into_iter().map(listener::adopt).collect::<Result<_, _>>()?
+        let adopt = |Inherited { socket, name }| listener::adopt(socket, protocol_of(&name));
+        inherited.into_iter().map(adopt).collect::<Result<_, _>>()?
     };
     serve(config, listeners, None)
+}
+
+/// `FileDescriptorName=agent` in the socket unit makes a port for HAProxy's agent-check; all others speak HTTP.
+fn protocol_of(name: &str) -> Protocol {
+    if name == "agent" { Protocol::Agent } else { Protocol::Http }
 }
 
 /// Serves these listeners until a signal, or until `idle_exit` has passed without a request.
@@ -43,19 +52,25 @@ pub(super) fn serve(
     let max_connections = fit_descriptors(config.max_connections);
     let (sealed, lanes) = sealed_lanes::<LANES>()
         .map_err(|error| format!("cannot open the private way to the HTTP server: {error}"))?;
-    let monitor = Monitor::start(config.connection, config.timeout, config.knock_interval)
+    let tally = Arc::new(Tally::new());
+    let monitor = Monitor::start(config.probe_settings(), lag_bytes, Arc::clone(&tally))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let service = Arc::new(Service::new(monitor.clone(), config.timeout));
+    let service = Arc::new(Service::new(monitor.clone(), config.timeout, config.limits, tally));
     pool::start(sealed, config.workers, &service)
         .map_err(|error| format!("cannot start the HTTP server: {error}"))?;
     for listener in &listeners {
-        log::info!(target: "pgsqlchk", "listening on {}", listener.name);
+        log::info!(target: "pgsqlchk", "listening on {listener}");
     }
     let ourselves = Caller::default();
     watchdog::start(&listeners, ourselves.clone(), monitor, config.timeout)
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     let rules = Rules { allow: config.allow, ourselves, max_connections, idle_exit };
     Gate::new(listeners, rules, service, Dispatcher::new(lanes), stop_signal).run()
+}
+
+/// For the monitor's memory, which makes no judgement of its own.
+fn lag_bytes(replication: &Replication) -> Option<u64> {
+    verdict::lag(replication).bytes.ok().map(|known| known.bytes)
 }
 
 /// Raises the soft limit of descriptors as far as `wanted` clients need it, and says how many clients fit.

@@ -1,7 +1,7 @@
 //! The agent's own check of itself, behind `READY=1` and `WATCHDOG=1`.
 //!
 //! A thread that is alive proves nothing about the others. So the service manager hears of the agent only while a
-//! real `GET /liveness` comes back over one of the public listeners: through the gate, tiny_http and a worker.
+//! real question for `/liveness` comes back over one of the public listeners: through the gate, tiny_http and a worker.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,6 +19,7 @@ use rustix::net::{
 };
 
 use super::listener::Listener;
+use crate::config::Protocol;
 use crate::instance::Needs;
 use crate::monitor::{Monitor, RUNNER_STACK_BYTES};
 use crate::system::notify;
@@ -35,9 +36,28 @@ const READY_ATTEMPTS: usize = 900;
 /// However short the service manager's period is, looking must not become the agent's main occupation.
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
 
-const REQUEST: &[u8] = b"GET /liveness HTTP/1.1\r\nConnection: close\r\n\r\n";
+/// A way in: where to connect to, and what is spoken there.
+struct Door {
+    address: SocketAddrAny,
+    protocol: Protocol,
+}
 
-const REPLY: &[u8] = b"HTTP/1.1 200 ";
+impl Door {
+    fn question(&self) -> &'static [u8] {
+        match self.protocol {
+            Protocol::Http => b"GET /liveness HTTP/1.1\r\nConnection: close\r\n\r\n",
+            Protocol::Agent => b"/liveness\n",
+        }
+    }
+
+    /// What a good answer begins with.
+    fn answer(&self) -> &'static [u8] {
+        match self.protocol {
+            Protocol::Http => b"HTTP/1.1 200 ",
+            Protocol::Agent => b"up ",
+        }
+    }
+}
 
 /// The address from which the agent is asking itself at the moment. `--allow` and `--max-connections` don't hold for
 /// it: neither strangers nor a crowd may have the agent restarted. Nobody else can have the address meanwhile.
@@ -112,7 +132,7 @@ pub(super) fn start(
 }
 
 /// Twice in every period of the service manager's; sooner where the last look failed.
-fn keep_watch(interval: Duration, doors: &[SocketAddrAny], caller: &Caller) {
+fn keep_watch(interval: Duration, doors: &[Door], caller: &Caller) {
     let mut is_well = true;
     while !notify::is_stopping() {
         let begun = Instant::now();
@@ -131,10 +151,15 @@ fn keep_watch(interval: Duration, doors: &[SocketAddrAny], caller: &Caller) {
     }
 }
 
-/// Where to connect to, for each listener.
-fn doors_of(listeners: &[Listener]) -> Vec<SocketAddrAny> {
-    let doors = listeners.iter().filter_map(|listener| getsockname(&listener.socket).ok());
-    doors.flat_map(|address| loopbacks(&address).unwrap_or_else(|| vec![address])).collect()
+/// The ways in of each listener.
+fn doors_of(listeners: &[Listener]) -> Vec<Door> {
+    let doors = |listener: &Listener| {
+        let protocol = listener.protocol;
+        let address = getsockname(&listener.socket).ok();
+        let addresses = address.map(|address| loopbacks(&address).unwrap_or_else(|| vec![address]));
+        addresses.into_iter().flatten().map(move |address| Door { address, protocol })
+    };
+    listeners.iter().flat_map(doors).collect()
 }
 
 /// Instead of a wildcard address; `[::]` can also be reached over IPv4, where the system has no `[::1]`.
@@ -146,11 +171,11 @@ fn loopbacks(address: &SocketAddrAny) -> Option<Vec<SocketAddrAny>> {
     Some(ips.into_iter().map(|ip| SocketAddr::new(ip, address.port()).into()).collect())
 }
 
-/// One `GET /liveness`, answered before the deadline.
-fn ask(door: &SocketAddrAny, caller: &Caller, deadline: Instant) -> Result<(), Errno> {
+/// One question for `/liveness`, answered before the deadline.
+fn ask(door: &Door, caller: &Caller, deadline: Instant) -> Result<(), Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(door.address_family(), SocketType::STREAM, flags, None)?;
-    bind_beside(&socket, door)?;
+    let socket = socket_with(door.address.address_family(), SocketType::STREAM, flags, None)?;
+    bind_beside(&socket, &door.address)?;
     caller.set(Some(getsockname(&socket)?));
     let result = exchange(&socket, door, deadline);
     caller.set(None);
@@ -168,8 +193,8 @@ fn bind_beside(socket: &OwnedFd, door: &SocketAddrAny) -> Result<(), Errno> {
     bind(socket, &address)
 }
 
-fn exchange(socket: &OwnedFd, door: &SocketAddrAny, deadline: Instant) -> Result<(), Errno> {
-    match connect(socket, door) {
+fn exchange(socket: &OwnedFd, door: &Door, deadline: Instant) -> Result<(), Errno> {
+    match connect(socket, &door.address) {
         Ok(()) => {}
         Err(Errno::INPROGRESS) => {
             wait(socket, PollFlags::OUT, deadline)?;
@@ -178,7 +203,7 @@ fn exchange(socket: &OwnedFd, door: &SocketAddrAny, deadline: Instant) -> Result
         Err(error) => return Err(error),
     }
     // So few bytes fit every socket's buffer at once.
-    if send(socket, REQUEST, SendFlags::NOSIGNAL)? != REQUEST.len() {
+    if send(socket, door.question(), SendFlags::NOSIGNAL)? != door.question().len() {
         return Err(Errno::AGAIN);
     }
     let mut received = Vec::new();
@@ -186,7 +211,7 @@ fn exchange(socket: &OwnedFd, door: &SocketAddrAny, deadline: Instant) -> Result
     // To the end of the reply and of the connection; each turn reads something or waits for it.
     loop {
         match recv(socket, &mut chunk[..], RecvFlags::empty()) {
-            Ok((0, _)) if received.starts_with(REPLY) => return Ok(()),
+            Ok((0, _)) if received.starts_with(door.answer()) => return Ok(()),
             Ok((0, _)) => return Err(Errno::CONNRESET),
             Ok((count, _)) if received.len() < chunk.len() => received.extend_from_slice(&chunk[..count]),
             Ok(_) => return Err(Errno::MSGSIZE),

@@ -7,18 +7,19 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::{socket_acceptconn, socket_type};
 use rustix::net::{SocketType, getpeername};
 
-use super::client::{Client, Interest, Next};
+use super::client::{Client, Next};
 use super::head::RequestHead;
-use super::service::what_is_asked;
-use super::{listener, one_shot, standalone};
-use crate::config::Config;
-use crate::reply::HttpReply;
-use crate::verdict::judge;
+use super::service::{alive, reply_to};
+use super::{dialect, listener, one_shot, standalone};
+use crate::config::{Config, Protocol};
+use crate::monitor::Chronicle;
+use crate::reply::{Background, HttpReply};
+use crate::tally::Tally;
 
 /// For a person with telnet: nothing more than an empty line for this long counts as `GET /`.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -34,7 +35,8 @@ pub fn run(config: Config, socket: OwnedFd) -> Result<(), String> {
     }
     if socket_acceptconn(&socket) == Ok(true) {
         let idle_exit = Some(config.idle_exit);
-        return standalone::serve(config, vec![listener::adopt(socket)?], idle_exit);
+        let listener = listener::adopt(socket, config.protocol)?;
+        return standalone::serve(config, vec![listener], idle_exit);
     }
     if !is_allowed(&config, &socket) {
         // Closed without a byte, as the gate does it.
@@ -52,16 +54,22 @@ fn is_allowed(config: &Config, socket: &OwnedFd) -> bool {
 fn serve_client(config: &Config, socket: OwnedFd) -> Result<(), Errno> {
     ioctl_fionbio(&socket, true)?;
     let begun = Instant::now();
+    let tally = Tally::new();
+    tally.clients.enter();
     let silence_ends = begun + SILENCE;
-    let mut client = Client::new(socket, begun);
+    let mut client = Client::new(socket, config.protocol, begun);
     let mut next = client.on_ready(begun);
     loop {
         match next {
             Next::Wait => {}
             Next::Close => return Ok(()),
             Next::Ask(request) => {
-                let reply = answer(config, &request, Instant::now());
+                let reply = answer(config, &request, Instant::now(), &tally);
                 next = client.reply(reply.to_bytes(request.is_head()), Instant::now());
+                continue;
+            }
+            Next::Refuse(refusal) => {
+                next = client.reply(refusal.to_bytes(), Instant::now());
                 continue;
             }
         }
@@ -73,7 +81,7 @@ fn serve_client(config: &Config, socket: OwnedFd) -> Result<(), Errno> {
         next = if is_ready {
             client.on_ready(now)
         } else if may_be_silent && now >= silence_ends {
-            let reply = answer(config, &RequestHead { method: "GET".into(), target: "/".into() }, now);
+            let reply = answer(config, &RequestHead::get("/"), now, &tally);
             client.reply(reply.to_bytes(false), Instant::now())
         } else if client.deadline().is_some_and(|deadline| deadline <= now) {
             client.on_deadline(now)
@@ -83,12 +91,12 @@ fn serve_client(config: &Config, socket: OwnedFd) -> Result<(), Errno> {
     }
 }
 
-/// Whether the client is connected, has not asked, and has sent nothing but empty lines, or one line that is no
-/// HTTP.
+/// Whether the client is connected, should speak HTTP, has not asked, and has sent nothing but empty lines, or one line
+/// that is no HTTP. (For an agent-check the client itself knows what silence means.)
 fn is_silence(client: &Client) -> bool {
     let received = client.received();
     let is_empty = received.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
-    client.is_heading() && (is_empty || is_bare_line(received))
+    client.protocol() == Protocol::Http && client.is_heading() && (is_empty || is_bare_line(received))
 }
 
 fn is_bare_line(received: &[u8]) -> bool {
@@ -97,14 +105,9 @@ fn is_bare_line(received: &[u8]) -> bool {
 }
 
 fn wait(client: &Client, until: Option<Instant>) -> Result<bool, Errno> {
-    let flags = match client.interest() {
-        Interest::Read => PollFlags::IN,
-        Interest::Write => PollFlags::OUT,
-        Interest::HangUp => PollFlags::empty(),
-    };
     let rest = until.map(|until| until.saturating_duration_since(Instant::now()));
     let timeout = rest.and_then(|rest| Timespec::try_from(rest).ok());
-    match poll(&mut [PollFd::new(&client.socket, flags)], timeout.as_ref()) {
+    match poll(&mut [PollFd::new(&client.socket, client.poll_flags())], timeout.as_ref()) {
         Ok(count) => Ok(count > 0),
         Err(Errno::INTR) => Ok(false),
         Err(error) => Err(error),
@@ -112,20 +115,27 @@ fn wait(client: &Client, until: Option<Instant>) -> Result<bool, Errno> {
 }
 
 /// The request has arrived at `arrived`.
-fn answer(config: &Config, request: &RequestHead, arrived: Instant) -> HttpReply {
-    let target = match what_is_asked(request) {
-        Ok(target) => target,
+fn answer(config: &Config, request: &RequestHead, arrived: Instant, tally: &Tally) -> HttpReply {
+    let protocol = config.protocol;
+    let target = match dialect::what_is_asked(protocol, request) {
+        Ok(target) => target.limited_by(config.limits),
         Err(reply) => return reply,
     };
-    match target.needs() {
-        None => HttpReply::alive(),
+    match dialect::needs(protocol, target) {
+        None => alive(protocol, target, tally),
         Some(needs) => {
             let deadline = arrived + config.timeout;
-            let observation = one_shot::look(config.connection.clone(), config.timeout, needs, deadline);
-            if let Err(failure) = &observation {
+            let observation = one_shot::look(config, needs, deadline);
+            if let Some(failure) = observation.failure() {
                 log::debug!(target: "pgsqlchk", "unavailable ({}): {}", failure.reason, failure.cause);
             }
-            HttpReply::of_verdict(target, judge(target, &observation))
+            tally.probes.record(&observation, observation.took.unwrap_or_else(|| arrived.elapsed()));
+            let background = Background {
+                media: request.media,
+                remember: &Chronicle::blank,
+                figures: &|| tally.figures(),
+            };
+            reply_to(protocol, target, &observation, &background, tally)
         }
     }
 }

@@ -1,6 +1,8 @@
-//! What one look at the instance can bring back.
+//! What one look at the instance can bring back. What was not observed is `None`, never a default.
 
-use super::Failure;
+use std::time::Duration;
+
+use super::{Failure, Lsn};
 
 /// The two roles an instance can have in streaming replication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +13,16 @@ pub enum Role {
     Standby,
 }
 
+impl Role {
+    /// The word that stands in logs and documents.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Role::Primary => "primary",
+            Role::Standby => "standby",
+        }
+    }
+}
+
 /// What a request wants to know besides the role; the plain contract wants nothing more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
@@ -18,6 +30,14 @@ pub struct Needs {
     pub writability: bool,
     /// The timeline.
     pub timeline: bool,
+    /// How far a standby is, and whether it receives.
+    pub replication: bool,
+    /// Which server this is.
+    pub server: bool,
+    /// Whether the drain file is there.
+    pub drain: bool,
+    /// The instance, also while the drain file is there.
+    pub despite_drain: bool,
 }
 
 impl Needs {
@@ -26,22 +46,130 @@ impl Needs {
         Needs {
             writability: self.writability || other.writability,
             timeline: self.timeline || other.timeline,
+            replication: self.replication || other.replication,
+            server: self.server || other.server,
+            drain: self.drain || other.drain,
+            despite_drain: self.despite_drain || other.despite_drain,
         }
     }
 }
 
+/// The result of one look.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    /// The drain file, as it was before the instance was asked.
+    pub drain: Drain,
+    /// A sighting of the instance, or why there is none; `None` where it drains, so that nobody needed one.
+    pub instance: Option<Result<Sighting, Failure>>,
+    /// How long the look took; `None` where its end was not waited for.
+    pub took: Option<Duration>,
+}
+
+impl Observation {
+    /// No look came to an end.
+    pub fn failed(failure: Failure) -> Observation {
+        Observation { drain: Drain::NotLooked, instance: Some(Err(failure)), took: None }
+    }
+
+    /// What was seen of the instance, if anything was.
+    pub fn sighting(&self) -> Option<&Sighting> {
+        self.instance.as_ref()?.as_ref().ok()
+    }
+
+    /// Why nothing was seen of it.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.instance.as_ref()?.as_ref().err()
+    }
+}
+
+/// What a look for the drain file can find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// Nobody needed to know.
+    NotLooked,
+    /// There is no such file.
+    Off,
+    /// The file exists.
+    On,
+    /// The system would not say.
+    Unknown,
+}
+
 /// What was seen at an instance that answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sighting {
     /// The role, read in this very probe.
     pub role: Role,
     /// `default_transaction_read_only` as a new session of the agent's role and database would start with;
     /// `None` where nobody needed it.
     pub read_only_default: Option<bool>,
-    /// The timeline: of the WAL that a primary writes now, or of a standby's last restartpoint; `None` where
-    /// nobody needed it.
+    /// The timeline: of the WAL that a primary writes now; of the WAL that a standby received last, where that is
+    /// visible, or else of its last restartpoint. `None` where nobody needed it.
     pub timeline: Option<u32>,
+    /// `None` on a primary, and where nobody needed it.
+    pub replication: Option<Replication>,
+    /// `None` where nobody needed it.
+    pub server: Option<Server>,
 }
 
-/// The result of one probe: a sighting, or why there is none.
-pub type Observation = Result<Sighting, Failure>;
+impl Sighting {
+    /// Nothing but the role.
+    pub fn of_role(role: Role) -> Sighting {
+        Sighting { role, read_only_default: None, timeline: None, replication: None, server: None }
+    }
+}
+
+/// What a standby says of its replication (PostgreSQL manual, section 9.28.4, "Recovery Control Functions").
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Replication {
+    /// `pg_last_wal_replay_lsn()`.
+    pub replayed: Option<Lsn>,
+    /// `pg_last_wal_receive_lsn()`: received and synced to disk; `None` where nothing was ever received.
+    pub received: Option<Lsn>,
+    /// How long ago the last replayed commit or abort was made, by the clocks of primary and standby; `None` where
+    /// none was replayed since the start. Clocks that disagree make it too large or zero.
+    pub last_commit_age: Option<Duration>,
+    /// Replay was paused on purpose.
+    pub is_paused: bool,
+    /// The WAL receiver; `None` where there is none.
+    pub receiver: Option<Receiver>,
+}
+
+/// A WAL receiver that exists: its row in `pg_stat_wal_receiver` is visible without privileges.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Receiver {
+    /// `wal_receiver_timeout`; `None` where it is off.
+    pub timeout: Option<Duration>,
+    /// What only `pg_monitor` may see; `None` where the role may not.
+    pub details: Option<ReceiverDetails>,
+}
+
+/// The columns of `pg_stat_wal_receiver` (PostgreSQL manual, section 27.2.5).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReceiverDetails {
+    /// `status`: `streaming`, `starting`, `waiting`, `restarting`, `stopping`.
+    pub status: String,
+    /// `latest_end_lsn`: the end of the sender's WAL as of its last message.
+    pub latest_end: Option<Lsn>,
+    /// How long ago the last message came.
+    pub last_message_age: Option<Duration>,
+    /// `sender_host`, from PostgreSQL 11 on.
+    pub sender_host: Option<String>,
+    /// `sender_port`, from PostgreSQL 11 on.
+    pub sender_port: Option<u16>,
+    /// `slot_name`.
+    pub slot_name: Option<String>,
+}
+
+/// Which server this is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// The same for a primary and all its standbys (`pg_control_system()`).
+    pub system_identifier: u64,
+    /// `server_version`.
+    pub version: String,
+    /// `pg_postmaster_start_time()`, in seconds since 1970.
+    pub started_unix_s: f64,
+    /// Where a primary writes WAL now; `None` on a standby.
+    pub current: Option<Lsn>,
+}

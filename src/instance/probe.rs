@@ -1,20 +1,25 @@
 //! One look at the instance, start to end: the role over the reused session, replaced in place where it was
 //! lost, and the knock where the last one is too old.
 
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use super::address::Address;
 use super::knock::Knocker;
 use super::session::Session;
-use super::{Failure, Needs, Observation, Sighting};
+use super::{Drain, Failure, Needs, Observation, Sighting};
 use crate::config::ConnectionSettings;
 use crate::reason::Reason;
+use crate::system::drain_file;
 
 /// What a probe is busy with, so that whoever runs out of time can say what it waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// Looking for the drain file.
+    LookingForDrain,
     /// Looking up the host name.
     Resolving,
     /// Opening a TCP connection for the knock.
@@ -34,7 +39,7 @@ impl Stage {
             Stage::Resolving => Reason::NameNotResolved,
             Stage::Connecting => Reason::Unreachable,
             Stage::Knocking => Reason::PostmasterNotAnswering,
-            Stage::LoggingIn | Stage::Querying => Reason::DeadlinePassed,
+            Stage::LookingForDrain | Stage::LoggingIn | Stage::Querying => Reason::DeadlinePassed,
         }
     }
 
@@ -42,13 +47,14 @@ impl Stage {
     pub fn is_bounded(self) -> bool {
         match self {
             Stage::Connecting | Stage::Knocking => true,
-            Stage::Resolving | Stage::LoggingIn | Stage::Querying => false,
+            Stage::LookingForDrain | Stage::Resolving | Stage::LoggingIn | Stage::Querying => false,
         }
     }
 
     /// For log lines: "while ...".
     pub fn describe(self) -> &'static str {
         match self {
+            Stage::LookingForDrain => "looking for the drain file",
             Stage::Resolving => "looking up the host name",
             Stage::Connecting => "connecting",
             Stage::Knocking => "waiting for the postmaster's answer to the knock",
@@ -63,8 +69,14 @@ impl Stage {
 pub struct StageCell(AtomicU8);
 
 impl StageCell {
-    const STAGES: [Stage; 5] =
-        [Stage::Resolving, Stage::Connecting, Stage::Knocking, Stage::LoggingIn, Stage::Querying];
+    const STAGES: [Stage; 6] = [
+        Stage::LookingForDrain,
+        Stage::Resolving,
+        Stage::Connecting,
+        Stage::Knocking,
+        Stage::LoggingIn,
+        Stage::Querying,
+    ];
 
     /// A cell of a probe that has not begun.
     pub fn new() -> StageCell {
@@ -88,15 +100,42 @@ impl Default for StageCell {
     }
 }
 
+/// What a look needs to know from the administrator.
+#[derive(Clone, Debug)]
+pub struct ProbeSettings {
+    /// How PostgreSQL is reached.
+    pub connection: ConnectionSettings,
+    /// The deadline of one check; it bounds what the server does for a look.
+    pub timeout: Duration,
+    /// How long one knock is good for; zero: it never knocks.
+    pub knock_interval: Duration,
+    /// While this file exists, the node drains.
+    pub drain_file: PathBuf,
+}
+
+impl ProbeSettings {
+    /// Looks for the drain file now; blocks for as long as the file system pleases. `trouble_level` is that of the
+    /// line about a file that cannot be looked for.
+    pub fn look_for_drain(&self, trouble_level: log::Level) -> Drain {
+        let found = drain_file::exists(&self.drain_file);
+        log_change_of_trouble(&self.drain_file, found.as_ref().err(), trouble_level);
+        match found {
+            Ok(true) => Drain::On,
+            Ok(false) => Drain::Off,
+            Err(_) => Drain::Unknown,
+        }
+    }
+}
+
 /// Owns the session and the time of the last knock.
 pub struct Prober {
-    settings: ConnectionSettings,
-    timeout: Duration,
-    knock_interval: Duration,
+    settings: ProbeSettings,
     session: Option<Connected>,
     knocker: Knocker,
     knocked: Option<Instant>,
     stage: Arc<StageCell>,
+    /// Of the line about a drain file that cannot be looked for.
+    trouble_level: log::Level,
 }
 
 struct Connected {
@@ -105,17 +144,23 @@ struct Connected {
 }
 
 impl Prober {
-    /// A prober without a session; the first probe opens it. `knock_interval` zero: it never knocks.
-    pub fn new(settings: ConnectionSettings, timeout: Duration, knock_interval: Duration) -> Prober {
+    /// A prober without a session; the first probe opens it.
+    pub fn new(settings: ProbeSettings) -> Prober {
         Prober {
             settings,
-            timeout,
-            knock_interval,
             session: None,
             knocker: Knocker::default(),
             knocked: None,
             stage: Arc::new(StageCell::new()),
+            trouble_level: log::Level::Warn,
         }
+    }
+
+    /// For a process that looks once: a fresh login proves the postmaster by itself, and what would be one line in a
+    /// process that stays would be one per request here.
+    pub fn for_one_look(settings: ProbeSettings) -> Prober {
+        let settings = ProbeSettings { knock_interval: Duration::ZERO, ..settings };
+        Prober { trouble_level: log::Level::Debug, ..Prober::new(settings) }
     }
 
     /// Where to read, from another thread, what the current probe is busy with.
@@ -126,6 +171,19 @@ impl Prober {
     /// Looks at the instance now. Blocks beyond the deadline where login or query does; nothing new is begun
     /// after it.
     pub fn probe(&mut self, needs: Needs, deadline: Instant) -> Observation {
+        let begun = Instant::now();
+        let drain = if needs.drain { self.look_for_drain() } else { Drain::NotLooked };
+        let is_needed = drain != Drain::On || needs.despite_drain;
+        let instance = is_needed.then(|| self.look_at_instance(needs, deadline));
+        Observation { drain, instance, took: Some(begun.elapsed()) }
+    }
+
+    fn look_for_drain(&self) -> Drain {
+        self.stage.enter(Stage::LookingForDrain);
+        self.settings.look_for_drain(self.trouble_level)
+    }
+
+    fn look_at_instance(&mut self, needs: Needs, deadline: Instant) -> Result<Sighting, Failure> {
         let sighting = self.sight(needs, deadline)?;
         self.knock_when_due(deadline)?;
         Ok(sighting)
@@ -159,7 +217,7 @@ impl Prober {
     /// on 127.0.0.1. Each gets an equal share of the time that is left.
     fn connect(&mut self, deadline: Instant) -> Result<Connected, Failure> {
         self.stage.enter(Stage::Resolving);
-        let addresses = Address::resolve(&self.settings)?;
+        let addresses = Address::resolve(&self.settings.connection)?;
         let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
         let mut last_failure = Failure::new(Reason::NameNotResolved, "no address");
         for address in addresses {
@@ -176,16 +234,16 @@ impl Prober {
 
     /// Knocks first and logs in only where the postmaster answered, because nothing bounds a login.
     fn connect_to(&mut self, address: Address, deadline: Instant) -> Result<Connected, Failure> {
-        if !self.knock_interval.is_zero() {
+        if !self.settings.knock_interval.is_zero() {
             let deadline = self.connect_deadline(deadline);
             self.knocker.knock(&address, deadline, &self.stage)?;
         }
-        let password = self.settings.look_up_password().unwrap_or_else(|problem| {
+        let password = self.settings.connection.look_up_password().unwrap_or_else(|problem| {
             warn_once_about_passfile(&problem.to_string());
             None
         });
         self.stage.enter(Stage::LoggingIn);
-        let session = Session::open(&self.settings, &address, password, self.timeout)?;
+        let session = Session::open(&self.settings.connection, &address, password, self.settings.timeout)?;
         self.knocked = Some(Instant::now());
         Ok(Connected { session, address })
     }
@@ -193,8 +251,9 @@ impl Prober {
     /// The session answers from an old backend; only the knock shows that the postmaster still does.
     fn knock_when_due(&mut self, deadline: Instant) -> Result<(), Failure> {
         let now = Instant::now();
-        let is_due = self.knocked.is_none_or(|knocked| now.duration_since(knocked) >= self.knock_interval);
-        if self.knock_interval.is_zero() || !is_due {
+        let is_due =
+            self.knocked.is_none_or(|knocked| now.duration_since(knocked) >= self.settings.knock_interval);
+        if self.settings.knock_interval.is_zero() || !is_due {
             return Ok(());
         }
         if let Some(connected) = &self.session {
@@ -206,7 +265,7 @@ impl Prober {
     }
 
     fn connect_deadline(&self, deadline: Instant) -> Instant {
-        match self.settings.connect_timeout {
+        match self.settings.connection.connect_timeout {
             Some(limit) => deadline.min(Instant::now() + limit),
             None => deadline,
         }
@@ -216,6 +275,20 @@ impl Prober {
 /// Whether the failure says no more than that nobody was reached at this address.
 fn is_next_address_worth_it(reason: Reason) -> bool {
     matches!(reason, Reason::ConnectionRefused | Reason::Unreachable | Reason::PostmasterNotAnswering)
+}
+
+/// One line where the trouble begins, changes or ends. Of the process, for probers come and go.
+fn log_change_of_trouble(path: &Path, error: Option<&io::Error>, level: log::Level) {
+    static LAST: AtomicI32 = AtomicI32::new(0);
+    let errno = error.map_or(0, |error| error.raw_os_error().unwrap_or(-1));
+    if LAST.swap(errno, Ordering::Relaxed) == errno {
+        return;
+    }
+    let path = path.display();
+    match error {
+        Some(error) => log::log!(target: "pgsqlchk", level, "cannot look for the drain file {path}: {error}"),
+        None => log::info!(target: "pgsqlchk", "the drain file {path} can be looked for again"),
+    }
 }
 
 /// One line per process: the passfile is read at every login, and a log line per login helps nobody.

@@ -4,28 +4,14 @@
 //! timeout, and even dropping a session waits for the backend. It therefore lives on a thread of its own (see
 //! [`crate::monitor`]).
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use postgres::{Client, Config, NoTls, SimpleQueryMessage, config::SslMode};
 
 use super::address::Address;
-use super::{Failure, Needs, Role, Sighting};
+use super::{Failure, Needs, Sighting, query};
 use crate::config::{ConnectionSettings, Secret};
 use crate::reason::Reason;
-
-const ROLE: &str = "SELECT pg_catalog.pg_is_in_recovery()";
-
-/// `reset_val` is what RESET would restore: the value from files, role and database, which a new session starts
-/// with, untouched by our own SET (PostgreSQL manual, pg_settings). It follows a reload.
-const WRITABILITY: &str =
-    "(SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'default_transaction_read_only')";
-
-/// The name of a WAL file begins with its timeline in hexadecimal. A standby writes no WAL, and cannot be asked
-/// for the position where it would; what it knows without privileges is its last restartpoint.
-const TIMELINE: &str = "CASE WHEN pg_catalog.pg_is_in_recovery() \
-     THEN (SELECT pg_catalog.to_hex(timeline_id) FROM pg_catalog.pg_control_checkpoint()) \
-     ELSE pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) END";
 
 /// An open session.
 pub(super) struct Session {
@@ -57,14 +43,18 @@ impl Session {
     /// Asks the server, now. `simple_query` because it keeps no state in the server and so also works through
     /// connection poolers.
     pub(super) fn observe(&mut self, needs: Needs) -> Result<Sighting, Failure> {
-        let query = query(needs);
+        let query = query::text(needs);
         let answer =
             self.client.simple_query(&query).map_err(|error| Failure::from_postgres(&self.place, &error))?;
-        read_answer(&answer, needs).ok_or_else(|| {
-            Failure::new(
-                Reason::QueryFailed,
-                format!("{}: the answer to \"{query}\" is not a role", self.place),
-            )
+        let row = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        // A column that cannot be read as text ends the row; the reader notices.
+        let columns = row.map(|row| (0..row.len()).map_while(|column| row.try_get(column).ok()));
+        columns.and_then(|columns| query::read(columns, needs)).ok_or_else(|| {
+            let what = format!("{}: the answer to \"{query}\" is not what was asked for", self.place);
+            Failure::new(Reason::QueryFailed, what)
         })
     }
 }
@@ -107,41 +97,4 @@ fn login_config(
         config.password(password.reveal());
     }
     config
-}
-
-fn query(needs: Needs) -> Cow<'static, str> {
-    let columns = [(needs.writability, WRITABILITY), (needs.timeline, TIMELINE)];
-    let mut query = Cow::Borrowed(ROLE);
-    for (_, column) in columns.iter().filter(|(is_needed, _)| *is_needed) {
-        query.to_mut().push_str(", ");
-        query.to_mut().push_str(column);
-    }
-    query
-}
-
-/// Nothing is inferred: what is not exactly `t` or `f` is no role.
-fn read_answer(answer: &[SimpleQueryMessage], needs: Needs) -> Option<Sighting> {
-    let row = answer.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    })?;
-    let mut columns = (0..row.len()).map(|column| row.try_get(column).ok()?);
-    let role = match columns.next()?? {
-        "f" => Role::Primary,
-        "t" => Role::Standby,
-        _ => return None,
-    };
-    let mut read_only_default = None;
-    if needs.writability {
-        read_only_default = match columns.next()?? {
-            "on" => Some(true),
-            "off" => Some(false),
-            _ => return None,
-        };
-    }
-    let mut timeline = None;
-    if needs.timeline {
-        timeline = Some(u32::from_str_radix(columns.next()??, 16).ok()?);
-    }
-    Some(Sighting { role, read_only_default, timeline })
 }

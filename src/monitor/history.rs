@@ -1,38 +1,49 @@
 //! The funnel for outcomes: every flight ends here once, and only a change is worth a log line.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
-use crate::instance::{Observation, Role};
+use super::MeasureLag;
+use super::chronicle::{Change, Chronicle, LagSample, Rings};
+use crate::instance::{Drain, Failure, Observation, Role, Sighting};
 use crate::reason::Reason;
 use crate::system::notify;
 
-/// What the instance was last seen to be.
+/// What the instance was seen to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Condition {
-    Unknown,
+pub enum Condition {
+    /// A primary.
     Primary,
+    /// A standby.
     Standby,
+    /// Not to be seen, and why.
     Unavailable(Reason),
 }
 
 pub(super) struct History {
-    condition: Condition,
-    since: Instant,
+    /// The last one, and since when by both clocks.
+    condition: Option<(Condition, Instant, SystemTime)>,
+    is_draining: Option<bool>,
+    measure_lag: MeasureLag,
+    rings: Rings,
 }
 
 impl History {
-    pub(super) fn new() -> History {
-        History { condition: Condition::Unknown, since: Instant::now() }
+    pub(super) fn new(measure_lag: MeasureLag) -> History {
+        History { condition: None, is_draining: None, measure_lag, rings: Rings::new(Instant::now()) }
     }
 
     pub(super) fn record(&mut self, outcome: &Observation, now: Instant) {
-        let condition = Condition::of(outcome);
-        let cause = match outcome {
+        self.record_drain(outcome.drain);
+        self.record_lag(outcome, now);
+        let Some(instance) = &outcome.instance else { return };
+        let condition = Condition::of(instance);
+        let cause = match instance {
             Ok(_) => "",
             Err(failure) => &failure.cause,
         };
-        if condition == self.condition {
+        let from = self.condition.map(|(condition, ..)| condition);
+        if from == Some(condition) {
             if !cause.is_empty() {
                 log::debug!(target: "pgsqlchk", "still {condition}: {cause}");
             }
@@ -41,16 +52,46 @@ impl History {
         let line = self.describe_change(condition, cause, now);
         log::info!(target: "pgsqlchk", "{line}");
         notify::status(&condition.to_string());
-        self.condition = condition;
-        self.since = now;
+        self.condition = Some((condition, now, SystemTime::now()));
+        self.rings.record_change(Change::Condition { from, to: condition });
+    }
+
+    /// A copy of what is remembered.
+    pub(super) fn chronicle(&mut self, now: Instant) -> Chronicle {
+        self.rings.copy(self.condition.map(|(condition, _, since)| (condition, since)), now)
+    }
+
+    fn record_drain(&mut self, drain: Drain) {
+        let is_draining = match drain {
+            Drain::On => true,
+            Drain::Off => false,
+            Drain::Unknown | Drain::NotLooked => return,
+        };
+        let from = self.is_draining.replace(is_draining);
+        match (from.unwrap_or(false), is_draining) {
+            (false, true) => log::info!(target: "pgsqlchk", "draining: the drain file exists"),
+            (true, false) => log::info!(target: "pgsqlchk", "draining no more"),
+            (true, true) | (false, false) => return,
+        }
+        self.rings.record_change(Change::Drain { from, to: is_draining });
+    }
+
+    fn record_lag(&mut self, outcome: &Observation, now: Instant) {
+        let replication = outcome.sighting().and_then(|sighting| sighting.replication.as_ref());
+        if let Some(replication) = replication {
+            let bytes = (self.measure_lag)(replication);
+            self.rings.record_lag(bytes.map_or(LagSample::Unknown, LagSample::Bytes), now);
+        }
     }
 
     fn describe_change(&self, to: Condition, cause: &str, now: Instant) -> String {
-        let mut line = format!("{} -> {to}", self.condition);
-        if self.condition != Condition::Unknown {
-            let held = now.saturating_duration_since(self.since);
-            line.push_str(&format!(" after {:.1} s", held.as_secs_f64()));
-        }
+        let mut line = match self.condition {
+            None => format!("unknown -> {to}"),
+            Some((from, since, _)) => {
+                let held = now.saturating_duration_since(since);
+                format!("{from} -> {to} after {:.1} s", held.as_secs_f64())
+            }
+        };
         if !cause.is_empty() {
             line.push_str(": ");
             line.push_str(cause);
@@ -60,8 +101,9 @@ impl History {
 }
 
 impl Condition {
-    fn of(outcome: &Observation) -> Condition {
-        match outcome {
+    /// What a look amounts to.
+    pub fn of(instance: &Result<Sighting, Failure>) -> Condition {
+        match instance {
             Ok(sighting) => match sighting.role {
                 Role::Primary => Condition::Primary,
                 Role::Standby => Condition::Standby,
@@ -69,15 +111,22 @@ impl Condition {
             Err(failure) => Condition::Unavailable(failure.reason),
         }
     }
+
+    /// The word that stands in logs and documents, without the reason.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Condition::Primary => Role::Primary.word(),
+            Condition::Standby => Role::Standby.word(),
+            Condition::Unavailable(_) => "unavailable",
+        }
+    }
 }
 
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Condition::Unknown => f.write_str("unknown"),
-            Condition::Primary => f.write_str("primary"),
-            Condition::Standby => f.write_str("standby"),
-            Condition::Unavailable(reason) => write!(f, "unavailable ({reason})"),
+            Condition::Primary | Condition::Standby => f.write_str(self.word()),
+            Condition::Unavailable(reason) => write!(f, "{} ({reason})", self.word()),
         }
     }
 }
@@ -90,8 +139,9 @@ mod tests {
 
     #[test]
     fn a_change_is_described_with_reason_and_duration() {
+        let mut history = History::new(|_| None);
         let since = Instant::now();
-        let history = History { condition: Condition::Primary, since };
+        history.condition = Some((Condition::Primary, since, SystemTime::now()));
         let later = since + Duration::from_millis(12_345);
         let line =
             history.describe_change(Condition::Unavailable(Reason::ConnectionRefused), "no socket", later);
@@ -100,7 +150,23 @@ mod tests {
 
     #[test]
     fn the_first_sighting_has_no_duration() {
-        let history = History::new();
+        let history = History::new(|_| None);
         assert_eq!(history.describe_change(Condition::Standby, "", Instant::now()), "unknown -> standby");
+    }
+
+    #[test]
+    fn changes_are_remembered_and_repetitions_are_not() {
+        let mut history = History::new(|_| None);
+        let primary =
+            |drain| Observation { drain, instance: Some(Ok(Sighting::of_role(Role::Primary))), took: None };
+        for drain in [Drain::Off, Drain::NotLooked, Drain::On, Drain::Unknown, Drain::On, Drain::Off] {
+            history.record(&primary(drain), Instant::now());
+        }
+        let chronicle = history.chronicle(Instant::now());
+        let changes: Vec<Change> = chronicle.transitions.iter().map(|transition| transition.change).collect();
+        let first = Change::Condition { from: None, to: Condition::Primary };
+        let drained = Change::Drain { from: Some(false), to: true };
+        assert_eq!(changes, [Change::Drain { from: Some(true), to: false }, drained, first]);
+        assert_eq!(chronicle.condition.map(|(condition, _)| condition), Some(Condition::Primary));
     }
 }

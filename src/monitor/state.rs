@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::history::History;
-use super::{Answer, MAX_ABANDONED};
-use crate::instance::{Failure, Needs, Observation, Prober, StageCell};
+use super::{Answer, MAX_ABANDONED, MeasureLag};
+use crate::instance::{Drain, Failure, Needs, Observation, Prober, StageCell};
 use crate::reason::Reason;
+use crate::tally::Tally;
 
 /// A question and whom to tell.
 pub(super) struct Caller {
     pub(super) flight: u64,
+    number: u64,
+    /// Where the node drains, this one needs to know no more.
+    ends_with_drain: bool,
     pub(super) deadline: Instant,
     pub(super) answer: Answer,
 }
@@ -31,21 +35,27 @@ pub(super) struct State {
     /// The prober between flights.
     pub(super) prober: Option<Box<Prober>>,
     pub(super) running: Option<Running>,
-    pub(super) abandoned: usize,
+    abandoned: usize,
     /// What the flight needs that has not begun; `None` where nobody waits for one.
     waiting: Option<Needs>,
     /// The number of the flight that has not begun.
     next_flight: u64,
     callers: VecDeque<Caller>,
+    /// The number of the caller to come.
+    next_caller: u64,
+    /// Callers numbered below have been looked for the drain file for, apart from their flight.
+    drain_looked_until: u64,
+    is_looking_for_drain: bool,
     /// When the last flight that failed was settled, and why it failed.
     last_failure: Option<(Instant, Reason)>,
-    history: History,
+    pub(super) history: History,
+    tally: Arc<Tally>,
     /// Until when the watch sleeps; `None`: until it is signalled.
     pub(super) watch_sleeps_until: Option<Instant>,
 }
 
 impl State {
-    pub(super) fn new(timeout: Duration) -> State {
+    pub(super) fn new(timeout: Duration, measure_lag: MeasureLag, tally: Arc<Tally>) -> State {
         State {
             timeout,
             prober: None,
@@ -54,8 +64,12 @@ impl State {
             waiting: None,
             next_flight: 0,
             callers: VecDeque::new(),
+            next_caller: 0,
+            drain_looked_until: 0,
+            is_looking_for_drain: false,
             last_failure: None,
-            history: History::new(),
+            history: History::new(measure_lag),
+            tally,
             watch_sleeps_until: None,
         }
     }
@@ -63,7 +77,10 @@ impl State {
     /// Joins the flight that has not begun. Says whether the watch would sleep too long for this caller.
     pub(super) fn park(&mut self, needs: Needs, deadline: Instant, answer: Answer) -> bool {
         self.waiting = Some(self.waiting.unwrap_or_default().union(needs));
-        self.callers.push_back(Caller { flight: self.next_flight, deadline, answer });
+        let ends_with_drain = needs.drain && !needs.despite_drain;
+        let (flight, number) = (self.next_flight, self.next_caller);
+        self.next_caller += 1;
+        self.callers.push_back(Caller { flight, number, ends_with_drain, deadline, answer });
         self.watch_sleeps_until.is_none_or(|until| deadline < until)
     }
 
@@ -78,18 +95,46 @@ impl State {
         Some((flight, needs))
     }
 
+    /// Whether somebody has to look for the drain file apart from a flight, and then for the callers numbered below.
+    /// A flight looks for itself, before it asks the instance; so this is for those who would wait for an instance
+    /// that others need: behind a flight that runs, or in one that goes on despite the drain.
+    pub(super) fn begin_drain_look(&mut self) -> Option<u64> {
+        let would_wait = self.running.is_some() || self.waiting.is_some_and(|needs| needs.despite_drain);
+        let mut new = self.callers.iter().rev().take_while(|caller| caller.number >= self.drain_looked_until);
+        if self.is_looking_for_drain || !would_wait || !new.any(|caller| caller.ends_with_drain) {
+            return None;
+        }
+        self.is_looking_for_drain = true;
+        Some(self.next_caller)
+    }
+
+    /// Answers those for whom it is enough. Nothing is recorded here: a flight that began earlier may settle later,
+    /// and the next one finds the same.
+    pub(super) fn end_drain_look(&mut self, until: u64, drain: Drain) -> Due {
+        self.is_looking_for_drain = false;
+        self.drain_looked_until = until;
+        match drain {
+            Drain::On => {
+                let outcome = Observation { drain, instance: None, took: None };
+                self.take_callers(|caller| caller.ends_with_drain && caller.number < until, &outcome)
+            }
+            Drain::Off | Drain::Unknown | Drain::NotLooked => Due::new(),
+        }
+    }
+
     /// Whether a flight waits that a running one does not lead on to.
     pub(super) fn lacks_runner(&self) -> bool {
         self.waiting.is_some() && self.running.is_none()
     }
 
-    /// A flight has its outcome: the one place where outcomes are recorded.
-    pub(super) fn settle(&mut self, flight: u64, outcome: Observation) -> Due {
+    /// A flight has its outcome, so long after it began: the one place where outcomes are recorded.
+    pub(super) fn settle(&mut self, flight: u64, outcome: Observation, lasted: Duration) -> Due {
         let now = Instant::now();
-        if let Err(failure) = &outcome {
+        if let Some(failure) = outcome.failure() {
             self.last_failure = Some((now, failure.reason));
         }
         self.history.record(&outcome, now);
+        self.tally.probes.record(&outcome, lasted);
         self.take_callers(|caller| caller.flight == flight, &outcome)
     }
 
@@ -100,11 +145,12 @@ impl State {
             return Due::new();
         }
         let failure = self.blame(now);
-        let mut due = self.take_callers(|caller| caller.deadline <= now, &Err(failure.clone()));
+        let outcome = Observation::failed(failure);
+        let mut due = self.take_callers(|caller| caller.deadline <= now, &outcome);
         if self.running_for(now) >= self.timeout * 9 / 10 {
             match self.abandon() {
                 Some(others) => due.extend(others),
-                None => self.history.record(&Err(failure), now),
+                None => self.history.record(&outcome, now),
             }
         }
         due
@@ -150,11 +196,19 @@ impl State {
         if stage.is_bounded() || self.abandoned >= MAX_ABANDONED {
             return None;
         }
-        let flight = running.flight;
+        let (flight, lasted) = (running.flight, running.begun.elapsed());
         let cause = format!("still {} after {:?}; session abandoned", stage.describe(), self.timeout);
         self.running = None;
         self.abandoned += 1;
-        Some(self.settle(flight, Err(Failure::new(stage.overdue_reason(), cause))))
+        self.tally.probes.set_abandoned(self.abandoned);
+        let failure = Failure::new(stage.overdue_reason(), cause);
+        Some(self.settle(flight, Observation::failed(failure), lasted))
+    }
+
+    /// An abandoned prober has come to its end.
+    pub(super) fn bury(&mut self) {
+        self.abandoned -= 1;
+        self.tally.probes.set_abandoned(self.abandoned);
     }
 
     fn running_for(&self, now: Instant) -> Duration {

@@ -3,10 +3,10 @@
 use std::io;
 use std::sync::{Arc, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Shared, deliver};
-use crate::instance::Failure;
+use crate::instance::{Failure, Observation};
 use crate::reason::Reason;
 
 /// The watch formats a reply or two.
@@ -62,7 +62,8 @@ fn run_elsewhere(shared: &Arc<Shared>) {
         let mut state = shared.lock();
         if let Some((flight, _)) = state.take_waiting() {
             let cause = format!("cannot start a thread: {error}");
-            let due = state.settle(flight, Err(Failure::new(Reason::AgentOutOfResources, cause)));
+            let failure = Failure::new(Reason::AgentOutOfResources, cause);
+            let due = state.settle(flight, Observation::failed(failure), Duration::ZERO);
             drop(state);
             deliver(due);
         }

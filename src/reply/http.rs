@@ -2,13 +2,22 @@
 
 use crate::instance::Role;
 use crate::reason::Reason;
-use crate::verdict::{Target, TargetError, Verdict};
+use crate::verdict::{Path, Target, TargetError, Verdict};
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The longest document. All they hold is bounded; what the server names is cut where it is longer than any name.
+pub const MAX_DOCUMENT_BYTES: usize = 32 * 1024;
+
+/// The longest reply, its head included.
+pub const MAX_REPLY_BYTES: usize = MAX_DOCUMENT_BYTES + 1024;
 
 /// A reply before it is put into bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpReply {
     status: u16,
     phrase: &'static str,
+    content_type: &'static str,
     body: String,
     names_methods: bool,
 }
@@ -19,13 +28,34 @@ impl HttpReply {
         match verdict {
             Verdict::Holds(Role::Primary) => HttpReply::new(200, "Primary", "Primary".into()),
             // The classic contract alone tells a standby by its code.
-            Verdict::Holds(Role::Standby) if target == Target::Contract => {
+            Verdict::Holds(Role::Standby) if target.path == Path::Contract => {
                 HttpReply::new(206, "Standby", "Standby".into())
             }
             Verdict::Holds(Role::Standby) => HttpReply::new(200, "Standby", "Standby".into()),
             Verdict::No(reason) => HttpReply::new(503, reason.word(), format!("No: {reason}")),
+            // HAProxy's `disable-on-404`: no new sessions, the old ones may finish (configuration.txt, "http-check
+            // disable-on-404").
+            Verdict::Draining => {
+                let reason = Reason::Draining;
+                HttpReply::new(404, reason.word(), format!("No: {reason}"))
+            }
             Verdict::Down(reason) => HttpReply::down(reason),
         }
+    }
+
+    /// A document, whatever it says; `body` without its last line feed, [`MAX_DOCUMENT_BYTES`] at most.
+    pub fn document(content_type: &'static str, body: String) -> HttpReply {
+        HttpReply { content_type, ..HttpReply::new(200, "OK", body) }
+    }
+
+    /// What stands for a line of another protocol on the way to its client, who gets nothing but the body.
+    pub fn line(status: u16, body: String) -> HttpReply {
+        HttpReply::new(status, "Line", body)
+    }
+
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        self.status
     }
 
     /// Cannot be verified.
@@ -74,7 +104,7 @@ impl HttpReply {
     }
 
     fn new(status: u16, phrase: &'static str, body: String) -> HttpReply {
-        HttpReply { status, phrase, body, names_methods: false }
+        HttpReply { status, phrase, content_type: TEXT, body, names_methods: false }
     }
 
     /// The bytes on the wire. The answer to HEAD has the same headers and no body. The status line says
@@ -83,7 +113,7 @@ impl HttpReply {
         let allow = if self.names_methods { "Allow: GET, HEAD, OPTIONS\r\n" } else { "" };
         let mut text = format!(
             "HTTP/1.1 {} {}\r\n\
-             Content-Type: text/plain; charset=utf-8\r\n\
+             Content-Type: {}\r\n\
              Content-Length: {}\r\n\
              Cache-Control: no-store\r\n\
              {allow}\
@@ -91,6 +121,7 @@ impl HttpReply {
              \r\n",
             self.status,
             self.phrase,
+            self.content_type,
             self.body.len() + 1,
         );
         if !is_head {
@@ -122,9 +153,10 @@ mod tests {
             (Verdict::Holds(Role::Standby), "HTTP/1.1 206 Standby\r\n", "Standby\n"),
             (Verdict::Down(Reason::StartingUp), "HTTP/1.1 503 starting-up\r\n", "Down: starting-up\n"),
             (Verdict::No(Reason::InRecovery), "HTTP/1.1 503 in-recovery\r\n", "No: in-recovery\n"),
+            (Verdict::Draining, "HTTP/1.1 404 draining\r\n", "No: draining\n"),
         ];
         for (verdict, status_line, body) in table {
-            let reply = HttpReply::of_verdict(Target::Contract, verdict);
+            let reply = HttpReply::of_verdict(Target::plain(Path::Contract), verdict);
             let head = format!("{status_line}{}", headers(body.len()));
             assert_eq!(text(&reply, false), format!("{head}{body}"));
             assert_eq!(text(&reply, true), head);
@@ -133,7 +165,7 @@ mod tests {
 
     #[test]
     fn only_the_contract_answers_206() {
-        let reply = HttpReply::of_verdict(Target::ReadOnly, Verdict::Holds(Role::Standby));
+        let reply = HttpReply::of_verdict(Target::plain(Path::ReadOnly), Verdict::Holds(Role::Standby));
         assert!(text(&reply, false).starts_with("HTTP/1.1 200 Standby\r\n"));
     }
 

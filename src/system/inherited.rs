@@ -26,23 +26,32 @@ const MAX_SOCKETS: usize = 32;
 /// systemd's name for the socket unit, unless the descriptor's name says which unit it is.
 const USUAL_UNIT: &str = "pgsqlchk.socket";
 
+/// A listening stream socket that was passed to this process.
+#[derive(Debug)]
+pub struct Inherited {
+    /// The socket itself.
+    pub socket: OwnedFd,
+    /// What it was called (`FileDescriptorName=`, or the socket unit's name); empty where no names were passed.
+    pub name: String,
+}
+
 /// The stream sockets that were passed to this process, in their order; none where nothing was passed. `Err` is one
 /// line that says which setting of the socket unit has to be changed.
-pub fn take() -> Result<Vec<OwnedFd>, String> {
+pub fn take() -> Result<Vec<Inherited>, String> {
     let variable = |name| env::var(name).ok();
     let Some(count) = passed(variable("LISTEN_PID"), variable("LISTEN_FDS"), std::process::id())? else {
         return Ok(Vec::new());
     };
     let names = names(variable("LISTEN_FDNAMES"), count)?;
-    let take_one = |(number, name): (RawFd, &String)| {
+    let take_one = |(number, name): (RawFd, String)| {
         let fail = |what: String| format!("inherited descriptor {number} is {what}");
         let socket = claim(number).ok_or_else(|| fail("not open, although LISTEN_FDS counts it".into()))?;
-        match wrong_kind(&socket, name) {
-            None => Ok(socket),
+        match wrong_kind(&socket, &name) {
+            None => Ok(Inherited { socket, name }),
             Some(what) => Err(fail(what)),
         }
     };
-    (FIRST..).zip(&names).map(take_one).collect()
+    (FIRST..).zip(names).map(take_one).collect()
 }
 
 /// How many descriptors were passed, if any were passed to this process and not to its parent or another child.
@@ -88,7 +97,7 @@ fn claim(number: RawFd) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Why this is nothing to serve HTTP on, and what to change.
+/// Why this is nothing to serve clients on, and what to change.
 fn wrong_kind(socket: &OwnedFd, name: &str) -> Option<String> {
     let unit = if name.ends_with(".socket") { name } else { USUAL_UNIT };
     let instead = |what: &str, setting: &str| {
@@ -125,11 +134,6 @@ fn wrong_kind(socket: &OwnedFd, name: &str) -> Option<String> {
             Ok(_) => format!("a connected socket: set Accept=no in {unit}"),
             Err(_) => format!("a socket that does not listen: let ListenStream= in {unit} open it"),
         });
-    }
-    if name == "agent" {
-        return Some(format!(
-            "named agent, but there is no agent-check yet: remove FileDescriptorName=agent in {unit}"
-        ));
     }
     None
 }

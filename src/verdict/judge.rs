@@ -1,7 +1,9 @@
 //! From what was observed and what was asked to a verdict.
 
-use super::Target;
-use crate::instance::{Observation, Role, Sighting};
+use std::time::Duration;
+
+use super::{Path, Target, lag};
+use crate::instance::{Drain, Observation, Replication, Role, Sighting};
 use crate::reason::Reason;
 
 /// What the observation means for the target.
@@ -11,25 +13,43 @@ pub enum Verdict {
     Holds(Role),
     /// Verified: the target does not hold.
     No(Reason),
+    /// Verified: the node drains, so no target about its role holds.
+    Draining,
     /// Not verified.
     Down(Reason),
 }
 
 /// Judges. Primary means `pg_is_in_recovery()` was false in this very observation; unknown is never a role.
 pub fn judge(target: Target, observation: &Observation) -> Verdict {
-    let sighting = match observation {
-        Ok(sighting) => sighting,
-        Err(failure) => return Verdict::Down(failure.reason),
+    if target.path.is_drained()
+        && let Some(verdict) = judge_drain(observation)
+    {
+        return verdict;
+    }
+    let sighting = match &observation.instance {
+        Some(Ok(sighting)) => sighting,
+        Some(Err(failure)) => return Verdict::Down(failure.reason),
+        None => return Verdict::Down(Reason::QueryFailed),
     };
-    match (target, sighting.role) {
-        (Target::Contract | Target::ReadOnly | Target::Health | Target::Liveness, role) => {
-            Verdict::Holds(role)
-        }
-        (Target::Primary, Role::Primary) => Verdict::Holds(Role::Primary),
-        (Target::Primary | Target::ReadWrite, Role::Standby) => Verdict::No(Reason::InRecovery),
-        (Target::ReadWrite, Role::Primary) => judge_writability(sighting),
-        (Target::Standby, Role::Standby) => Verdict::Holds(Role::Standby),
-        (Target::Standby, Role::Primary) => Verdict::No(Reason::NotInRecovery),
+    match (target.path, sighting.role) {
+        (Path::Health | Path::Liveness | Path::Status | Path::Metrics, role) => Verdict::Holds(role),
+        (Path::Contract | Path::Primary | Path::ReadOnly, Role::Primary) => Verdict::Holds(Role::Primary),
+        (Path::ReadWrite, Role::Primary) => judge_writability(sighting),
+        (Path::Standby, Role::Primary) => Verdict::No(Reason::NotInRecovery),
+        (Path::Primary | Path::ReadWrite, Role::Standby) => Verdict::No(Reason::InRecovery),
+        (Path::Contract | Path::Standby | Path::ReadOnly, Role::Standby) => judge_standby(target, sighting),
+    }
+}
+
+/// What the drain file alone decides: the verdict, unless the node is known not to drain.
+pub fn judge_drain(observation: &Observation) -> Option<Verdict> {
+    match observation.drain {
+        Drain::On => Some(Verdict::Draining),
+        Drain::Unknown => Some(Verdict::Down(Reason::DrainUnknown)),
+        Drain::Off => None,
+        // Fine for a look that failed; any other answer would be a guess.
+        Drain::NotLooked if observation.failure().is_some() => None,
+        Drain::NotLooked => Some(Verdict::Down(Reason::DrainUnknown)),
     }
 }
 
@@ -37,18 +57,91 @@ fn judge_writability(sighting: &Sighting) -> Verdict {
     match sighting.read_only_default {
         Some(false) => Verdict::Holds(Role::Primary),
         Some(true) => Verdict::No(Reason::ReadOnly),
-        // The probe did not look: an answer would be a guess.
         None => Verdict::Down(Reason::QueryFailed),
     }
+}
+
+/// Without limits any standby holds; with them only an honest one, whose lag is known.
+fn judge_standby(target: Target, sighting: &Sighting) -> Verdict {
+    if !target.limits.is_some() && !target.wants_streaming {
+        return Verdict::Holds(Role::Standby);
+    }
+    let Some(replication) = &sighting.replication else { return Verdict::Down(Reason::QueryFailed) };
+    if target.wants_streaming
+        && let Some(reason) = why_not_streaming(replication)
+    {
+        return Verdict::No(reason);
+    }
+    let lag = lag(replication);
+    let bytes = target.limits.bytes.map(|limit| lag.bytes.map(|known| known.bytes <= limit));
+    let time = target.limits.time.map(|limit| lag.time.map(|known| known.duration <= limit));
+    let within = [bytes, time].into_iter().flatten();
+    // What is known to be too much is too much, whatever else is unknown.
+    if within.clone().any(|within| within == Ok(false)) {
+        Verdict::No(Reason::LagExceeded)
+    } else if within.clone().any(|within| within.is_err()) {
+        Verdict::Down(Reason::LagUnknown)
+    } else {
+        Verdict::Holds(Role::Standby)
+    }
+}
+
+/// That there is a WAL receiver everybody may see; its state only `pg_monitor`.
+fn why_not_streaming(replication: &Replication) -> Option<Reason> {
+    let Some(receiver) = &replication.receiver else { return Some(Reason::NoWalReceiver) };
+    let details = receiver.details.as_ref()?;
+    (details.status != "streaming").then_some(Reason::NotStreaming)
+}
+
+/// The share of the target's limits that is still free, 1 to 100 percent, for a target that holds: a standby near
+/// its limit gets less to do. 100 where there is no limit, or no standby.
+pub fn weight_percent(target: Target, observation: &Observation) -> u8 {
+    let replication = observation.sighting().and_then(|sighting| sighting.replication.as_ref());
+    let Some(lag) = replication.map(lag) else { return 100 };
+    let bytes = target.limits.bytes.zip(lag.bytes.ok());
+    let bytes = bytes.map(|(limit, known)| free_percent(known.bytes.into(), limit.into()));
+    let time = target.limits.time.zip(lag.time.ok());
+    let micros = |duration: Duration| duration.as_micros();
+    let time = time.map(|(limit, known)| free_percent(micros(known.duration), micros(limit)));
+    [bytes, time].into_iter().flatten().min().unwrap_or(100)
+}
+
+fn free_percent(used: u128, limit: u128) -> u8 {
+    let free = limit.saturating_sub(used).saturating_mul(100);
+    let percent = if used == 0 { 100 } else { free.checked_div(limit).unwrap_or(0) };
+    u8::try_from(percent.clamp(1, 100)).unwrap_or(100)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::instance::Failure;
+    use crate::instance::{Failure, Lsn, Receiver, ReceiverDetails};
 
-    fn seen(role: Role, read_only_default: Option<bool>) -> Observation {
-        Ok(Sighting { role, read_only_default, timeline: None })
+    fn seen(sighting: Sighting) -> Observation {
+        Observation { drain: Drain::Off, instance: Some(Ok(sighting)), took: None }
+    }
+
+    fn primary(read_only_default: Option<bool>) -> Observation {
+        seen(Sighting { read_only_default, ..Sighting::of_role(Role::Primary) })
+    }
+
+    fn standby(replication: Option<Replication>) -> Observation {
+        seen(Sighting { replication, ..Sighting::of_role(Role::Standby) })
+    }
+
+    /// 60 bytes and 7 seconds behind.
+    fn behind(receiver: Option<Receiver>) -> Observation {
+        standby(Some(Replication {
+            replayed: Some(Lsn(100)),
+            received: Some(Lsn(160)),
+            last_commit_age: Some(Duration::from_secs(7)),
+            is_paused: false,
+            receiver,
+        }))
+    }
+
+    fn target(text: &str) -> Target {
+        Target::parse(text).unwrap()
     }
 
     #[test]
@@ -56,25 +149,100 @@ mod tests {
         use Role::{Primary, Standby};
         use Verdict::{Holds, No};
         let table = [
-            (Target::Contract, Holds(Primary), Holds(Standby)),
-            (Target::Primary, Holds(Primary), No(Reason::InRecovery)),
-            (Target::ReadWrite, Holds(Primary), No(Reason::InRecovery)),
-            (Target::Standby, No(Reason::NotInRecovery), Holds(Standby)),
-            (Target::ReadOnly, Holds(Primary), Holds(Standby)),
-            (Target::Health, Holds(Primary), Holds(Standby)),
+            ("/", Holds(Primary), Holds(Standby)),
+            ("/primary", Holds(Primary), No(Reason::InRecovery)),
+            ("/read-write", Holds(Primary), No(Reason::InRecovery)),
+            ("/replica", No(Reason::NotInRecovery), Holds(Standby)),
+            ("/read-only", Holds(Primary), Holds(Standby)),
+            ("/health", Holds(Primary), Holds(Standby)),
+            // A primary has no lag.
+            ("/?lag=0", Holds(Primary), No(Reason::LagExceeded)),
+            ("/read-only?lag=0", Holds(Primary), No(Reason::LagExceeded)),
+            ("/replica?lag=0", No(Reason::NotInRecovery), No(Reason::LagExceeded)),
         ];
-        for (target, on_primary, on_standby) in table {
-            assert_eq!(judge(target, &seen(Primary, Some(false))), on_primary, "{target:?}");
-            assert_eq!(judge(target, &seen(Standby, Some(false))), on_standby, "{target:?}");
-            let failure = Err(Failure::new(Reason::StartingUp, ""));
-            assert_eq!(judge(target, &failure), Verdict::Down(Reason::StartingUp), "{target:?}");
+        for (text, on_primary, on_standby) in table {
+            let target = target(text);
+            assert_eq!(judge(target, &primary(Some(false))), on_primary, "{text}");
+            assert_eq!(judge(target, &behind(Some(Receiver::default()))), on_standby, "{text}");
+            let failure = Observation::failed(Failure::new(Reason::StartingUp, ""));
+            assert_eq!(judge(target, &failure), Verdict::Down(Reason::StartingUp), "{text}");
         }
     }
 
     #[test]
     fn read_write_needs_a_primary_that_writes() {
-        let on = |default| judge(Target::ReadWrite, &seen(Role::Primary, default));
+        let on = |default| judge(target("/read-write"), &primary(default));
         assert_eq!(on(Some(true)), Verdict::No(Reason::ReadOnly));
         assert_eq!(on(None), Verdict::Down(Reason::QueryFailed));
+    }
+
+    #[test]
+    fn a_standby_holds_within_its_limits() {
+        let holds = Verdict::Holds(Role::Standby);
+        let exceeded = Verdict::No(Reason::LagExceeded);
+        for (text, expected) in [
+            ("/replica?lag=60", holds),
+            ("/replica?lag=59", exceeded),
+            ("/replica?lag_time=7s", holds),
+            ("/replica?lag_time=6999ms", exceeded),
+            ("/replica?lag=60&lag_time=6s", exceeded),
+            ("/replica?lag=59&lag_time=7s", exceeded),
+            ("/?lag=60&lag_time=7s&replication_state=streaming", holds),
+        ] {
+            assert_eq!(judge(target(text), &behind(Some(Receiver::default()))), expected, "{text}");
+        }
+        assert_eq!(judge(target("/?lag=60"), &standby(None)), Verdict::Down(Reason::QueryFailed));
+    }
+
+    #[test]
+    fn without_a_receiver_no_limit_is_kept() {
+        let gone = behind(None);
+        for (text, expected) in [
+            ("/", Verdict::Holds(Role::Standby)),
+            ("/replica", Verdict::Holds(Role::Standby)),
+            ("/replica?lag=1TB", Verdict::Down(Reason::LagUnknown)),
+            ("/replica?lag_time=1d", Verdict::Down(Reason::LagUnknown)),
+            ("/replica?replication_state=streaming", Verdict::No(Reason::NoWalReceiver)),
+            ("/replica?replication_state=streaming&lag=1", Verdict::No(Reason::NoWalReceiver)),
+        ] {
+            assert_eq!(judge(target(text), &gone), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_receiver_that_is_seen_not_to_stream_does_not() {
+        let details = ReceiverDetails { status: "waiting".into(), ..ReceiverDetails::default() };
+        let waiting = behind(Some(Receiver { timeout: None, details: Some(details) }));
+        let verdict = judge(target("/replica?replication_state=streaming"), &waiting);
+        assert_eq!(verdict, Verdict::No(Reason::NotStreaming));
+    }
+
+    #[test]
+    fn who_drains_holds_no_role() {
+        let draining = |instance| Observation { drain: Drain::On, instance, took: None };
+        for text in ["/", "/primary", "/read-write", "/replica", "/read-only"] {
+            assert_eq!(judge(target(text), &draining(None)), Verdict::Draining, "{text}");
+            let unknown = Observation { drain: Drain::Unknown, ..primary(Some(false)) };
+            assert_eq!(judge(target(text), &unknown), Verdict::Down(Reason::DrainUnknown), "{text}");
+        }
+        let sighting = Some(Ok(Sighting::of_role(Role::Primary)));
+        assert_eq!(judge(target("/health"), &draining(sighting)), Verdict::Holds(Role::Primary));
+    }
+
+    #[test]
+    fn the_weight_is_the_share_of_the_limit_that_is_free() {
+        let lagging = behind(Some(Receiver::default()));
+        for (text, expected) in [
+            ("/replica", 100),
+            ("/replica?lag=60", 1),
+            ("/replica?lag=120", 50),
+            ("/replica?lag=6000", 99),
+            ("/replica?lag=6000&lag_time=10s", 30),
+            ("/replica?lag=120&lag_time=100s", 50),
+        ] {
+            assert_eq!(weight_percent(target(text), &lagging), expected, "{text}");
+        }
+        assert_eq!(weight_percent(target("/read-only?lag=1"), &primary(None)), 100);
+        assert_eq!((free_percent(0, 0), free_percent(0, 9), free_percent(9, 9)), (100, 100, 1));
     }
 }

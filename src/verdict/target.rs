@@ -1,10 +1,24 @@
-//! The paths: what can be asked. Those of Patroni's REST API mean here what they mean there.
+//! The paths and their parameters: what can be asked. Those of Patroni's REST API mean here what they mean there.
 
+use std::time::Duration;
+
+use super::parameters::{self, Parameters};
 use crate::instance::Needs;
 
 /// What a request asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
+pub struct Target {
+    /// Which question.
+    pub path: Path,
+    /// How far a standby may lag.
+    pub limits: Limits,
+    /// Whether a standby's WAL receiver has to be streaming.
+    pub wants_streaming: bool,
+}
+
+/// Which question a request asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
     /// `/`: the classic contract, any role holds.
     Contract,
     /// `/primary`, `/master`, `/leader`.
@@ -19,6 +33,38 @@ pub enum Target {
     Health,
     /// `/liveness`: the agent itself; never touches PostgreSQL.
     Liveness,
+    /// `/status`: everything that can be observed.
+    Status,
+    /// `/metrics`: the same for Prometheus.
+    Metrics,
+}
+
+/// How far a standby may lag and still hold; `None`: any distance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// WAL that is not replayed yet, in bytes.
+    pub bytes: Option<u64>,
+    /// Age of the data.
+    pub time: Option<Duration>,
+}
+
+impl Limits {
+    /// Whether there is any limit.
+    pub fn is_some(self) -> bool {
+        self.bytes.is_some() || self.time.is_some()
+    }
+
+    /// The limits under which both hold.
+    pub fn tighter(self, other: Limits) -> Limits {
+        Limits { bytes: tighter(self.bytes, other.bytes), time: tighter(self.time, other.time) }
+    }
+}
+
+fn tighter<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
 }
 
 /// Why a request target asks nothing we know.
@@ -30,37 +76,126 @@ pub enum TargetError {
     BadQuery(String),
 }
 
+impl Path {
+    /// Every path there is.
+    pub const ALL: [Path; 9] = [
+        Path::Contract,
+        Path::Primary,
+        Path::ReadWrite,
+        Path::Standby,
+        Path::ReadOnly,
+        Path::Health,
+        Path::Liveness,
+        Path::Status,
+        Path::Metrics,
+    ];
+
+    /// The first of its names.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Path::Contract => "/",
+            Path::Primary => "/primary",
+            Path::ReadWrite => "/read-write",
+            Path::Standby => "/replica",
+            Path::ReadOnly => "/read-only",
+            Path::Health => "/health",
+            Path::Liveness => "/liveness",
+            Path::Status => "/status",
+            Path::Metrics => "/metrics",
+        }
+    }
+
+    /// Paths match to the byte: nothing is decoded, no slash is added or removed.
+    fn find(name: &str) -> Option<Path> {
+        Some(match name {
+            "/" | "*" | "" => Path::Contract,
+            "/primary" | "/master" | "/leader" => Path::Primary,
+            "/read-write" => Path::ReadWrite,
+            "/replica" | "/standby" => Path::Standby,
+            "/read-only" => Path::ReadOnly,
+            "/health" | "/readiness" => Path::Health,
+            "/liveness" => Path::Liveness,
+            "/status" => Path::Status,
+            "/metrics" => Path::Metrics,
+            _ => return None,
+        })
+    }
+
+    /// Whether a standby can hold here, so that limits on its lag make sense.
+    fn takes_limits(self) -> bool {
+        match self {
+            Path::Contract | Path::Standby | Path::ReadOnly => true,
+            Path::Primary
+            | Path::ReadWrite
+            | Path::Health
+            | Path::Liveness
+            | Path::Status
+            | Path::Metrics => false,
+        }
+    }
+
+    /// Whether it is about the role, so that a node that drains does not hold.
+    pub fn is_drained(self) -> bool {
+        match self {
+            Path::Contract | Path::Primary | Path::ReadWrite | Path::Standby | Path::ReadOnly => true,
+            Path::Health | Path::Liveness | Path::Status | Path::Metrics => false,
+        }
+    }
+}
+
 impl Target {
-    /// Reads a request target in origin form (`/path?query`), absolute form or `*` (RFC 9112, 3.2). Paths match
-    /// to the byte: nothing is decoded, no slash is added or removed.
+    /// The path without parameters.
+    pub const fn plain(path: Path) -> Target {
+        Target { path, limits: Limits { bytes: None, time: None }, wants_streaming: false }
+    }
+
+    /// Reads a request target in origin form (`/path?query`), absolute form or `*` (RFC 9112, 3.2).
     pub fn parse(request_target: &str) -> Result<Target, TargetError> {
         let origin = origin_form(request_target);
         let (path, query) = origin.split_once('?').unwrap_or((origin, ""));
-        let target = match path {
-            "/" | "*" | "" => Target::Contract,
-            "/primary" | "/master" | "/leader" => Target::Primary,
-            "/read-write" => Target::ReadWrite,
-            "/replica" | "/standby" => Target::Standby,
-            "/read-only" => Target::ReadOnly,
-            "/health" | "/readiness" => Target::Health,
-            "/liveness" => Target::Liveness,
-            _ => return Err(TargetError::UnknownPath),
-        };
-        if query.is_empty() {
-            return Ok(target);
+        let path = Path::find(path).ok_or(TargetError::UnknownPath)?;
+        let Parameters { limits, wants_streaming } =
+            parameters::parse(query).map_err(TargetError::BadQuery)?;
+        if (limits.is_some() || wants_streaming) && !path.takes_limits() {
+            let what = format!("{} takes no parameters", path.name());
+            return Err(TargetError::BadQuery(what));
         }
-        let name = query.split(['=', '&']).next().unwrap_or_default();
-        Err(TargetError::BadQuery(format!("unknown parameter \"{name}\"")))
+        Ok(Target { path, limits, wants_streaming })
+    }
+
+    /// The same under the administrator's standing limits as well. `/status` has them too: it says what `/` would.
+    pub fn limited_by(self, standing: Limits) -> Target {
+        let is_limited = self.path.takes_limits() || self.path == Path::Status;
+        let standing = if is_limited { standing } else { Limits::default() };
+        Target { limits: self.limits.tighter(standing), ..self }
     }
 
     /// What has to be observed, or `None` where PostgreSQL is not asked at all.
     pub fn needs(self) -> Option<Needs> {
-        match self {
-            Target::Contract | Target::Primary | Target::Standby | Target::ReadOnly | Target::Health => {
-                Some(Needs::default())
+        let role = Needs { drain: self.path.is_drained(), ..Needs::default() };
+        match self.path {
+            Path::Contract | Path::Standby | Path::ReadOnly => {
+                Some(Needs { replication: self.limits.is_some() || self.wants_streaming, ..role })
             }
-            Target::ReadWrite => Some(Needs { writability: true, ..Needs::default() }),
-            Target::Liveness => None,
+            Path::Primary => Some(role),
+            Path::ReadWrite => Some(Needs { writability: true, ..role }),
+            Path::Health => Some(Needs { despite_drain: true, ..role }),
+            Path::Liveness => None,
+            Path::Status => Some(Needs {
+                writability: true,
+                timeline: true,
+                replication: true,
+                server: true,
+                drain: true,
+                despite_drain: true,
+            }),
+            Path::Metrics => Some(Needs {
+                timeline: true,
+                replication: true,
+                drain: true,
+                despite_drain: true,
+                ..Needs::default()
+            }),
         }
     }
 }
@@ -82,38 +217,72 @@ mod tests {
     #[test]
     fn paths_are_known_to_the_byte() {
         let table = [
-            ("/", Ok(Target::Contract)),
-            ("*", Ok(Target::Contract)),
-            ("/?", Ok(Target::Contract)),
-            ("/primary", Ok(Target::Primary)),
-            ("/master", Ok(Target::Primary)),
-            ("/leader", Ok(Target::Primary)),
-            ("/read-write", Ok(Target::ReadWrite)),
-            ("/replica", Ok(Target::Standby)),
-            ("/standby", Ok(Target::Standby)),
-            ("/read-only", Ok(Target::ReadOnly)),
-            ("/health", Ok(Target::Health)),
-            ("/readiness", Ok(Target::Health)),
-            ("/liveness", Ok(Target::Liveness)),
-            ("http://node1:23267/replica", Ok(Target::Standby)),
-            ("http://node1:23267", Ok(Target::Contract)),
-            ("http://node1?", Ok(Target::Contract)),
-            ("/Primary", Err(TargetError::UnknownPath)),
-            ("/primary/", Err(TargetError::UnknownPath)),
-            ("//", Err(TargetError::UnknownPath)),
-            ("/%70rimary", Err(TargetError::UnknownPath)),
-            ("/status", Err(TargetError::UnknownPath)),
-            ("node1:23267", Err(TargetError::UnknownPath)),
+            ("/", Some(Path::Contract)),
+            ("*", Some(Path::Contract)),
+            ("/?", Some(Path::Contract)),
+            ("/primary", Some(Path::Primary)),
+            ("/master", Some(Path::Primary)),
+            ("/leader", Some(Path::Primary)),
+            ("/read-write", Some(Path::ReadWrite)),
+            ("/replica", Some(Path::Standby)),
+            ("/standby", Some(Path::Standby)),
+            ("/read-only", Some(Path::ReadOnly)),
+            ("/health", Some(Path::Health)),
+            ("/readiness", Some(Path::Health)),
+            ("/liveness", Some(Path::Liveness)),
+            ("/status", Some(Path::Status)),
+            ("/metrics", Some(Path::Metrics)),
+            ("http://node1:23267/replica", Some(Path::Standby)),
+            ("http://node1:23267", Some(Path::Contract)),
+            ("http://node1?", Some(Path::Contract)),
+            ("/Primary", None),
+            ("/primary/", None),
+            ("//", None),
+            ("/%70rimary", None),
+            ("/status/", None),
+            ("node1:23267", None),
         ];
         for (text, expected) in table {
+            let expected = expected.map(Target::plain).ok_or(TargetError::UnknownPath);
             assert_eq!(Target::parse(text), expected, "{text}");
         }
     }
 
     #[test]
+    fn every_path_is_found_by_its_name() {
+        for path in Path::ALL {
+            assert_eq!(Path::find(path.name()), Some(path));
+        }
+    }
+
+    #[test]
     fn a_parameter_is_never_ignored() {
-        for text in ["/?lag=16MB", "/replica?x", "/replica?&", "/?=", "/liveness?a=b&c"] {
+        for text in ["/?size=16MB", "/replica?x", "/replica?&", "/?=", "/liveness?a=b&c", "/primary?lag=1MB"]
+        {
             assert!(matches!(Target::parse(text), Err(TargetError::BadQuery(_))), "{text}");
         }
+    }
+
+    #[test]
+    fn standing_limits_and_asked_ones_hold_both() {
+        let second = Duration::from_secs(1);
+        let standing = Limits { bytes: Some(100), time: None };
+        let limited = |text| Target::parse(text).unwrap().limited_by(standing).limits;
+        assert_eq!(limited("/replica"), standing);
+        assert_eq!(limited("/replica?lag=50&lag_time=1s"), Limits { bytes: Some(50), time: Some(second) });
+        assert_eq!(limited("/?lag=500"), standing);
+        assert_eq!(limited("/status"), standing);
+        assert_eq!(limited("/primary"), Limits::default());
+        assert_eq!(limited("/health"), Limits::default());
+    }
+
+    #[test]
+    fn the_plain_contract_needs_no_more_than_the_role() {
+        let needs = |text| Target::parse(text).unwrap().needs();
+        let role = Needs { drain: true, ..Needs::default() };
+        assert_eq!(needs("/"), Some(role));
+        assert_eq!(needs("/?lag=0"), Some(Needs { replication: true, ..role }));
+        assert_eq!(needs("/health"), Some(Needs { despite_drain: true, ..Needs::default() }));
+        assert_eq!(needs("/liveness"), None);
     }
 }

@@ -64,6 +64,19 @@ impl Agent {
         self.addrs()[0]
     }
 
+    /// Where it answers HAProxy's agent-check; waits until its log says so.
+    #[track_caller]
+    pub fn agent_check_addr(&self) -> SocketAddr {
+        let mut address = None;
+        eventually(secs(5), "the log names the address for the agent-check", || {
+            let log = self.log();
+            let mut lines = log.lines().filter_map(|line| line.strip_suffix(" (agent-check)"));
+            address = lines.find_map(|line| line.split_once("listening on ")?.1.parse().ok());
+            address.is_some()
+        });
+        address.expect("an address")
+    }
+
     /// Every address its log names so far, in the order of `--listen` (`127.0.0.1:0` comes first).
     pub fn addrs(&self) -> Vec<SocketAddr> {
         let log = self.log();

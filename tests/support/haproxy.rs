@@ -48,6 +48,14 @@ pub struct ServerState {
     pub last_chk: String,
     /// HAProxy's own words for `check_status`.
     pub check_desc: String,
+    /// Outcome of the last agent-check: `L7OK`, `L7STS` (down), `L7RSP` (not understood), `L4CON`, …
+    pub agent_status: String,
+    /// What HAProxy keeps of the agent-check's last line: the description after `#`.
+    pub last_agt: String,
+    /// The share of its load that the server gets now.
+    pub weight: String,
+    /// Sessions that are open now.
+    pub sessions: String,
 }
 
 impl Haproxy {
@@ -58,9 +66,30 @@ impl Haproxy {
         let folder = Folder::new("haproxy");
         let head = HEAD.replace("GLOBAL", &folder.path().display().to_string());
         let config = folder.write("haproxy.cfg", &format!("{head}{sections}"));
+        Haproxy::start_with(folder, &[config])
+    }
+
+    /// Starts HAProxy with a whole configuration; a second file beside it adds nothing but the stats socket and a log
+    /// that a failing test can show.
+    #[track_caller]
+    pub fn start_whole(config: &str) -> Haproxy {
+        let folder = Folder::new("haproxy");
+        let path = folder.path().display().to_string();
+        let access = format!(
+            "global\n    stats socket {path}/stats mode 600 level admin\n    log stdout format raw local0 notice\n"
+        );
+        let files = [folder.write("haproxy.cfg", config), folder.write("test.cfg", &access)];
+        Haproxy::start_with(folder, &files)
+    }
+
+    #[track_caller]
+    fn start_with(folder: Folder, files: &[PathBuf]) -> Haproxy {
         let log = fs::File::create(folder.path().join("haproxy.log")).expect("create HAProxy's log");
         let mut command = Command::new(program());
-        command.arg("-db").arg("-f").arg(&config).stdin(Stdio::null());
+        command.arg("-db").stdin(Stdio::null());
+        files.iter().for_each(|file| {
+            command.arg("-f").arg(file);
+        });
         command.stdout(log.try_clone().expect("a second handle")).stderr(log);
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let mut haproxy = Haproxy { child, folder };
@@ -91,6 +120,10 @@ impl Haproxy {
                 check_code: field("check_code"),
                 last_chk: field("last_chk"),
                 check_desc: field("check_desc"),
+                agent_status: field("agent_status"),
+                last_agt: field("last_agt"),
+                weight: field("weight"),
+                sessions: field("scur"),
             };
             (!["FRONTEND", "BACKEND"].contains(&state.server.as_str())).then_some(state)
         });

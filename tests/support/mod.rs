@@ -8,6 +8,7 @@
 #![allow(dead_code)]
 
 pub mod agent;
+pub mod chromium;
 pub mod cluster;
 pub mod contract;
 pub mod daemon;
@@ -21,6 +22,7 @@ pub mod one_shot;
 pub mod patience;
 pub mod postgresql;
 pub mod process;
+pub mod prometheus;
 pub mod servers;
 pub mod settings;
 pub mod siege;

@@ -30,6 +30,58 @@ pub const PATHS: &[Row] = &[
     ("/liveness", [ALIVE, ALIVE, ALIVE]),
 ];
 
+/// What HAProxy's agent-check says to a target on a primary, on a standby that has replayed everything, and with
+/// PostgreSQL down.
+pub const AGENT_CHECKS: &[(&str, [&str; 3])] = &[
+    ("/", [READY, READY, AGENT_REFUSED]),
+    ("*", [READY, READY, AGENT_REFUSED]),
+    ("/primary", [READY, "down #in-recovery", AGENT_REFUSED]),
+    ("/master", [READY, "down #in-recovery", AGENT_REFUSED]),
+    ("/leader", [READY, "down #in-recovery", AGENT_REFUSED]),
+    ("/read-write", [READY, "down #in-recovery", AGENT_REFUSED]),
+    ("/replica", ["down #not-in-recovery", READY, AGENT_REFUSED]),
+    ("/standby", ["down #not-in-recovery", READY, AGENT_REFUSED]),
+    ("/replica?lag=16MB", ["down #not-in-recovery", READY, AGENT_REFUSED]),
+    ("/replica?replication_state=streaming", ["down #not-in-recovery", READY, AGENT_REFUSED]),
+    ("/read-only", [READY, READY, AGENT_REFUSED]),
+    ("/read-only?lag=16MB", [READY, READY, AGENT_REFUSED]),
+    ("http://node1:23267/primary", [READY, "down #in-recovery", AGENT_REFUSED]),
+    ("/health", [READY, READY, AGENT_REFUSED]),
+    ("/readiness", [READY, READY, AGENT_REFUSED]),
+    // Nothing is nothing asked.
+    ("", [READY, READY, AGENT_REFUSED]),
+    ("/liveness", [READY, READY, READY]),
+];
+
+const READY: &str = "up ready 100%";
+const AGENT_REFUSED: &str = "down #connection-refused";
+
+/// Lines for HAProxy's agent-check that are no target, whatever the state of PostgreSQL.
+pub const NO_AGENT_CHECKS: &[&[u8]] = &[
+    b"/status\n",
+    b"/metrics\n",
+    b"/nothing\n",
+    b"/Primary\n",
+    b"/primary/\n",
+    b"replica\n",
+    b" /replica\n",
+    b"/replica \n",
+    b"/replica?lag\n",
+    b"/replica?lag=16mb\n",
+    b"/replica?lag=1&lag=1\n",
+    b"/replica?size=1\n",
+    b"/primary?lag=16MB\n",
+    b"/health?lag=16MB\n",
+    b"/liveness?a=b\n",
+    b"/re\rplica\n",
+    b"/\xc3\xa9\n",
+    b"/\xff\n",
+    b"/\0\n",
+    b"GET /replica HTTP/1.1\r\n\r\n",
+    b"OPTIONS / HTTP/1.0\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\n",
+];
+
 /// What GET, HEAD and OPTIONS ask in both versions of HTTP.
 pub const METHODS: &[Case<'static>] = &[
     ("GET 1.1", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "200 Primary"),
@@ -91,7 +143,7 @@ pub const ODD: &[Case<'static>] = &[
 
 /// What is not a request.
 pub const MALFORMED: &[Case<'static>] = &[
-    ("query", b"GET /?lag=16MB HTTP/1.1\r\n\r\n", "400 Bad Request"),
+    ("query", b"GET /?size=16MB HTTP/1.1\r\n\r\n", "400 Bad Request"),
     ("query without a value", b"GET /primary?x HTTP/1.1\r\n\r\n", "400 Bad Request"),
     ("query of a lone &", b"GET /replica?& HTTP/1.1\r\n\r\n", "400 Bad Request"),
     ("query of /liveness", b"GET /liveness?a=b HTTP/1.1\r\n\r\n", "400 Bad Request"),
@@ -206,8 +258,8 @@ pub const UNKNOWN: &[Case<'static>] = &[
     ("prefix of a path", b"GET /prim HTTP/1.1\r\n\r\n", "404 Not Found"),
     ("parameters of another style", b"GET /primary;a=b HTTP/1.1\r\n\r\n", "404 Not Found"),
     ("unknown in absolute-form", b"GET http://a/nothing HTTP/1.1\r\n\r\n", "404 Not Found"),
-    ("a later release's /status", b"GET /status HTTP/1.1\r\n\r\n", "404 Not Found"),
-    ("a later release's /metrics", b"GET /metrics HTTP/1.1\r\n\r\n", "404 Not Found"),
+    ("a slash too many", b"GET /status/ HTTP/1.1\r\n\r\n", "404 Not Found"),
+    ("a letter too few", b"GET /metric HTTP/1.1\r\n\r\n", "404 Not Found"),
 ];
 
 /// Methods that are not answered.

@@ -11,13 +11,15 @@ use super::postgresql::run;
 use super::syslog::{self, Syslog};
 use super::{eventually, free_port, secs};
 
-/// Which of the two service files.
+/// Which of the service files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
     /// `xinetd/pgsqlchk`: a process for each check.
     NoWait,
     /// `xinetd/pgsqlchk-wait`: one process for all.
     Wait,
+    /// `xinetd/pgsqlchk-agent`: HAProxy's agent-check, a process for each.
+    Agent,
 }
 
 /// A running xinetd with one service.
@@ -101,10 +103,13 @@ fn configuration(service: Service, port: u16, folder: &Path) -> String {
     let name = match service {
         Service::NoWait => "pgsqlchk",
         Service::Wait => "pgsqlchk-wait",
+        Service::Agent => "pgsqlchk-agent",
     };
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("xinetd").join(name);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let arguments = format!("--mode xinetd --config {}", folder.join("pgsqlchk.conf").display());
+    let arguments = text.lines().find_map(|line| line.split_once("server_args     = "));
+    let (_, arguments) = arguments.expect("the service file has server_args");
+    let arguments = format!("{arguments} --config {}", folder.join("pgsqlchk.conf").display());
     let port = port.to_string();
     let replacements = [
         ("disable", "no"),

@@ -24,7 +24,7 @@ const TABLE: &[(&str, &str)] = &[
     ("/health", "200 Primary"),
     ("/liveness", "200 Alive"),
     ("/nothing", "404 Not Found"),
-    ("/?lag=1MB", "400 Bad Request"),
+    ("/?lag=1mb", "400 Bad Request"),
 ];
 
 fn address() -> SocketAddr {

@@ -39,7 +39,14 @@ pub(super) fn advice(
         | Reason::AgentStopping
         | Reason::InRecovery
         | Reason::NotInRecovery
-        | Reason::ReadOnly => None,
+        | Reason::ReadOnly
+        | Reason::NoWalReceiver
+        | Reason::NotStreaming
+        | Reason::LagExceeded
+        | Reason::LagUnknown
+        | Reason::Draining
+        | Reason::DrainUnknown
+        | Reason::BadRequest => None,
     }
 }
 

@@ -1,0 +1,69 @@
+//! What asks for more than the role, beside the plain check of the same instance: a lag limit, and metrics.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use crate::support::{Agent, Cluster};
+use crate::{PATIENCE, median, say, timed, timing_row};
+
+/// Instance, target, the code of its reply and the goal; the first one of each instance is the unit.
+const TARGETS: [(bool, &str, &str, &str); 5] = [
+    (false, "/", "206", "the unit"),
+    (false, "/replica?lag=16MB", "200", "at most 1.50"),
+    (false, "/metrics", "200", "at most 3.00"),
+    (true, "/", "200", "the unit"),
+    (true, "/metrics", "200", "at most 3.00"),
+];
+
+/// One of each, in turns, so many times.
+pub fn measure(turns: usize, title: &str) {
+    let primary = Cluster::primary();
+    let standby = Cluster::standby_of(&primary);
+    let agent = |cluster: &Cluster| Agent::start(&["--dsn", &cluster.dsn()]);
+    let (beside_primary, beside_standby) = (agent(&primary), agent(&standby));
+    let addr = |is_primary| if is_primary { beside_primary.addr() } else { beside_standby.addr() };
+    let mut buffer = vec![0; 64 * 1024];
+    let mut timings = TARGETS.map(|_| Vec::with_capacity(turns));
+    for turn in 0..turns + turns / 10 {
+        for ((is_primary, target, code, _), timings) in TARGETS.iter().zip(&mut timings) {
+            let request = format!("OPTIONS {target} HTTP/1.0\r\n\r\n");
+            let took = timed(|| exchange(addr(*is_primary), &request, code, &mut buffer));
+            // The first ones warm up.
+            if turn >= turns / 10 {
+                timings.push(took);
+            }
+        }
+    }
+    print(timings, title);
+}
+
+fn print(mut timings: [Vec<Duration>; TARGETS.len()], title: &str) {
+    let title = format!("targets that ask for more, {title}");
+    say(&format!("{title:<52}{:>10}{:>10}{:>8}  goal", "median", "p99", "ratio"));
+    let mut unit = Duration::ZERO;
+    for ((is_primary, target, _, goal), timings) in TARGETS.iter().zip(&mut timings) {
+        if *target == "/" {
+            unit = median(timings);
+        }
+        let place = if *is_primary { "beside a primary" } else { "beside a standby" };
+        timing_row(&format!("{target} {place}"), timings, unit, goal);
+    }
+    say("");
+}
+
+/// Connects, asks, reads to the end and closes.
+fn exchange(agent: SocketAddr, request: &str, code: &str, buffer: &mut [u8]) {
+    let mut stream = TcpStream::connect(agent).expect("connect to the agent");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+    stream.write_all(request.as_bytes()).expect("send the check");
+    let mut length = 0;
+    loop {
+        match stream.read(&mut buffer[length..]).expect("read the reply") {
+            0 => break,
+            count => length += count,
+        }
+    }
+    let is_expected = buffer.starts_with(format!("HTTP/1.1 {code} ").as_bytes());
+    assert!(is_expected, "{request}: {}", String::from_utf8_lossy(&buffer[..length]));
+}

@@ -1,0 +1,110 @@
+//! How PostgreSQL spells durations and sizes (PostgreSQL manual, section 20.1.1, "Parameter Names and Values"); the
+//! command line, the configuration file and query parameters all do it like that.
+
+use std::time::Duration;
+
+/// Whole numbers with the units of `postgresql.conf` (PostgreSQL manual, section 20.1.1). Unlike there, a bare
+/// number is an error: nobody remembers which unit it would have.
+pub fn duration(value: &str) -> Result<Duration, String> {
+    let digits = value.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = value.split_at(digits);
+    let unit = unit.trim_ascii_start();
+    if number.is_empty() || !unit.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+        return Err("expected a whole number and a unit (2s, 500ms)".into());
+    }
+    let microseconds: u64 = match unit {
+        "us" => 1,
+        "ms" => 1_000,
+        "s" => 1_000_000,
+        "min" => 60 * 1_000_000,
+        "h" => 3_600 * 1_000_000,
+        "d" => 24 * 3_600 * 1_000_000,
+        "" if number.bytes().all(|digit| digit == b'0') => 0,
+        "" => return Err("a duration needs a unit (2s, 500ms)".into()),
+        _ => return Err(format!("unknown unit {unit}, expected us, ms, s, min, h or d")),
+    };
+    let microseconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(microseconds));
+    microseconds.map(Duration::from_micros).ok_or_else(|| "the number is too large".into())
+}
+
+/// A size in bytes: whole numbers with the units of `postgresql.conf`, which are powers of 1024; plain digits are
+/// bytes.
+pub fn size(value: &str) -> Result<u64, String> {
+    let digits = value.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = value.split_at(digits);
+    let unit = unit.trim_ascii_start();
+    if number.is_empty() || !unit.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+        return Err("expected a whole number and a unit (16MB; B, kB, MB, GB, TB)".into());
+    }
+    let shift = match unit {
+        "" | "B" => 0,
+        "kB" => 10,
+        "MB" => 20,
+        "GB" => 30,
+        "TB" => 40,
+        _ => return Err(format!("unknown unit {unit}, expected B, kB, MB, GB or TB")),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes.ok_or_else(|| "the number is too large".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_postgresqls_units() {
+        for (text, milliseconds) in [
+            ("500ms", 500),
+            ("2s", 2_000),
+            ("2 s", 2_000),
+            ("1min", 60_000),
+            ("1h", 3_600_000),
+            ("10000us", 10),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        assert_eq!(duration("1d"), Ok(Duration::from_secs(86_400)));
+        for (text, error) in [
+            ("2", "a duration needs a unit (2s, 500ms)"),
+            ("", "expected a whole number and a unit (2s, 500ms)"),
+            ("s", "expected a whole number and a unit (2s, 500ms)"),
+            ("1.5s", "expected a whole number and a unit (2s, 500ms)"),
+            ("-1s", "expected a whole number and a unit (2s, 500ms)"),
+            ("two seconds", "expected a whole number and a unit (2s, 500ms)"),
+            ("2sec", "unknown unit sec, expected us, ms, s, min, h or d"),
+            ("2S", "unknown unit S, expected us, ms, s, min, h or d"),
+            ("99999999999999999999s", "the number is too large"),
+            ("18446744073709551615s", "the number is too large"),
+        ] {
+            assert_eq!(duration(text), Err(error.into()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_postgresqls_units() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("17", 17),
+            ("5B", 5),
+            ("1kB", 1024),
+            ("16MB", 16 << 20),
+            ("2 GB", 2 << 30),
+            ("1TB", 1 << 40),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for (text, error) in [
+            ("", "expected a whole number and a unit (16MB; B, kB, MB, GB, TB)"),
+            ("MB", "expected a whole number and a unit (16MB; B, kB, MB, GB, TB)"),
+            ("-1MB", "expected a whole number and a unit (16MB; B, kB, MB, GB, TB)"),
+            ("1.5MB", "expected a whole number and a unit (16MB; B, kB, MB, GB, TB)"),
+            ("16mb", "unknown unit mb, expected B, kB, MB, GB or TB"),
+            ("16KB", "unknown unit KB, expected B, kB, MB, GB or TB"),
+            ("99999999TB", "the number is too large"),
+            ("18446744073709551616", "the number is too large"),
+        ] {
+            assert_eq!(size(text), Err(error.into()), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What differs between the protocols that are spoken here. Pure.
+//!
+//! Within the agent every answer travels as an HTTP reply, over the same lanes with the same deadlines; HAProxy's
+//! agent-check gets nothing but its body.
+
+use super::head::RequestHead;
+use crate::config::Protocol;
+use crate::instance::{Needs, Observation};
+use crate::reason::Reason;
+use crate::reply::{AgentReply, Background, HttpReply, http_reply};
+use crate::verdict::{Path, Target};
+
+/// What a head asks, or the reply to a head that asks nothing we know.
+pub(super) fn what_is_asked(protocol: Protocol, request: &RequestHead) -> Result<Target, HttpReply> {
+    let target = Target::parse(&request.target);
+    match protocol {
+        Protocol::Http if !matches!(request.method.as_str(), "GET" | "HEAD" | "OPTIONS") => {
+            Err(HttpReply::method_not_allowed())
+        }
+        Protocol::Http => target.map_err(|error| HttpReply::of_target_error(&error)),
+        Protocol::Agent => match target {
+            // No state of a server follows from a document.
+            Ok(Target { path: Path::Status | Path::Metrics, .. }) | Err(_) => {
+                Err(document(AgentReply::BAD_REQUEST))
+            }
+            Ok(target) => Ok(target),
+        },
+    }
+}
+
+/// What has to be observed, or `None` where PostgreSQL is not asked at all.
+pub(super) fn needs(protocol: Protocol, target: Target) -> Option<Needs> {
+    let needs = target.needs()?;
+    Some(match protocol {
+        Protocol::Http => needs,
+        // A node that drains does so for every target.
+        Protocol::Agent => Needs { drain: true, despite_drain: false, ..needs },
+    })
+}
+
+/// The reply to a target that the instance was looked at for.
+pub(super) fn reply(
+    protocol: Protocol,
+    target: Target,
+    observation: &Observation,
+    background: &Background<'_>,
+) -> HttpReply {
+    match protocol {
+        Protocol::Http => http_reply(target, observation, background),
+        Protocol::Agent => {
+            // The code is only counted; that of HTTP tells a standby on `/`, too.
+            let code = HttpReply::of_verdict(target, AgentReply::judge(target, observation)).status();
+            HttpReply::line(code, AgentReply::of_observation(target, observation).line())
+        }
+    }
+}
+
+/// The reply to a target that needs no look.
+pub(super) fn alive(protocol: Protocol) -> HttpReply {
+    match protocol {
+        Protocol::Http => HttpReply::alive(),
+        Protocol::Agent => document(AgentReply::ALIVE),
+    }
+}
+
+/// Cannot be verified.
+pub(super) fn down(protocol: Protocol, reason: Reason) -> HttpReply {
+    match protocol {
+        Protocol::Http => HttpReply::down(reason),
+        Protocol::Agent => document(AgentReply::Down(reason)),
+    }
+}
+
+/// What the client gets of a whole reply.
+pub(super) fn on_the_wire(protocol: Protocol, mut bytes: Vec<u8>) -> Vec<u8> {
+    match protocol {
+        Protocol::Http => bytes,
+        Protocol::Agent => {
+            let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+            bytes.drain(..end.map_or(bytes.len(), |end| end + 4));
+            bytes
+        }
+    }
+}
+
+fn document(reply: AgentReply) -> HttpReply {
+    HttpReply::line(reply.http_status(), reply.line())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_check_gets_its_line_and_nothing_else() {
+        let reply = down(Protocol::Agent, Reason::AgentStopping).to_bytes(false);
+        assert_eq!(on_the_wire(Protocol::Agent, reply.clone()), b"down #agent-stopping\n");
+        assert_eq!(on_the_wire(Protocol::Http, reply.clone()), reply);
+        assert_eq!(on_the_wire(Protocol::Agent, b"nothing of ours".to_vec()), b"");
+    }
+
+    #[test]
+    fn every_target_of_an_agent_check_looks_for_the_drain_file() {
+        for path in Path::ALL {
+            let asked = what_is_asked(Protocol::Agent, &RequestHead::get(path.name()));
+            match path {
+                Path::Status | Path::Metrics => assert_eq!(asked, Err(document(AgentReply::BAD_REQUEST))),
+                // Never touches PostgreSQL, drained or not.
+                Path::Liveness => assert_eq!(needs(Protocol::Agent, asked.unwrap()), None),
+                Path::Contract
+                | Path::Primary
+                | Path::ReadWrite
+                | Path::Standby
+                | Path::ReadOnly
+                | Path::Health => {
+                    let needs = needs(Protocol::Agent, asked.unwrap()).unwrap();
+                    assert!(needs.drain && !needs.despite_drain, "{path:?}");
+                }
+            }
+        }
+    }
+}

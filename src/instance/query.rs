@@ -1,0 +1,203 @@
+//! The one query of a look, and how its answer is read. Pure.
+//!
+//! Which columns are asked follows from what is needed: the plain contract asks for nothing but the role. Everything
+//! here works on PostgreSQL 10 to 18 and needs no privilege; what only `pg_monitor` may see is NULL for others.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::{Lsn, Needs, Receiver, ReceiverDetails, Replication, Role, Server, Sighting};
+
+const ROLE: &str = "SELECT pg_catalog.pg_is_in_recovery()";
+
+/// `reset_val` is what RESET would restore: the value from files, role and database, which a new session starts
+/// with, untouched by our own SET (PostgreSQL manual, pg_settings). It follows a reload.
+const WRITABILITY: &str =
+    ", (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'default_transaction_read_only')";
+
+/// The name of a WAL file begins with its timeline in hexadecimal. A standby writes no WAL, and cannot be asked
+/// for the position where it would.
+const TIMELINE: &str = ", CASE WHEN pg_catalog.pg_is_in_recovery() \
+     THEN coalesce(pg_catalog.to_hex(r.received_tli), (SELECT pg_catalog.to_hex(timeline_id) \
+     FROM pg_catalog.pg_control_checkpoint())) \
+     ELSE pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) END";
+
+/// Replayed before received: what happens between the two makes the lag look larger, never smaller. Times are
+/// differences made by the server, so that the agent's clock does not matter.
+const REPLICATION: &str = ", pg_catalog.pg_last_wal_replay_lsn(), pg_catalog.pg_last_wal_receive_lsn(), \
+     extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()), \
+     CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_is_wal_replay_paused() END, \
+     r.pid, r.status, r.latest_end_lsn, \
+     extract(epoch FROM pg_catalog.clock_timestamp() - r.last_msg_receipt_time), \
+     extract(epoch FROM pg_catalog.current_setting('wal_receiver_timeout')::interval), \
+     pg_catalog.to_jsonb(r) ->> 'sender_host', pg_catalog.to_jsonb(r) ->> 'sender_port', r.slot_name";
+
+const SERVER: &str = ", (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
+     pg_catalog.current_setting('server_version'), extract(epoch FROM pg_catalog.pg_postmaster_start_time()), \
+     CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_lsn() END";
+
+/// What stands behind the view `pg_stat_wal_receiver`, without the cost of expanding the view: always one row, all
+/// NULL where there is no WAL receiver.
+const RECEIVER: &str = " FROM pg_catalog.pg_stat_get_wal_receiver() AS r";
+
+/// The query for these needs.
+pub(super) fn text(needs: Needs) -> Cow<'static, str> {
+    let is_receiver_needed = needs.timeline || needs.replication;
+    let parts = [
+        (needs.writability, WRITABILITY),
+        (needs.timeline, TIMELINE),
+        (needs.replication, REPLICATION),
+        (needs.server, SERVER),
+        (is_receiver_needed, RECEIVER),
+    ];
+    let mut query = Cow::Borrowed(ROLE);
+    for (_, part) in parts.iter().filter(|(is_needed, _)| *is_needed) {
+        query.to_mut().push_str(part);
+    }
+    query
+}
+
+/// Reads the row, column after column. Nothing is inferred: `None` where any column is not what was asked for.
+pub(super) fn read<'a>(columns: impl Iterator<Item = Option<&'a str>>, needs: Needs) -> Option<Sighting> {
+    let mut columns = columns;
+    let role = match columns.next()?? {
+        "f" => Role::Primary,
+        "t" => Role::Standby,
+        _ => return None,
+    };
+    let mut sighting = Sighting::of_role(role);
+    if needs.writability {
+        sighting.read_only_default = match columns.next()?? {
+            "on" => Some(true),
+            "off" => Some(false),
+            _ => return None,
+        };
+    }
+    if needs.timeline {
+        sighting.timeline = Some(u32::from_str_radix(columns.next()??, 16).ok()?);
+    }
+    if needs.replication {
+        let replication = read_replication(&mut columns)?;
+        sighting.replication = Some(replication).filter(|_| role == Role::Standby);
+    }
+    if needs.server {
+        sighting.server = Some(read_server(&mut columns)?);
+    }
+    Some(sighting)
+}
+
+fn read_replication<'a>(columns: &mut impl Iterator<Item = Option<&'a str>>) -> Option<Replication> {
+    let replayed = optional(columns.next()?, Lsn::parse)?;
+    let received = optional(columns.next()?, Lsn::parse)?;
+    let last_commit_age = optional(columns.next()?, age)?;
+    let is_paused = columns.next()? == Some("t");
+    let pid = columns.next()?;
+    let status = columns.next()?;
+    let latest_end = optional(columns.next()?, Lsn::parse)?;
+    let last_message_age = optional(columns.next()?, age)?;
+    let timeout = optional(columns.next()?, age)?;
+    let sender_host = columns.next()?.map(str::to_owned);
+    let sender_port = optional(columns.next()?, |text| text.parse::<u16>().ok())?;
+    let slot_name = columns.next()?.map(str::to_owned);
+    let details = status.map(|status| ReceiverDetails {
+        status: status.to_owned(),
+        latest_end,
+        last_message_age,
+        sender_host,
+        sender_port,
+        slot_name,
+    });
+    let receiver = Receiver { timeout: timeout.filter(|timeout| !timeout.is_zero()), details };
+    let receiver = pid.map(|_| receiver);
+    Some(Replication { replayed, received, last_commit_age, is_paused, receiver })
+}
+
+fn read_server<'a>(columns: &mut impl Iterator<Item = Option<&'a str>>) -> Option<Server> {
+    Some(Server {
+        system_identifier: columns.next()??.parse().ok()?,
+        version: columns.next()??.to_owned(),
+        started_unix_s: columns.next()??.parse().ok()?,
+        current: optional(columns.next()?, Lsn::parse)?,
+    })
+}
+
+/// NULL is an answer; a value that cannot be read is none.
+fn optional<T>(column: Option<&str>, read: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
+    match column {
+        None => Some(None),
+        Some(text) => read(text).map(Some),
+    }
+}
+
+/// Seconds with a fraction; a moment in the future counts as now.
+fn age(text: &str) -> Option<Duration> {
+    let seconds: f64 = text.parse().ok()?;
+    Duration::try_from_secs_f64(seconds.max(0.0)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPLICATION_ONLY: Needs = Needs {
+        writability: false,
+        timeline: false,
+        replication: true,
+        server: false,
+        drain: false,
+        despite_drain: false,
+    };
+
+    fn read_row(row: &[Option<&str>], needs: Needs) -> Option<Sighting> {
+        read(row.iter().copied(), needs)
+    }
+
+    #[test]
+    fn what_is_not_exactly_a_role_is_none() {
+        assert_eq!(read_row(&[Some("t")], Needs::default()), Some(Sighting::of_role(Role::Standby)));
+        assert_eq!(read_row(&[Some("f")], Needs::default()), Some(Sighting::of_role(Role::Primary)));
+        for row in [&[][..], &[None], &[Some("")], &[Some("true")]] {
+            assert_eq!(read_row(row, Needs::default()), None, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn a_receiver_without_visible_columns_is_still_a_receiver() {
+        let row = [
+            Some("t"),
+            Some("0/3000000"),
+            Some("0/3000148"),
+            Some("12.5"),
+            Some("f"),
+            Some("4711"),
+            None,
+            None,
+            None,
+            Some("60.000000"),
+            None,
+            None,
+            None,
+        ];
+        let replication = read_row(&row, REPLICATION_ONLY).unwrap().replication.unwrap();
+        let expected = Replication {
+            replayed: Some(Lsn(0x300_0000)),
+            received: Some(Lsn(0x300_0148)),
+            last_commit_age: Some(Duration::from_millis(12_500)),
+            is_paused: false,
+            receiver: Some(Receiver { timeout: Some(Duration::from_secs(60)), details: None }),
+        };
+        assert_eq!(replication, expected);
+        let mut broken = row;
+        broken[1] = Some("here");
+        assert_eq!(read_row(&broken, REPLICATION_ONLY), None);
+        assert_eq!(read_row(&row[..12], REPLICATION_ONLY), None, "a column short");
+    }
+
+    #[test]
+    fn clocks_that_disagree_make_no_negative_age() {
+        assert_eq!(age("-3.2"), Some(Duration::ZERO));
+        assert_eq!(age("NaN"), Some(Duration::ZERO));
+        assert_eq!(age("Infinity"), None);
+        assert_eq!(age("soon"), None);
+    }
+}

@@ -1,0 +1,217 @@
+//! `/metrics`: what was observed for this very request, and what was counted so far, in Prometheus' text format 0.0.4.
+//! A value that was not observed is absent, with its family. Pure.
+
+use std::fmt::{Display, Write};
+
+use crate::instance::{Drain, Observation, Role, Sighting};
+use crate::tally::{BUCKETS_US, Figures, ProbeCounts};
+use crate::verdict::lag;
+
+pub(super) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// More than a page has; saves growing.
+const USUAL_BYTES: usize = 10 * 1024;
+
+/// The exposition, without its last line feed.
+pub(super) fn text(observation: &Observation, figures: &Figures) -> String {
+    let mut page = Page(String::with_capacity(USUAL_BYTES));
+    page.instance(observation);
+    page.probes(&figures.probes);
+    page.clients(figures);
+    page.process(figures);
+    page.0.truncate(page.0.trim_end().len());
+    page.0
+}
+
+struct Page(String);
+
+impl Page {
+    /// Head and only sample of a gauge, if there is a value.
+    fn gauge(&mut self, name: &str, value: Option<impl Display>, help: &str) {
+        if let Some(value) = value {
+            self.head(name, "gauge", help);
+            self.sample(name, format_args!(""), value);
+        }
+    }
+
+    /// The same for a counter.
+    fn counter(&mut self, name: &str, value: Option<impl Display>, help: &str) {
+        if let Some(value) = value {
+            self.head(name, "counter", help);
+            self.sample(name, format_args!(""), value);
+        }
+    }
+
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    /// `labels` with their braces, and with values of our own that need no escaping.
+    fn sample(&mut self, name: &str, labels: impl Display, value: impl Display) {
+        let _ = writeln!(self.0, "{name}{labels} {value}");
+    }
+
+    fn instance(&mut self, observation: &Observation) {
+        let sighting = observation.sighting();
+        let is = |role| sighting.map(|sighting| u8::from(sighting.role == role));
+        let is_draining = match observation.drain {
+            Drain::On => Some(1),
+            Drain::Off => Some(0),
+            Drain::NotLooked | Drain::Unknown => None,
+        };
+        let replication = sighting.and_then(|sighting| sighting.replication.as_ref());
+        let lag = replication.map(lag);
+        let lag_bytes = lag.and_then(|lag| lag.bytes.ok()).map(|lag| lag.bytes);
+        let lag_s = lag.and_then(|lag| lag.time.ok()).map(|lag| lag.duration.as_secs_f64());
+        let has_receiver = replication.map(|replication| u8::from(replication.receiver.is_some()));
+        let timeline = sighting.and_then(|Sighting { timeline, .. }| *timeline);
+
+        self.gauge("pgsqlchk_up", Some(u8::from(sighting.is_some())), "Whether PostgreSQL answered.");
+        self.gauge("pgsqlchk_primary", is(Role::Primary), "Whether the instance is a primary.");
+        self.gauge("pgsqlchk_standby", is(Role::Standby), "Whether the instance is a standby.");
+        self.gauge("pgsqlchk_draining", is_draining, "Whether the drain file exists.");
+        self.gauge("pgsqlchk_timeline", timeline, "The instance's timeline.");
+        self.gauge(
+            "pgsqlchk_replication_lag_bytes",
+            lag_bytes,
+            "WAL that the standby has not replayed yet, where that can be known.",
+        );
+        self.gauge(
+            "pgsqlchk_replication_lag_seconds",
+            lag_s,
+            "Age of the standby's data, where that can be known.",
+        );
+        self.gauge("pgsqlchk_wal_receiver", has_receiver, "Whether the standby has a WAL receiver.");
+    }
+
+    fn probes(&mut self, probes: &ProbeCounts) {
+        self.counter(
+            "pgsqlchk_role_changes_total",
+            Some(probes.role_changes),
+            "How often the role was another one than that seen last.",
+        );
+        let name = "pgsqlchk_probes_total";
+        self.head(name, "counter", "Looks at the instance, by what they saw or why they saw nothing.");
+        for (outcome, count) in probes.by_outcome() {
+            self.sample(name, format_args!("{{outcome=\"{}\"}}", outcome.word()), count);
+        }
+        let name = "pgsqlchk_probe_duration_seconds";
+        self.head(name, "histogram", "How long looks at the instance took.");
+        for (bound_us, count) in BUCKETS_US.iter().zip(probes.at_most) {
+            let bound_s = *bound_us as f64 / 1e6;
+            self.sample(name, format_args!("_bucket{{le=\"{bound_s}\"}}"), count);
+        }
+        let all = probes.at_most[BUCKETS_US.len()];
+        self.sample(name, "_bucket{le=\"+Inf\"}", all);
+        self.sample(name, "_sum", probes.total_s);
+        self.sample(name, "_count", all);
+        self.gauge(
+            "pgsqlchk_abandoned_sessions",
+            Some(probes.abandoned),
+            "Sessions that were given up and still hang in the server.",
+        );
+    }
+
+    fn clients(&mut self, figures: &Figures) {
+        let name = "pgsqlchk_requests_total";
+        self.head(name, "counter", "Replies given, by path and code.");
+        for (path, code, count) in figures.requests.iter() {
+            self.sample(name, format_args!("{{path=\"{path}\",code=\"{code}\"}}"), count);
+        }
+        self.gauge("pgsqlchk_connections", Some(figures.connections), "Clients connected now.");
+        let name = "pgsqlchk_refused_connections_total";
+        self.head(name, "counter", "Connections closed without an answer, by the reason why.");
+        for (refusal, count) in figures.refused {
+            self.sample(name, format_args!("{{reason=\"{}\"}}", refusal.word()), count);
+        }
+    }
+
+    fn process(&mut self, figures: &Figures) {
+        let name = "pgsqlchk_build_info";
+        self.head(name, "gauge", "Always 1; the label is the agent's version.");
+        self.sample(name, concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1);
+        let process = &figures.process;
+        self.counter(
+            "process_cpu_seconds_total",
+            process.cpu_s,
+            "Processor time spent in user and system mode.",
+        );
+        self.gauge("process_resident_memory_bytes", process.resident_bytes, "Resident memory.");
+        self.gauge("process_virtual_memory_bytes", process.virtual_bytes, "Virtual memory.");
+        self.gauge("process_open_fds", process.open_fds, "Open file descriptors.");
+        self.gauge("process_max_fds", process.max_fds, "Limit of open file descriptors.");
+        self.gauge("process_threads", process.threads, "Threads.");
+        self.gauge(
+            "process_start_time_seconds",
+            figures.started_unix_s,
+            "When the process began, in seconds since 1970.",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::{Failure, Lsn, Receiver, Replication};
+    use crate::reason::Reason;
+    use crate::tally::Tally;
+
+    fn page(observation: &Observation) -> String {
+        text(observation, &Tally::new().figures())
+    }
+
+    fn has(page: &str, name: &str) -> bool {
+        page.contains(name)
+    }
+
+    #[test]
+    fn what_was_not_observed_is_absent() {
+        let down = page(&Observation::failed(Failure::new(Reason::ConnectionRefused, "")));
+        assert!(down.starts_with("# HELP pgsqlchk_up "), "{down}");
+        assert!(down.contains("\npgsqlchk_up 0\n"), "{down}");
+        for name in ["primary", "standby", "draining", "timeline", "replication_lag", "wal_receiver"] {
+            assert!(!has(&down, &format!("pgsqlchk_{name}")), "{name}: {down}");
+        }
+
+        let replication =
+            Replication { replayed: Some(Lsn(100)), received: Some(Lsn(160)), ..Replication::default() };
+        let standby = |receiver| {
+            let replication = Some(Replication { receiver, ..replication.clone() });
+            let sighting = Sighting { replication, timeline: Some(3), ..Sighting::of_role(Role::Standby) };
+            page(&Observation { drain: Drain::Off, instance: Some(Ok(sighting)), took: None })
+        };
+        let silent = standby(None);
+        assert!(silent.contains("\npgsqlchk_wal_receiver 0\n"), "{silent}");
+        assert!(!has(&silent, "pgsqlchk_replication_lag"), "{silent}");
+        let behind = standby(Some(Receiver::default()));
+        for line in [
+            "primary 0",
+            "standby 1",
+            "draining 0",
+            "timeline 3",
+            "replication_lag_bytes 60",
+            "wal_receiver 1",
+        ] {
+            assert!(behind.contains(&format!("\npgsqlchk_{line}\n")), "{line}: {behind}");
+        }
+        // No commit was replayed since the start, so nobody knows how old the data is.
+        assert!(!has(&behind, "pgsqlchk_replication_lag_seconds"), "{behind}");
+    }
+
+    #[test]
+    fn bounds_are_said_in_seconds_without_an_exponent() {
+        let page = page(&Observation::failed(Failure::new(Reason::ConnectionRefused, "")));
+        let bounds: Vec<&str> =
+            page.split("le=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        let expected = "0.0001 0.00025 0.0005 0.001 0.0025 0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 +Inf";
+        assert_eq!(bounds.join(" "), expected);
+    }
+
+    #[test]
+    fn a_page_fits_what_is_set_aside_for_it() {
+        let page = page(&Observation::failed(Failure::new(Reason::ConnectionRefused, "")));
+        assert!(page.len() < USUAL_BYTES, "{} bytes", page.len());
+        assert!(!page.ends_with('\n'), "the reply adds it");
+    }
+}

@@ -1,0 +1,208 @@
+//! How far a standby lags, as far as that can be known.
+//!
+//! The usual formulas claim a lag of zero once the WAL receiver is gone: nothing more is received, so everything
+//! received is soon replayed. Here a lag is only known while a receiver lives that would bring news.
+
+use std::time::Duration;
+
+use crate::instance::{Lsn, Receiver, Replication};
+
+/// The lag of a standby, in both currencies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lag {
+    /// How much WAL is not replayed yet.
+    pub bytes: Result<LagBytes, LagUnknown>,
+    /// How old the data is.
+    pub time: Result<LagTime, LagUnknown>,
+}
+
+/// A lag in bytes, and how it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LagBytes {
+    /// WAL that was not replayed, in bytes.
+    pub bytes: u64,
+    /// Measured to where?
+    pub basis: BytesBasis,
+}
+
+/// Up to which position the lag in bytes is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BytesBasis {
+    /// The end of the sender's WAL, as of its last message; visible with `pg_monitor`.
+    Sender,
+    /// What was received: the sender may have more.
+    Received,
+}
+
+/// A lag in time, and how it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LagTime {
+    /// How old the data is.
+    pub duration: Duration,
+    /// Known from what?
+    pub basis: TimeBasis,
+}
+
+/// What the lag in time follows from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeBasis {
+    /// Everything known of the sender's WAL is replayed, and the receiver lives.
+    CaughtUp,
+    /// The age of the last commit that was replayed.
+    LastCommit,
+}
+
+/// Why a lag is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LagUnknown {
+    /// There is no WAL receiver.
+    NoReceiver,
+    /// The WAL receiver has heard nothing for longer than `wal_receiver_timeout`; it would have given up if it could.
+    ReceiverSilent,
+    /// The server names no position, or no commit was replayed since its start.
+    NothingReplayed,
+}
+
+impl BytesBasis {
+    /// The word that stands in documents.
+    pub const fn word(self) -> &'static str {
+        match self {
+            BytesBasis::Sender => "sender",
+            BytesBasis::Received => "received",
+        }
+    }
+}
+
+impl TimeBasis {
+    /// The word that stands in documents.
+    pub const fn word(self) -> &'static str {
+        match self {
+            TimeBasis::CaughtUp => "caught-up",
+            TimeBasis::LastCommit => "last-commit",
+        }
+    }
+}
+
+impl LagUnknown {
+    /// The word that stands in documents.
+    pub const fn word(self) -> &'static str {
+        match self {
+            LagUnknown::NoReceiver => "no-wal-receiver",
+            LagUnknown::ReceiverSilent => "wal-receiver-silent",
+            LagUnknown::NothingReplayed => "nothing-replayed",
+        }
+    }
+}
+
+/// What the standby's own words amount to.
+pub fn lag(replication: &Replication) -> Lag {
+    let Some(receiver) = &replication.receiver else {
+        return unknown(LagUnknown::NoReceiver);
+    };
+    if is_silent(receiver) {
+        return unknown(LagUnknown::ReceiverSilent);
+    }
+    let (Some(replayed), Some((end, basis))) = (replication.replayed, known_end(replication, receiver))
+    else {
+        return unknown(LagUnknown::NothingReplayed);
+    };
+    let bytes = end.bytes_since(replayed);
+    let time = if bytes == 0 {
+        Ok(LagTime { duration: Duration::ZERO, basis: TimeBasis::CaughtUp })
+    } else {
+        let age = replication.last_commit_age.ok_or(LagUnknown::NothingReplayed);
+        age.map(|duration| LagTime { duration, basis: TimeBasis::LastCommit })
+    };
+    Lag { bytes: Ok(LagBytes { bytes, basis }), time }
+}
+
+fn unknown(why: LagUnknown) -> Lag {
+    Lag { bytes: Err(why), time: Err(why) }
+}
+
+/// A receiver that lives asks the sender for a sign of life after half of `wal_receiver_timeout` and ends after the
+/// whole; one that is older than that without news is stopped. Without `pg_monitor` this is not visible.
+fn is_silent(receiver: &Receiver) -> bool {
+    let age = receiver.details.as_ref().and_then(|details| details.last_message_age);
+    age.zip(receiver.timeout).is_some_and(|(age, timeout)| age > timeout)
+}
+
+/// The furthest position that is known of. Just after its start a receiver knows none.
+fn known_end(replication: &Replication, receiver: &Receiver) -> Option<(Lsn, BytesBasis)> {
+    let latest_end = receiver.details.as_ref().and_then(|details| details.latest_end);
+    match (latest_end, replication.received) {
+        (Some(sender), received) => Some((sender.max(received.unwrap_or(sender)), BytesBasis::Sender)),
+        (None, Some(received)) => Some((received, BytesBasis::Received)),
+        (None, None) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::ReceiverDetails;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn details(latest_end: u64, last_message_age: Duration) -> ReceiverDetails {
+        ReceiverDetails {
+            status: "streaming".into(),
+            latest_end: Some(Lsn(latest_end)),
+            last_message_age: Some(last_message_age),
+            ..ReceiverDetails::default()
+        }
+    }
+
+    fn standby(replayed: u64, received: u64, details: Option<ReceiverDetails>) -> Replication {
+        Replication {
+            replayed: Some(Lsn(replayed)),
+            received: Some(Lsn(received)),
+            last_commit_age: Some(7 * SECOND),
+            is_paused: false,
+            receiver: Some(Receiver { timeout: Some(60 * SECOND), details }),
+        }
+    }
+
+    fn known(bytes: u64, basis: BytesBasis, duration: Duration, time_basis: TimeBasis) -> Lag {
+        Lag { bytes: Ok(LagBytes { bytes, basis }), time: Ok(LagTime { duration, basis: time_basis }) }
+    }
+
+    #[test]
+    fn the_lag_is_measured_to_the_sender_where_that_is_visible() {
+        use {BytesBasis::*, TimeBasis::*};
+        let table = [
+            (standby(100, 100, None), known(0, Received, Duration::ZERO, CaughtUp)),
+            (standby(100, 160, None), known(60, Received, 7 * SECOND, LastCommit)),
+            (standby(100, 100, Some(details(100, SECOND))), known(0, Sender, Duration::ZERO, CaughtUp)),
+            (standby(100, 160, Some(details(200, SECOND))), known(100, Sender, 7 * SECOND, LastCommit)),
+            (standby(100, 100, Some(details(200, SECOND))), known(100, Sender, 7 * SECOND, LastCommit)),
+            // The sender's word can be older than what came after it.
+            (standby(100, 160, Some(details(90, SECOND))), known(60, Sender, 7 * SECOND, LastCommit)),
+            // A receiver that has just started again receives the last segment from its beginning.
+            (standby(100, 64, None), known(0, Received, Duration::ZERO, CaughtUp)),
+        ];
+        for (replication, expected) in table {
+            assert_eq!(lag(&replication), expected, "{replication:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_receiver_that_lives_no_lag_is_known() {
+        let gone = Replication { receiver: None, ..standby(100, 100, None) };
+        assert_eq!(lag(&gone), unknown(LagUnknown::NoReceiver));
+        let silent = standby(100, 100, Some(details(100, 61 * SECOND)));
+        assert_eq!(lag(&silent), unknown(LagUnknown::ReceiverSilent));
+        let mut patient = silent;
+        patient.receiver.as_mut().unwrap().timeout = None;
+        assert_eq!(lag(&patient), known(0, BytesBasis::Sender, Duration::ZERO, TimeBasis::CaughtUp));
+    }
+
+    #[test]
+    fn without_a_commit_to_compare_only_the_bytes_are_known() {
+        let behind = Replication { last_commit_age: None, ..standby(100, 160, None) };
+        assert_eq!(lag(&behind).time, Err(LagUnknown::NothingReplayed));
+        assert_eq!(lag(&behind).bytes, Ok(LagBytes { bytes: 60, basis: BytesBasis::Received }));
+        let fresh = Replication { received: None, ..standby(100, 0, None) };
+        assert_eq!(lag(&fresh), unknown(LagUnknown::NothingReplayed));
+    }
+}
