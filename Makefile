@@ -1,7 +1,7 @@
 # Building, showing, testing and measuring pgsqlchk; `make help` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-system bench deny clean
+.PHONY: help build demo test test-system bench deny clean install uninstall static deb rpm release release-check
 
 # Debian keeps haproxy in /usr/sbin, which an ordinary user does not have in PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -9,6 +9,10 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Static musl for this machine, where Rust has it. Asked when a recipe runs: the recipe before may have added it.
 TARGET = $(shell packaging/build-target)
 BINARY = $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/pgsqlchk
+
+# What is released; `make deb ARCHITECTURES=x86_64` makes one package.
+ARCHITECTURES = x86_64 aarch64 armv7
+PREFIX = /usr/local
 
 help:
 	@echo "make demo    a failover to watch: PostgreSQL, a standby, HAProxy and pgsqlchk; KEEP=1 leaves it up,"
@@ -18,6 +22,11 @@ help:
 	@echo "make build   the program for this machine, one static file"
 	@echo "make bench   what a check costs, as ratios"
 	@echo "make deny    licences and advisories of the dependencies (needs cargo-deny)"
+	@echo "make install installs what make build has built (PREFIX=/usr/local, DESTDIR=); make uninstall removes it"
+	@echo "make static  static programs for ARCHITECTURES=\"$(ARCHITECTURES)\", in target/static"
+	@echo "make deb, make rpm   packages of them, in dist/"
+	@echo "make release all of it, with checksums, bill of materials and notes, in dist/"
+	@echo "make release-check   do versions agree, are the packages in order?"
 	@echo "make clean   removes what was built"
 	@echo "demo and test install PostgreSQL and HAProxy where they are missing (Debian, Ubuntu; root or sudo)."
 
@@ -55,5 +64,31 @@ deny:
 		echo "cargo-deny is not installed (cargo install --locked cargo-deny): nothing was checked"; \
 	fi
 
+# Files only, no user and no services: see the README.
+install:
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" packaging/install
+
+uninstall:
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" packaging/install --uninstall
+
+static:
+	packaging/install-dependencies release
+	packaging/static $(ARCHITECTURES)
+
+deb: static
+	packaging/deb/package $(ARCHITECTURES)
+
+rpm: static
+	packaging/rpm/package $(ARCHITECTURES)
+
+release: static
+	packaging/release $(ARCHITECTURES)
+	packaging/release-check
+
+release-check:
+	packaging/install-dependencies release
+	packaging/release-check
+
 clean:
 	cargo clean
+	rm -rf dist
