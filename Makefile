@@ -1,7 +1,7 @@
 # Building, showing, testing and measuring pgsqlchk; `make help` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-system bench deny clean
+.PHONY: help build demo test test-system bench deny clean install uninstall static deb rpm release release-check
 
 # Debian keeps haproxy in /usr/sbin, which an ordinary user does not have in PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -10,14 +10,23 @@ export PATH := $(PATH):/usr/sbin:/sbin
 TARGET = $(shell packaging/build-target)
 BINARY = $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/pgsqlchk
 
+# What is released; `make deb ARCHITECTURES=x86_64` makes one package.
+ARCHITECTURES = x86_64 aarch64 armv7
+PREFIX = /usr/local
+
 help:
 	@echo "make demo    a failover to watch: PostgreSQL, a standby, HAProxy and pgsqlchk; KEEP=1 leaves it up,"
 	@echo "             HOME_IS=xinetd runs the agents under xinetd"
 	@echo "make test    everything that must hold: formatting, lints, tests on real servers, documentation"
-	@echo "make test-system   the units on a real systemd, in containers (Debian, root)"
+	@echo "make test-system   the units on a real systemd, in containers, and PostgreSQL 10 to 18 (Debian, root, x86-64)"
 	@echo "make build   the program for this machine, one static file"
 	@echo "make bench   what a check costs, as ratios"
 	@echo "make deny    licences and advisories of the dependencies (needs cargo-deny)"
+	@echo "make install installs what make build has built (PREFIX=/usr/local, DESTDIR=); make uninstall removes it"
+	@echo "make static  static programs for ARCHITECTURES=\"$(ARCHITECTURES)\", in target/static"
+	@echo "make deb, make rpm   packages of them, in dist/"
+	@echo "make release all of it, with checksums, bill of materials and notes, in dist/"
+	@echo "make release-check   do versions agree, are the packages in order?"
 	@echo "make clean   removes what was built"
 	@echo "demo and test install PostgreSQL and HAProxy where they are missing (Debian, Ubuntu; root or sudo)."
 
@@ -38,9 +47,9 @@ test:
 	cargo test --locked --target $(TARGET)
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
 
-# The root is made once and kept under target/.
+# The root of the containers and PostgreSQL's major versions are fetched once and kept under target/.
 test-system:
-	packaging/install-dependencies test
+	packaging/install-dependencies test-system
 	cargo clippy --locked --test system -- -D warnings
 	cargo test --locked --target $(TARGET) --test system -- --test-threads=2
 
@@ -55,5 +64,31 @@ deny:
 		echo "cargo-deny is not installed (cargo install --locked cargo-deny): nothing was checked"; \
 	fi
 
+# Files only, no user and no services: see the README.
+install:
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" packaging/install
+
+uninstall:
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" packaging/install --uninstall
+
+static:
+	packaging/install-dependencies release
+	packaging/static $(ARCHITECTURES)
+
+deb: static
+	packaging/deb/package $(ARCHITECTURES)
+
+rpm: static
+	packaging/rpm/package $(ARCHITECTURES)
+
+release: static
+	packaging/release $(ARCHITECTURES)
+	packaging/release-check
+
+release-check:
+	packaging/install-dependencies release
+	packaging/release-check
+
 clean:
 	cargo clean
+	rm -rf dist

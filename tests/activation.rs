@@ -322,7 +322,8 @@ fn the_watchdog_is_fed_only_while_the_public_listener_answers() {
     assert!(elapsed >= millis(700), "five halves of the period in {elapsed:?}");
     // The process and all its threads live, but without descriptors nobody gets through to it.
     let pid = Pid::from_raw(agent.pid().cast_signed()).expect("a process id");
-    let none = Rlimit { current: Some(3), maximum: getrlimit(Resource::Nofile).maximum };
+    // It has more than these; poll(2) wants the limit to be no lower than the number of those it watches.
+    let none = Rlimit { current: Some(8), maximum: getrlimit(Resource::Nofile).maximum };
     let before = prlimit(Some(pid), Resource::Nofile, none).expect("take its descriptors away");
     manager.expect_silence(millis(1000));
     assert!(agent.is_alive());

@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::path::Path;
 use std::process::Child;
 use std::sync::PoisonError;
 
 use super::cluster::Cluster;
-use super::postgresql::run;
+use super::postgresql::{ServerUser, run};
 use super::process::{Signal, signal};
 use super::{eventually, secs};
 
@@ -51,23 +52,7 @@ impl Cluster {
 
     /// Puts a certificate of its own into the data directory, for `ssl = on`.
     pub fn make_certificate(&self) {
-        let (certificate, key) = (self.data().join("server.crt"), self.data().join("server.key"));
-        let mut openssl = std::process::Command::new("openssl");
-        openssl.args([
-            "req",
-            "-new",
-            "-x509",
-            "-nodes",
-            "-days",
-            "1",
-            "-subj",
-            "/CN=localhost",
-            "-newkey",
-            "ec",
-        ]);
-        openssl.args(["-pkeyopt", "ec_paramgen_curve:prime256v1", "-out"]).arg(&certificate);
-        run(openssl.arg("-keyout").arg(&key));
-        [certificate, key].iter().for_each(|path| self.user.give(path));
+        make_certificate(&self.data(), &self.user);
     }
 
     /// Puts a function in the place of pg_is_in_recovery(): `body` is PL/pgSQL statements, the role stands
@@ -113,4 +98,14 @@ impl Cluster {
         signal(pid, Signal::HUP);
         eventually(secs(10), "PostgreSQL reads its configuration again", || reloads(&self.log()) > before);
     }
+}
+
+/// Puts a self-signed certificate and its key where a server of this user looks for them.
+pub fn make_certificate(data: &Path, user: &ServerUser) {
+    let (certificate, key) = (data.join("server.crt"), data.join("server.key"));
+    let mut openssl = std::process::Command::new("openssl");
+    openssl.args(["req", "-new", "-x509", "-nodes", "-days", "1", "-subj", "/CN=localhost", "-newkey", "ec"]);
+    openssl.args(["-pkeyopt", "ec_paramgen_curve:prime256v1", "-out"]).arg(&certificate);
+    run(openssl.arg("-keyout").arg(&key));
+    [certificate, key].iter().for_each(|path| user.give(path));
 }

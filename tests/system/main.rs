@@ -1,6 +1,8 @@
-//! The units on a real systemd (`make test-system`): in a container of each test's own, sandbox included.
+//! What takes more than the distribution's own programs (`make test-system`): the units on a real systemd, in a container
+//! of each test's own, sandbox included; and every major version of PostgreSQL ([`majors`]).
 
 mod container;
+mod majors;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -10,7 +12,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
 use container::Container;
-use support::{Cluster, Reply, Stream, eventually, http, secs};
+use support::{Cluster, Reply, Stream, eventually, http, secs, wire};
 
 const SERVICE: &str = "pgsqlchk.service";
 
@@ -125,6 +127,24 @@ fn twenty_restarts_under_load_lose_no_request_of_an_activated_service() {
     assert!(lost.is_empty(), "{} of {} checks: {:?}", lost.len(), checks.len(), lost[0]);
     container.run(&["systemctl", "stop", "pgsqlchk.socket", SERVICE]);
     assert_eq!(container.show(SERVICE, "Result"), "success");
+}
+
+/// Enabling the socket of the agent-check alone is enough: it brings that of HTTP along, and one service serves both.
+#[test]
+fn one_activated_service_answers_http_and_agent_checks() {
+    let primary = primary();
+    let container = Container::boot(&primary);
+    container.run(&["systemctl", "enable", "--now", "pgsqlchk-agent.socket"]);
+    assert_eq!(container.show(SERVICE, "ActiveState"), "inactive");
+    let agent_check = SocketAddr::from((address().ip(), 23268));
+    assert_eq!(wire::talk(agent_check, "/primary\n").text(), "up ready 100%\n");
+    assert_eq!(wire::talk(agent_check, "/replica\n").text(), "down #not-in-recovery\n");
+    assert_table();
+    let pid = container.show(SERVICE, "MainPID");
+    container.run(&["systemctl", "restart", SERVICE]);
+    assert_eq!(wire::talk(agent_check, "").text(), "up ready 100%\n");
+    assert_table();
+    assert_ne!(container.show(SERVICE, "MainPID"), pid);
 }
 
 #[test]

@@ -1,0 +1,36 @@
+# Completion of pgsqlchk for bash. The options come from pgsqlchk --help, so they are those of the program installed.
+
+_pgsqlchk() {
+    # readline splits words at "=", which this undoes.
+    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} words
+    if [[ $current == = ]]; then
+        current=
+    elif [[ $previous == = ]]; then
+        previous=${COMP_WORDS[COMP_CWORD - 2]}
+    fi
+    COMPREPLY=()
+    case $previous in
+    --mode) words="standalone xinetd check drain undrain" ;;
+    --log-level) words="error warn info debug" ;;
+    --log-target) words="stderr syslog none" ;;
+    --protocol) words="http agent" ;;
+    --target) words="/ /primary /read-write /replica /read-only /health /liveness" ;;
+    --config | --drain-file)
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "$current")
+        return
+        ;;
+    --version | --help) return ;;
+    --*)
+        # An option whose value nobody can guess, or one that is being typed.
+        if [[ $current != --* ]]; then
+            return
+        fi
+        ;;
+    esac
+    if [[ -z ${words-} ]]; then
+        words=$("${COMP_WORDS[0]}" --help 2>/dev/null | sed -n 's/^ *\(--[a-z-]*\) .*/\1/p')
+    fi
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
+}
+complete -F _pgsqlchk pgsqlchk
