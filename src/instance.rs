@@ -7,6 +7,7 @@ mod address;
 mod failure;
 mod knock;
 mod lsn;
+mod marks;
 mod observation;
 mod probe;
 mod query;

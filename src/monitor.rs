@@ -13,6 +13,7 @@
 
 mod chronicle;
 mod history;
+mod privilege;
 mod state;
 mod watch;
 
@@ -108,6 +109,7 @@ impl Shared {
                 Observation::failed(Failure::new(Reason::AgentOutOfResources, "the probe panicked"))
             });
 
+            privilege::notice(&outcome, &self.settings.connection.user);
             let mut state = self.lock();
             if state.running.as_ref().is_none_or(|running| running.flight != flight) {
                 drop(state);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::address::Address;
 use super::knock::Knocker;
+use super::marks::Marks;
 use super::session::Session;
 use super::{Drain, Failure, Needs, Observation, Sighting};
 use crate::config::ConnectionSettings;
@@ -141,6 +142,7 @@ pub struct Prober {
 struct Connected {
     session: Session,
     address: Address,
+    marks: Marks,
 }
 
 impl Prober {
@@ -184,7 +186,11 @@ impl Prober {
     }
 
     fn look_at_instance(&mut self, needs: Needs, deadline: Instant) -> Result<Sighting, Failure> {
-        let sighting = self.sight(needs, deadline)?;
+        let begun = Instant::now();
+        let mut sighting = self.sight(needs, deadline)?;
+        if let (Some(replication), Some(connected)) = (&mut sighting.replication, &mut self.session) {
+            replication.caught_up_within = connected.marks.compare(replication, begun);
+        }
         self.knock_when_due(deadline)?;
         Ok(sighting)
     }
@@ -245,7 +251,7 @@ impl Prober {
         self.stage.enter(Stage::LoggingIn);
         let session = Session::open(&self.settings.connection, &address, password, self.settings.timeout)?;
         self.knocked = Some(Instant::now());
-        Ok(Connected { session, address })
+        Ok(Connected { session, address, marks: Marks::default() })
     }
 
     /// The session answers from an old backend; only the knock shows that the postmaster still does.

@@ -46,7 +46,7 @@ pub struct LagTime {
 /// What the lag in time follows from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeBasis {
-    /// Everything known of the sender's WAL is replayed, and the receiver lives.
+    /// All that was known of the sender's WAL is replayed, now or as of an earlier look, and the receiver lives.
     CaughtUp,
     /// The age of the last commit that was replayed.
     LastCommit,
@@ -99,7 +99,7 @@ pub fn lag(replication: &Replication) -> Lag {
     let Some(receiver) = &replication.receiver else {
         return unknown(LagUnknown::NoReceiver);
     };
-    if is_silent(receiver) {
+    if receiver.is_silent() {
         return unknown(LagUnknown::ReceiverSilent);
     }
     let (Some(replayed), Some((end, basis))) = (replication.replayed, known_end(replication, receiver))
@@ -107,34 +107,29 @@ pub fn lag(replication: &Replication) -> Lag {
         return unknown(LagUnknown::NothingReplayed);
     };
     let bytes = end.bytes_since(replayed);
-    let time = if bytes == 0 {
-        Ok(LagTime { duration: Duration::ZERO, basis: TimeBasis::CaughtUp })
-    } else {
-        let age = replication.last_commit_age.ok_or(LagUnknown::NothingReplayed);
-        age.map(|duration| LagTime { duration, basis: TimeBasis::LastCommit })
-    };
-    Lag { bytes: Ok(LagBytes { bytes, basis }), time }
+    Lag { bytes: Ok(LagBytes { bytes, basis }), time: time(bytes, replication) }
+}
+
+/// What is missing can't be older than the moment at which nothing was, nor than the last commit that was replayed.
+/// The latter alone would say that a standby which keeps up with one long transaction gets older and older.
+fn time(bytes: u64, replication: &Replication) -> Result<LagTime, LagUnknown> {
+    let caught_up = if bytes == 0 { Some(Duration::ZERO) } else { replication.caught_up_within };
+    let caught_up = caught_up.map(|duration| LagTime { duration, basis: TimeBasis::CaughtUp });
+    let last_commit =
+        replication.last_commit_age.map(|duration| LagTime { duration, basis: TimeBasis::LastCommit });
+    let both = [caught_up, last_commit].into_iter().flatten();
+    both.min_by_key(|known| known.duration).ok_or(LagUnknown::NothingReplayed)
 }
 
 fn unknown(why: LagUnknown) -> Lag {
     Lag { bytes: Err(why), time: Err(why) }
 }
 
-/// A receiver that lives asks the sender for a sign of life after half of `wal_receiver_timeout` and ends after the
-/// whole; one that is older than that without news is stopped. Without `pg_monitor` this is not visible.
-fn is_silent(receiver: &Receiver) -> bool {
-    let age = receiver.details.as_ref().and_then(|details| details.last_message_age);
-    age.zip(receiver.timeout).is_some_and(|(age, timeout)| age > timeout)
-}
-
 /// The furthest position that is known of. Just after its start a receiver knows none.
 fn known_end(replication: &Replication, receiver: &Receiver) -> Option<(Lsn, BytesBasis)> {
     let latest_end = receiver.details.as_ref().and_then(|details| details.latest_end);
-    match (latest_end, replication.received) {
-        (Some(sender), received) => Some((sender.max(received.unwrap_or(sender)), BytesBasis::Sender)),
-        (None, Some(received)) => Some((received, BytesBasis::Received)),
-        (None, None) => None,
-    }
+    let basis = if latest_end.is_some() { BytesBasis::Sender } else { BytesBasis::Received };
+    replication.known_end().map(|end| (end, basis))
 }
 
 #[cfg(test)]
@@ -158,8 +153,9 @@ mod tests {
             replayed: Some(Lsn(replayed)),
             received: Some(Lsn(received)),
             last_commit_age: Some(7 * SECOND),
-            is_paused: false,
-            receiver: Some(Receiver { timeout: Some(60 * SECOND), details }),
+            caught_up_within: None,
+            is_paused: None,
+            receiver: Some(Receiver { pid: 4711, timeout: Some(60 * SECOND), details }),
         }
     }
 
@@ -178,12 +174,31 @@ mod tests {
             (standby(100, 100, Some(details(200, SECOND))), known(100, Sender, 7 * SECOND, LastCommit)),
             // The sender's word can be older than what came after it.
             (standby(100, 160, Some(details(90, SECOND))), known(60, Sender, 7 * SECOND, LastCommit)),
-            // A receiver that has just started again receives the last segment from its beginning.
+            // A receiver that has just started is said to have received the segment's beginning, and that stays so
+            // until the sender has more than was replayed before: on an idle primary for ever.
             (standby(100, 64, None), known(0, Received, Duration::ZERO, CaughtUp)),
+            (standby(100, 64, Some(details(64, SECOND))), known(0, Sender, Duration::ZERO, CaughtUp)),
         ];
         for (replication, expected) in table {
             assert_eq!(lag(&replication), expected, "{replication:?}");
         }
+    }
+
+    #[test]
+    fn the_data_is_no_older_than_the_last_moment_at_which_nothing_was_missing() {
+        let keeps_up = |within, commit| {
+            let replication = Replication {
+                caught_up_within: Some(within),
+                last_commit_age: commit,
+                ..standby(100, 160, None)
+            };
+            lag(&replication).time.unwrap()
+        };
+        let just = LagTime { duration: SECOND, basis: TimeBasis::CaughtUp };
+        assert_eq!(keeps_up(SECOND, Some(3600 * SECOND)), just);
+        assert_eq!(keeps_up(SECOND, None), just);
+        let commit = LagTime { duration: SECOND / 2, basis: TimeBasis::LastCommit };
+        assert_eq!(keeps_up(SECOND, Some(SECOND / 2)), commit);
     }
 
     #[test]
