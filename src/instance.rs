@@ -6,14 +6,15 @@
 mod address;
 mod failure;
 mod knock;
+mod lag;
 mod lsn;
-mod marks;
 mod observation;
 mod probe;
 mod query;
 mod session;
 
 pub use failure::Failure;
+pub use lag::{BytesBasis, Lag, LagBytes, LagTime, LagUnknown, TimeBasis, lag};
 pub use lsn::Lsn;
 pub use observation::{
     Drain, Needs, Observation, Receiver, ReceiverDetails, Replication, Role, Server, Sighting,

@@ -22,7 +22,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::instance::{Failure, Needs, Observation, ProbeSettings, Prober, Replication};
+use crate::instance::{Failure, Needs, Observation, ProbeSettings, Prober};
 use crate::reason::Reason;
 use crate::tally::Tally;
 pub use chronicle::{Change, Chronicle, LAG_BUCKET, LAG_BUCKETS, LagSample, MAX_TRANSITIONS, Transition};
@@ -40,10 +40,6 @@ pub const MAX_HANGING: usize = MAX_ABANDONED + 2;
 /// What to do with an observation: called once, on any thread, never under a lock of the monitor's.
 pub type Answer = Box<dyn FnOnce(Observation) + Send>;
 
-/// How the lag of a standby is measured, in bytes; `None` where it cannot be known. The judgement is not made here,
-/// but its results are remembered here.
-pub type MeasureLag = fn(&Replication) -> Option<u64>;
-
 /// Answers "what is the instance now?" for any number of callers.
 #[derive(Clone)]
 pub struct Monitor {
@@ -59,8 +55,8 @@ struct Shared {
 
 impl Monitor {
     /// A monitor that has not connected yet; it counts its probes. Fails where its thread cannot be started.
-    pub fn start(settings: ProbeSettings, measure_lag: MeasureLag, tally: Arc<Tally>) -> io::Result<Monitor> {
-        let state = Mutex::new(State::new(settings.timeout, measure_lag, tally));
+    pub fn start(settings: ProbeSettings, tally: Arc<Tally>) -> io::Result<Monitor> {
+        let state = Mutex::new(State::new(settings.timeout, tally));
         let shared = Arc::new(Shared { settings, state, look_again: Condvar::new() });
         watch::start(Arc::clone(&shared))?;
         Ok(Monitor { shared })

@@ -1,10 +1,8 @@
 //! What is asked, and what an observation means for it. Pure: no I/O, no clock.
 
 mod judge;
-mod lag;
 mod parameters;
 mod target;
 
 pub use judge::{Verdict, judge, judge_drain, weight_percent};
-pub use lag::{BytesBasis, Lag, LagBytes, LagTime, LagUnknown, TimeBasis, lag};
 pub use target::{Limits, Path, Target, TargetError, origin_form};

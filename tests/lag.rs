@@ -180,12 +180,9 @@ fn a_standby_that_replayed_no_commit_since_its_start_does_not_know_how_old_its_d
     site.both_come_to_say(NONE, "200 Standby");
     site.pause_replay();
     site.write_and_receive(200);
-    // These have seen that nothing was missing a moment ago; who looks for the first time has not.
-    site.both_say("/replica?lag_time=1h", "200 Standby");
-    let new = Agent::start(&["--dsn", &site.standby.dsn_of("watcher")]);
-    assert_eq!(new.get("/replica?lag_time=1000d").line(), "503 lag-unknown");
-    assert_eq!(new.get("/replica?lag=1MB").line(), "200 Standby");
-    assert_eq!(new.get("/replica?lag=64kB&lag_time=1000d").line(), "503 lag-exceeded");
+    site.both_say("/replica?lag_time=1000d", "503 lag-unknown");
+    site.both_say("/replica?lag=1MB", "200 Standby");
+    site.both_say("/replica?lag=64kB&lag_time=1000d", "503 lag-exceeded");
     let (line, code) = check(&site.standby.dsn_of("watcher"), "/replica?lag_time=1000d");
     assert!(line.ends_with(" bytes, in time unknown (nothing-replayed): lag-unknown"), "{line}");
     assert_eq!(code, 2);
@@ -356,31 +353,6 @@ fn an_idle_primary_does_not_make_its_standby_lag() {
             messages.push(last);
         }
         messages.len() > 5
-    });
-}
-
-#[test]
-fn a_standby_that_keeps_up_with_one_long_transaction_does_not_lag_by_the_age_of_the_commit_before() {
-    let site = Site::start();
-    let old = "SELECT clock_timestamp() - pg_last_xact_replay_timestamp() > interval '4 s'";
-    eventually(secs(10), "the last commit is old", || site.standby.psql(old) == "t");
-    let behind = "SELECT pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()";
-    std::thread::scope(|scope| {
-        let load = scope.spawn(|| {
-            site.primary.psql(
-                "DO $$ BEGIN FOR i IN 1..400 LOOP
-                 PERFORM pg_logical_emit_message(i % 20 > 0, 'load', repeat('x', 200000)), pg_sleep(0.005);
-                 END LOOP; END $$",
-            )
-        });
-        let mut session = site.standby.connect();
-        let mut times_behind = 0;
-        while !load.is_finished() {
-            let is_behind: bool = session.query_one(behind, &[]).expect("a row").get(0);
-            times_behind += usize::from(is_behind);
-            site.both_say("/replica?lag_time=3s", "200 Standby");
-        }
-        assert!(times_behind > 3, "there was something to replay {times_behind} times");
     });
 }
 

@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use super::one_shot;
 use crate::config::Config;
-use crate::instance::{Needs, Observation, Replication, Sighting};
+use crate::instance::{Lag, Needs, Observation, Replication, Sighting, lag};
 use crate::reason::Reason;
 use crate::system::drain_file;
-use crate::verdict::{Lag, Target, Verdict, judge, lag};
+use crate::verdict::{Target, Verdict, judge};
 
 /// The line for stdout and the exit code: 0 where the target holds, 1 where it does not, 2 where that could not be
 /// verified. keepalived, HAProxy's external-check, containers and Nagios all read these.

@@ -167,7 +167,7 @@ mod tests {
             knock_interval: timeout,
             drain_file: "/run/pgsqlchk/drain".into(),
         };
-        let monitor = Monitor::start(settings, |_| None, Arc::default()).unwrap();
+        let monitor = Monitor::start(settings, Arc::default()).unwrap();
         let service = Service::new(monitor, timeout, Limits::default(), Arc::default());
         for (path, expected) in
             [("/primary", "OPTIONS /primary HTTP/1.1\r\n"), ("", "OPTIONS / HTTP/1.1\r\n")]

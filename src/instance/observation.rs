@@ -133,9 +133,6 @@ pub struct Replication {
     /// How long ago the last replayed commit or abort was made, by the clocks of primary and standby; `None` where
     /// none was replayed since the start. Clocks that disagree make it too large or zero.
     pub last_commit_age: Option<Duration>,
-    /// All that the standby knew of this long ago, at an earlier look over the same session, is replayed; `None` where
-    /// no earlier look shows that.
-    pub caught_up_within: Option<Duration>,
     /// Whether replay was paused on purpose; `None` where nobody needed it.
     pub is_paused: Option<bool>,
     /// The WAL receiver; `None` where there is none.
@@ -143,12 +140,6 @@ pub struct Replication {
 }
 
 impl Replication {
-    /// The furthest position that the standby knows of: received, or named by the sender.
-    pub fn known_end(&self) -> Option<Lsn> {
-        let details = self.receiver.as_ref().and_then(|receiver| receiver.details.as_ref());
-        details.and_then(|details| details.latest_end).max(self.received)
-    }
-
     /// There is a WAL receiver, and the agent's role may not see more of it.
     pub fn hides_details(&self) -> bool {
         self.receiver.as_ref().is_some_and(|receiver| receiver.details.is_none())
@@ -158,21 +149,10 @@ impl Replication {
 /// A WAL receiver that exists: its row in `pg_stat_wal_receiver` is visible without privileges.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Receiver {
-    /// Its process: another one is another connection to the sender.
-    pub pid: u32,
     /// `wal_receiver_timeout`; `None` where it is off.
     pub timeout: Option<Duration>,
     /// What only `pg_monitor` may see; `None` where the role may not.
     pub details: Option<ReceiverDetails>,
-}
-
-impl Receiver {
-    /// A receiver that lives asks the sender for a sign of life after half of `wal_receiver_timeout` and ends after the
-    /// whole; one that is older than that without news is stopped. Without `pg_monitor` this is not visible.
-    pub fn is_silent(&self) -> bool {
-        let age = self.details.as_ref().and_then(|details| details.last_message_age);
-        age.zip(self.timeout).is_some_and(|(age, timeout)| age > timeout)
-    }
 }
 
 /// The columns of `pg_stat_wal_receiver` (PostgreSQL manual, section 27.2.5).

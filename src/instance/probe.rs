@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use super::address::Address;
 use super::knock::Knocker;
-use super::marks::Marks;
 use super::session::Session;
 use super::{Drain, Failure, Needs, Observation, Sighting};
 use crate::config::ConnectionSettings;
@@ -135,14 +134,13 @@ pub struct Prober {
     knocker: Knocker,
     knocked: Option<Instant>,
     stage: Arc<StageCell>,
-    /// Of the line about a drain file that cannot be looked for.
-    trouble_level: log::Level,
+    /// It looks once and ends with its process.
+    is_for_one_look: bool,
 }
 
 struct Connected {
     session: Session,
     address: Address,
-    marks: Marks,
 }
 
 impl Prober {
@@ -154,7 +152,7 @@ impl Prober {
             knocker: Knocker::default(),
             knocked: None,
             stage: Arc::new(StageCell::new()),
-            trouble_level: log::Level::Warn,
+            is_for_one_look: false,
         }
     }
 
@@ -162,7 +160,7 @@ impl Prober {
     /// process that stays would be one per request here.
     pub fn for_one_look(settings: ProbeSettings) -> Prober {
         let settings = ProbeSettings { knock_interval: Duration::ZERO, ..settings };
-        Prober { trouble_level: log::Level::Debug, ..Prober::new(settings) }
+        Prober { is_for_one_look: true, ..Prober::new(settings) }
     }
 
     /// Where to read, from another thread, what the current probe is busy with.
@@ -182,15 +180,12 @@ impl Prober {
 
     fn look_for_drain(&self) -> Drain {
         self.stage.enter(Stage::LookingForDrain);
-        self.settings.look_for_drain(self.trouble_level)
+        let trouble_level = if self.is_for_one_look { log::Level::Debug } else { log::Level::Warn };
+        self.settings.look_for_drain(trouble_level)
     }
 
     fn look_at_instance(&mut self, needs: Needs, deadline: Instant) -> Result<Sighting, Failure> {
-        let begun = Instant::now();
-        let mut sighting = self.sight(needs, deadline)?;
-        if let (Some(replication), Some(connected)) = (&mut sighting.replication, &mut self.session) {
-            replication.caught_up_within = connected.marks.compare(replication, begun);
-        }
+        let sighting = self.sight(needs, deadline)?;
         self.knock_when_due(deadline)?;
         Ok(sighting)
     }
@@ -249,9 +244,15 @@ impl Prober {
             None
         });
         self.stage.enter(Stage::LoggingIn);
-        let session = Session::open(&self.settings.connection, &address, password, self.settings.timeout)?;
+        let session = Session::open(
+            &self.settings.connection,
+            &address,
+            password,
+            self.settings.timeout,
+            !self.is_for_one_look,
+        )?;
         self.knocked = Some(Instant::now());
-        Ok(Connected { session, address, marks: Marks::default() })
+        Ok(Connected { session, address })
     }
 
     /// The session answers from an old backend; only the knock shows that the postmaster still does.

@@ -110,7 +110,7 @@ fn read_replication<'a>(
     let replayed = optional(columns.next()?, Lsn::parse)?;
     let received = optional(columns.next()?, Lsn::parse)?;
     let last_commit_age = optional(columns.next()?, age)?;
-    let pid = optional(columns.next()?, |text| text.parse().ok())?;
+    let pid = columns.next()?;
     let status = columns.next()?;
     let latest_end = optional(columns.next()?, Lsn::parse)?;
     let last_message_age = optional(columns.next()?, age)?;
@@ -129,9 +129,9 @@ fn read_replication<'a>(
         let slot_name = columns.next()?.map(str::to_owned);
         details = details.map(|details| ReceiverDetails { sender_host, sender_port, slot_name, ..details });
     }
-    let timeout = timeout.filter(|timeout| !timeout.is_zero());
-    let receiver = pid.map(|pid| Receiver { pid, timeout, details });
-    Some(Replication { replayed, received, last_commit_age, caught_up_within: None, is_paused, receiver })
+    let receiver = Receiver { timeout: timeout.filter(|timeout| !timeout.is_zero()), details };
+    let receiver = pid.map(|_| receiver);
+    Some(Replication { replayed, received, last_commit_age, is_paused, receiver })
 }
 
 fn read_server<'a>(columns: &mut impl Iterator<Item = Option<&'a str>>) -> Option<Server> {
@@ -202,9 +202,8 @@ mod tests {
             replayed: Some(Lsn(0x300_0000)),
             received: Some(Lsn(0x300_0148)),
             last_commit_age: Some(Duration::from_millis(12_500)),
-            caught_up_within: None,
             is_paused: None,
-            receiver: Some(Receiver { pid: 4711, timeout: Some(Duration::from_secs(60)), details: None }),
+            receiver: Some(Receiver { timeout: Some(Duration::from_secs(60)), details: None }),
         };
         assert_eq!(replication, expected);
         let mut broken = row;

@@ -18,18 +18,20 @@ use crate::reason::Reason;
 pub(super) struct Session {
     client: Client,
     place: String,
-    /// What ALTER ROLE and ALTER DATABASE said at the login, after which PostgreSQL does not tell a session any more.
-    login_settings: Option<String>,
+    /// What ALTER ROLE and ALTER DATABASE said at the login, after which PostgreSQL does not tell a session any more;
+    /// outside, `None` where the session is not to get old.
+    login_settings: Option<Option<String>>,
 }
 
 impl Session {
     /// Logs in and makes the session read-only, with `statement_timeout` so that a forgotten session cannot
-    /// keep a query running in the server.
+    /// keep a query running in the server. A session that `gets_old` remembers what held at its login.
     pub(super) fn open(
         settings: &ConnectionSettings,
         address: &Address,
         password: Option<Secret>,
         timeout: Duration,
+        gets_old: bool,
     ) -> Result<Session, Failure> {
         let place = address.to_string();
         let mut client = login_config(settings, address, password, timeout)
@@ -38,10 +40,10 @@ impl Session {
         let prepare = format!(
             "SET default_transaction_read_only = on; SET statement_timeout = {}; {}",
             timeout.as_millis().max(1),
-            query::LOGIN_SETTINGS
+            if gets_old { query::LOGIN_SETTINGS } else { "" }
         );
         let answer = client.simple_query(&prepare).map_err(|error| Failure::from_postgres(&place, &error))?;
-        let login_settings = rows(&answer).next().and_then(single_value);
+        let login_settings = gets_old.then(|| rows(&answer).next().and_then(single_value));
         Ok(Session { client, place, login_settings })
     }
 
@@ -62,7 +64,10 @@ impl Session {
             let what = format!("{}: the answer to \"{query}\" is not what was asked for", self.place);
             Failure::new(Reason::QueryFailed, what)
         })?;
-        if needs.writability && rows.next().and_then(single_value) != self.login_settings {
+        let current_settings = rows.next().and_then(single_value);
+        if needs.writability
+            && self.login_settings.as_ref().is_some_and(|settings| *settings != current_settings)
+        {
             let what = format!("{}: the settings of the role or database have changed", self.place);
             return Err(Failure::new(Reason::QueryFailed, what));
         }

@@ -83,7 +83,6 @@ mod tests {
             replayed: Some(Lsn(37)),
             received: Some(Lsn(100)),
             last_commit_age: Some(Duration::from_secs(1)),
-            caught_up_within: None,
             is_paused: None,
             receiver: Some(Receiver::default()),
         };

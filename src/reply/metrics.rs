@@ -3,9 +3,8 @@
 
 use std::fmt::{Display, Write};
 
-use crate::instance::{Drain, Observation, Role, Sighting};
+use crate::instance::{Drain, Observation, Role, Sighting, lag};
 use crate::tally::{BUCKETS_US, Figures, ProbeCounts};
-use crate::verdict::lag;
 
 pub(super) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 

@@ -8,10 +8,10 @@ use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
-use crate::instance::{Drain, Lsn, Observation, Receiver, Replication, Role, Sighting};
+use crate::instance::{Drain, Lsn, Observation, Receiver, Replication, Role, Sighting, lag};
 use crate::monitor::{Change, Chronicle, Condition, Transition};
 use crate::reason::Reason;
-use crate::verdict::{Path, Target, Verdict, judge, lag};
+use crate::verdict::{Path, Target, Verdict, judge};
 
 /// Text from the server is cut here: no version, host or slot is longer.
 const MAX_TEXT_CHARS: usize = 256;

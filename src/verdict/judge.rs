@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Path, Target, lag};
-use crate::instance::{Drain, Observation, Replication, Role, Sighting};
+use super::{Path, Target};
+use crate::instance::{Drain, Observation, Replication, Role, Sighting, lag};
 use crate::reason::Reason;
 
 /// What the observation means for the target.
@@ -135,7 +135,6 @@ mod tests {
             replayed: Some(Lsn(100)),
             received: Some(Lsn(160)),
             last_commit_age: Some(Duration::from_secs(7)),
-            caught_up_within: None,
             is_paused: None,
             receiver,
         }))
@@ -213,7 +212,7 @@ mod tests {
     #[test]
     fn a_receiver_that_is_seen_not_to_stream_does_not() {
         let details = ReceiverDetails { status: "waiting".into(), ..ReceiverDetails::default() };
-        let waiting = behind(Some(Receiver { details: Some(details), ..Receiver::default() }));
+        let waiting = behind(Some(Receiver { timeout: None, details: Some(details) }));
         let verdict = judge(target("/replica?replication_state=streaming"), &waiting);
         assert_eq!(verdict, Verdict::No(Reason::NotStreaming));
     }

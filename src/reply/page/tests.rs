@@ -43,7 +43,6 @@ fn standby(text: &str) -> Observation {
         replayed: Some(Lsn(1)),
         received: Some(Lsn(u64::MAX)),
         last_commit_age: Some(Duration::MAX),
-        caught_up_within: None,
         is_paused: Some(true),
         receiver: Some(Receiver { details: Some(details), ..Receiver::default() }),
     };
