@@ -143,9 +143,8 @@ fn a_package_is_installed_upgraded_under_load_removed_and_leaves_nothing() {
     );
     container.run(&["apt-get", "-qq", "purge", "pgsqlchk"]);
     assert_nothing_runs(&container);
-    eventually(secs(5), "no unit is left", || {
-        container.run(&["systemctl", "list-units", "--all", "--plain", "--no-legend", "pgsqlchk*"]).is_empty()
-    });
+    let units = ["systemctl", "list-units", "--all", "--plain", "--no-legend", "pgsqlchk*"];
+    eventually(secs(5), "systemd has forgotten the units", || container.run(&units).is_empty());
     assert_eq!(difference(&before, &inventory(&container)), none());
 }
 
