@@ -156,6 +156,7 @@ fn a_package_that_was_never_used_leaves_nothing_either() {
     let before = inventory(&container);
     install(&container, "new");
     assert_ne!(difference(&before, &inventory(&container)), none(), "the comparison sees a package");
+    assert_nothing_runs(&container);
     // What is made at boot is what the package has made.
     container.run(&["systemd-tmpfiles", "--create", "--remove", "--boot", "pgsqlchk.conf"]);
     assert_eq!(container.run(&["systemd-sysusers", "pgsqlchk.conf"]), "");
