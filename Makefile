@@ -12,13 +12,16 @@ BINARY = $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/pgsqlchk
 
 # What is released; `make deb ARCHITECTURES=x86_64` makes one package.
 ARCHITECTURES = x86_64 aarch64 armv7
+# Those that answer by qemu in `make test-system`.
+EMULATED = aarch64 armv7
 PREFIX = /usr/local
 
 help:
 	@echo "make demo    a failover to watch: PostgreSQL, a standby, HAProxy and pgsqlchk; KEEP=1 leaves it up,"
 	@echo "             HOME_IS=xinetd runs the agents under xinetd"
 	@echo "make test    everything that must hold: formatting, lints, tests on real servers, documentation"
-	@echo "make test-system   the units on a real systemd, in containers, and PostgreSQL 10 to 18 (Debian, root, x86-64)"
+	@echo "make test-system   makes a release, installs its packages in containers, runs its programs for ARM; the units on"
+	@echo "             a real systemd; PostgreSQL 10 to 18 (Debian, root, x86-64)"
 	@echo "make build   the program for this machine, one static file"
 	@echo "make bench   what a check costs, as ratios"
 	@echo "make deny    licences and advisories of the dependencies (needs cargo-deny)"
@@ -47,11 +50,16 @@ test:
 	cargo test --locked --target $(TARGET)
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
 
-# The root of the containers and PostgreSQL's major versions are fetched once and kept under target/.
-test-system:
+# What is released is what is tested. The roots of the containers and PostgreSQL's major versions are fetched once and
+# kept under target/.
+test-system: release
 	packaging/install-dependencies test-system
 	cargo clippy --locked --test system -- -D warnings
 	cargo test --locked --target $(TARGET) --test system -- --test-threads=2
+	for architecture in $(EMULATED); do \
+		program=$$(packaging/emulated $$architecture) && echo "Every front, with $$program" && \
+		PGSQLCHK_TEST_PROGRAM=$$program cargo test --locked --target $(TARGET) --test fronts || exit 1; \
+	done
 
 bench:
 	packaging/install-dependencies test
