@@ -1,7 +1,7 @@
 # Building, showing, testing and measuring pgsqlchk; `make help` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-system bench deny clean install uninstall static deb rpm release release-check
+.PHONY: help build demo test test-system torture bench deny clean install uninstall static deb rpm release release-check
 
 # Debian keeps haproxy in /usr/sbin, which an ordinary user does not have in PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -19,6 +19,8 @@ help:
 	@echo "             HOME_IS=xinetd runs the agents under xinetd"
 	@echo "make test    everything that must hold: formatting, lints, tests on real servers, documentation"
 	@echo "make test-system   the units on a real systemd, in containers, and PostgreSQL 10 to 18 (Debian, root, x86-64)"
+	@echo "make torture faults drawn by lot, and every answer held against what PostgreSQL itself says (root);"
+	@echo "             SEED= and FAULTS= are optional"
 	@echo "make build   the program for this machine, one static file"
 	@echo "make bench   what a check costs, as ratios"
 	@echo "make deny    licences and advisories of the dependencies (needs cargo-deny)"
@@ -52,6 +54,15 @@ test-system:
 	packaging/install-dependencies test-system
 	cargo clippy --locked --test system -- -D warnings
 	cargo test --locked --target $(TARGET) --test system -- --test-threads=2
+	cargo clippy --locked --test torture -- -D warnings
+	SEED=1 FAULTS=40 cargo test --locked --test torture
+	SEED= FAULTS=40 cargo test --locked --test torture
+
+# In namespaces of its own. Not the static program: the clock that jumps reaches only one that is linked dynamically.
+torture:
+	packaging/install-dependencies test
+	@cargo build --locked --test torture
+	@SEED="$(SEED)" FAULTS="$(FAULTS)" cargo test --quiet --locked --test torture
 
 bench:
 	packaging/install-dependencies test
