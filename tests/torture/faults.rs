@@ -8,6 +8,7 @@ use postgres::{Client, NoTls};
 use crate::history::{Node, Role};
 use crate::network;
 use crate::plan::{Fault, Old, Packets, Process, Step, Stop};
+use crate::support::process::status_number;
 use crate::support::{Frozen, Signal, StopMode, signal};
 use crate::world::{PASSWORD, World, agent_user};
 
@@ -21,7 +22,7 @@ const SESSIONS_TO_FILL: usize = 40;
 pub fn place(step: &Step, world: &World) -> Node {
     match step.fault {
         Fault::Network(_) | Fault::NoDns | Fault::Password(_) => world.tcp_node,
-        Fault::SocketGone => 1 - world.tcp_node,
+        Fault::SocketGone | Fault::ClockStep(_) => 1 - world.tcp_node,
         Fault::Failover(_) => world.primary,
         Fault::Down(_)
         | Fault::Restart(_)
@@ -32,7 +33,6 @@ pub fn place(step: &Step, world: &World) -> Node {
         | Fault::Refused(_)
         | Fault::DiskFull
         | Fault::LinkDown
-        | Fault::ClockStep(_)
         | Fault::AgentFrozen
         | Fault::AgentRestart
         | Fault::AgentDescriptors
@@ -142,7 +142,23 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
             world.terminate_sessions(node);
             Box::new(|world| world.names.set_silent(false))
         }
-        Fault::ClockStep(_) | Fault::AgentThreads | Fault::AgentMemory => nothing(),
+        Fault::ClockStep(seconds) => {
+            world.clock.step(seconds);
+            Box::new(|world| world.clock.step(0))
+        }
+        Fault::AgentThreads => {
+            // Only a session that is given up needs a new thread.
+            let thaw = freeze(world, node, Process::Session);
+            let restore = deprive(world, node, "nproc", "0");
+            Box::new(move |world| {
+                restore(world);
+                thaw(world);
+            })
+        }
+        Fault::AgentMemory => {
+            let now = status_number(world.agent(node).pid(), "VmSize") * 1024;
+            deprive(world, node, "as", &now.to_string())
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! ask PostgreSQL itself, clients ask the agents all the time, and a checker holds the whole history against the rules.
 
 mod checker;
+mod clock;
 mod faults;
 mod history;
 mod names;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::thread;
 
 use checker::{Finding, Findings, Limits};
-use plan::{Lots, Plan};
+use plan::{Lots, Plan, Step};
 use record::Record;
 use support::{millis, secs};
 use world::World;
@@ -29,6 +30,8 @@ use world::World;
 /// Faults between two rests.
 const FAULTS_PER_REST: usize = 10;
 const DEFAULT_FAULTS: usize = 200;
+/// Every kind of fault is drawn far sooner.
+const MAX_DRAWS: usize = 10_000;
 /// Findings of a kind that are shown.
 const SHOWN: usize = 20;
 
@@ -63,8 +66,9 @@ fn run(record: &Arc<Record>, seed: u64, faults: usize) {
     let mut world = World::new(record, tcp_node);
     world.rest();
     let mut plan = Plan::new(seed);
+    let only = env::var("ONLY").unwrap_or_default();
     for number in 1..=faults {
-        let step = plan.draw();
+        let step = draw(&mut plan, &only);
         let node = faults::place(&step, &world);
         let troubled = faults::troubled(step.fault, node);
         let hold = faults::hold(&step);
@@ -82,6 +86,12 @@ fn run(record: &Arc<Record>, seed: u64, faults: usize) {
             say(&format!("{:6.1} s: {number} faults, {answers} answers", record.now().as_secs_f64()));
         }
     }
+}
+
+/// The next fault, or with `ONLY=Agent` the next one whose name has that in it.
+fn draw(plan: &mut Plan, only: &str) -> Step {
+    let mut steps = (0..MAX_DRAWS).map(|_| plan.draw());
+    steps.find(|step| format!("{:?}", step.fault).contains(only)).expect("ONLY names a fault")
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -51,6 +51,8 @@ pub fn agent_address(node: Node) -> SocketAddr {
 pub fn build() {
     fs::create_dir_all("/run/netns").expect("make /run/netns");
     shell("mount -t tmpfs tmpfs /run/netns");
+    // What servers that are killed and libfaketime leave there goes away with it.
+    shell("mount -t tmpfs -o mode=1777 tmpfs /dev/shm");
     shell("ip link set lo up && ip link add hub type bridge && ip link set hub up");
     shell(&format!("ip address add {BALANCER}/24 dev hub"));
     for (node, name) in NAMES.iter().enumerate() {

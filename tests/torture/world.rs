@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
 
+use crate::clock::Clock;
 use crate::history::{Node, Role, Sample};
 use crate::names::NameServer;
 use crate::network::{self, BALANCER, address, agent_address};
@@ -57,6 +58,8 @@ pub struct World {
     pub tcp_node: Node,
     /// Where the agent over TCP looks up its server.
     pub names: NameServer,
+    /// The clock of the other agent.
+    pub clock: Clock,
     watchers: Option<Watchers>,
     haproxy: Haproxy,
 }
@@ -90,9 +93,9 @@ impl World {
         ];
         let haproxy = Haproxy::start(&sections());
         let names = NameServer::start(address(tcp_node));
-        let record_ = Arc::clone(record);
+        let (record_, clock) = (Arc::clone(record), Clock::new());
         let mut world =
-            World { record: record_, servers, primary: 0, tcp_node, names, watchers: None, haproxy };
+            World { record: record_, servers, primary: 0, tcp_node, names, clock, watchers: None, haproxy };
         world.start(0, Role::Primary);
         let roles = format!(
             "CREATE ROLE pgsqlchk LOGIN PASSWORD '{PASSWORD}'; CREATE ROLE filler LOGIN; \
@@ -156,8 +159,13 @@ impl World {
         let dsn = self.servers[node].dsn.clone();
         let (timeout, knock) =
             (format!("{}ms", TIMEOUT.as_millis()), format!("{}ms", KNOCK_INTERVAL.as_millis()));
+        let mut wrapper = vec!["setpriv".to_owned(), uid, gid, "--clear-groups".to_owned()];
+        if node != self.tcp_node {
+            wrapper.extend(self.clock.wrapper());
+        }
+        let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
         let agent = network::on(node, || {
-            Agent::start_under(&["setpriv", &uid, &gid, "--clear-groups"], |command| {
+            Agent::start_under(&wrapper, |command| {
                 command.args(["--listen", &listen, "--dsn", &dsn]);
                 command.args(["--timeout", &timeout, "--knock-interval", &knock]);
             })
