@@ -1,7 +1,7 @@
 # Building, showing, testing and measuring pgsqlchk; `make help` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-system bench deny clean install uninstall static deb rpm release release-check
+.PHONY: help build demo test test-system torture bench deny clean install uninstall static deb rpm release release-check
 
 # Debian keeps haproxy in /usr/sbin, which an ordinary user does not have in PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -22,6 +22,8 @@ help:
 	@echo "make test    everything that must hold: formatting, lints, tests on real servers, documentation"
 	@echo "make test-system   makes a release, installs its packages in containers, runs its programs for ARM; the units on"
 	@echo "             a real systemd; PostgreSQL 10 to 18 (Debian, root, x86-64)"
+	@echo "make torture faults drawn by lot, and every answer held against what PostgreSQL itself says (root);"
+	@echo "             SEED= and FAULTS= are optional"
 	@echo "make build   the program for this machine, one static file"
 	@echo "make bench   what a check costs, as ratios"
 	@echo "make deny    licences and advisories of the dependencies (needs cargo-deny)"
@@ -60,6 +62,14 @@ test-system: release
 		program=$$(packaging/emulated $$architecture) && echo "Every front, with $$program" && \
 		PGSQLCHK_TEST_PROGRAM=$$program cargo test --locked --target $(TARGET) --test fronts || exit 1; \
 	done
+	cargo clippy --locked --test torture -- -D warnings
+	SEED=1 FAULTS=40 cargo test --locked --test torture
+
+# In namespaces of its own. Not the static program: the clock that jumps reaches only one that is linked dynamically.
+torture:
+	packaging/install-dependencies test
+	@cargo build --locked --test torture
+	@SEED="$(SEED)" FAULTS="$(FAULTS)" cargo test --quiet --locked --test torture
 
 bench:
 	packaging/install-dependencies test

@@ -108,6 +108,28 @@ impl Cluster {
         standby
     }
 
+    /// Throws the data of a stopped server away and makes a standby in its place, which is not started yet.
+    pub fn rebuild_as_standby_of(&self, primary: &Cluster) {
+        assert!(self.postmaster().is_none(), "the server runs");
+        fs::remove_dir_all(self.data()).expect("remove the data directory");
+        self.back_up(primary, &[]);
+    }
+
+    /// Whether the postmaster has ended by itself; the server counts as stopped then.
+    pub fn has_ended(&self) -> bool {
+        let mut postmaster = self.postmaster();
+        let ended = postmaster.as_mut().is_some_and(|child| child.try_wait().expect("wait for it").is_some());
+        if ended {
+            *postmaster = None;
+        }
+        ended
+    }
+
+    /// Whether it was started and not stopped since.
+    pub fn is_started(&self) -> bool {
+        self.postmaster().is_some()
+    }
+
     fn back_up(&self, primary: &Cluster, options: &[&str]) {
         let mut backup = self.user.command("pg_basebackup");
         backup.args(["-R", "-X", "stream", "-c", "fast", "--no-sync", "-d", &primary.dsn()]).args(options);
