@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Shared, deliver};
 use crate::instance::{Failure, Observation};
+use crate::panics;
 use crate::reason::Reason;
 
 /// The watch formats a reply or two.
@@ -23,6 +24,7 @@ pub(super) fn start(shared: Arc<Shared>) -> io::Result<()> {
 
 fn keep_watch(shared: &Arc<Shared>) {
     loop {
+        panics::trip("watch");
         let mut state = shared.lock();
         let now = Instant::now();
         let mut due = state.expire(now);
@@ -54,10 +56,11 @@ fn keep_watch(shared: &Arc<Shared>) {
 /// A thread for the flight that waits behind an abandoned one. There are never more of them than abandonments.
 fn run_elsewhere(shared: &Arc<Shared>) {
     let runner = Arc::clone(shared);
-    let spawned = thread::Builder::new()
-        .name("runner".into())
-        .stack_size(RUNNER_STACK_BYTES)
-        .spawn(move || runner.run());
+    let spawned =
+        thread::Builder::new().name("runner".into()).stack_size(RUNNER_STACK_BYTES).spawn(move || {
+            panics::trip("runner");
+            runner.run();
+        });
     if let Err(error) = spawned {
         let mut state = shared.lock();
         if let Some((flight, _)) = state.take_waiting() {
