@@ -18,11 +18,11 @@ mod state;
 mod watch;
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::instance::{Failure, Needs, Observation, ProbeSettings, Prober};
+use crate::panics;
 use crate::reason::Reason;
 use crate::tally::Tally;
 pub use chronicle::{Change, Chronicle, LAG_BUCKET, LAG_BUCKETS, LagSample, MAX_TRANSITIONS, Transition};
@@ -93,15 +93,21 @@ impl Shared {
         loop {
             let mut state = self.lock();
             let Some((flight, needs)) = state.take_waiting() else { return };
+            panics::trip("run");
             let mut prober =
                 state.prober.take().unwrap_or_else(|| Box::new(Prober::new(self.settings.clone())));
             let begun = Instant::now();
             state.running = Some(Running { flight, begun, stage: prober.stage() });
             drop(state);
 
-            // The driver panics where it cannot have a descriptor; thread and session must survive that.
-            let probe = AssertUnwindSafe(|| prober.probe(needs, begun + self.settings.timeout));
-            let outcome = catch_unwind(probe).unwrap_or_else(|_| {
+            // The driver panics where it cannot have a descriptor.
+            let probe = panics::contain(|| {
+                panics::trip("probe");
+                prober.probe(needs, begun + self.settings.timeout)
+            });
+            let outcome = probe.unwrap_or_else(|_| {
+                // Nobody knows what its session would answer next.
+                prober.forget_session();
                 Observation::failed(Failure::new(Reason::AgentOutOfResources, "the probe panicked"))
             });
 
@@ -141,6 +147,6 @@ impl Shared {
 /// One answer that panics must not take the others with it.
 fn deliver(due: Due) {
     for (Caller { answer, .. }, outcome) in due {
-        let _ = catch_unwind(AssertUnwindSafe(|| answer(outcome)));
+        let _ = panics::contain(|| answer(outcome));
     }
 }

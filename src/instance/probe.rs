@@ -168,6 +168,12 @@ impl Prober {
         Arc::clone(&self.stage)
     }
 
+    /// Closes the session; the next look opens a new one. Can hang as a look can.
+    pub fn forget_session(&mut self) {
+        self.session = None;
+        self.knocked = None;
+    }
+
     /// Looks at the instance now. Blocks beyond the deadline where login or query does; nothing new is begun
     /// after it.
     pub fn probe(&mut self, needs: Needs, deadline: Instant) -> Observation {
@@ -199,8 +205,7 @@ impl Prober {
                 // restarted since the last check.
                 Err(failure) => {
                     log::debug!("session lost: {}", failure.cause);
-                    self.session = None;
-                    self.knocked = None;
+                    self.forget_session();
                     if Instant::now() >= deadline {
                         return Err(failure);
                     }

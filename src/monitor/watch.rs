@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::state::Due;
 use super::{Shared, deliver};
 use crate::instance::{Failure, Observation};
+use crate::panics;
 use crate::reason::Reason;
 
 /// The watch formats a reply or two.
@@ -24,6 +25,7 @@ pub(super) fn start(shared: Arc<Shared>) -> io::Result<()> {
 
 fn keep_watch(shared: &Arc<Shared>) {
     loop {
+        panics::trip("watch");
         let mut state = shared.lock();
         let now = Instant::now();
         let mut due = state.expire(now);
@@ -58,10 +60,11 @@ fn keep_watch(shared: &Arc<Shared>) {
 /// none can be started, the answers that come of that.
 fn run_elsewhere(shared: &Arc<Shared>) -> Due {
     let runner = Arc::clone(shared);
-    let spawned = thread::Builder::new()
-        .name("runner".into())
-        .stack_size(RUNNER_STACK_BYTES)
-        .spawn(move || runner.run());
+    let spawned =
+        thread::Builder::new().name("runner".into()).stack_size(RUNNER_STACK_BYTES).spawn(move || {
+            panics::trip("runner");
+            runner.run();
+        });
     let Err(error) = spawned else { return Due::new() };
     let mut state = shared.lock();
     let Some((flight, _)) = state.take_waiting() else { return Due::new() };
