@@ -1,7 +1,7 @@
 # Building, showing, testing and measuring pgsqlchk; `make help` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-system bench deny clean install uninstall static deb rpm release release-check
+.PHONY: help build demo test test-system fuzz bench deny clean install uninstall static deb rpm release release-check
 
 # Debian keeps haproxy in /usr/sbin, which an ordinary user does not have in PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -19,6 +19,7 @@ help:
 	@echo "             HOME_IS=xinetd runs the agents under xinetd"
 	@echo "make test    everything that must hold: formatting, lints, tests on real servers, documentation"
 	@echo "make test-system   the units on a real systemd, in containers, and PostgreSQL 10 to 18 (Debian, root, x86-64)"
+	@echo "make fuzz    every parser and writer with coverage-guided junk; FUZZ_SECONDS=10 for each of them"
 	@echo "make build   the program for this machine, one static file"
 	@echo "make bench   what a check costs, as ratios"
 	@echo "make deny    licences and advisories of the dependencies (needs cargo-deny)"
@@ -52,6 +53,12 @@ test-system:
 	packaging/install-dependencies test-system
 	cargo clippy --locked --test system -- -D warnings
 	cargo test --locked --target $(TARGET) --test system -- --test-threads=2
+	FUZZ_SECONDS=2 fuzz/run
+
+# The script has its own lock file and build folder: no build of the agent knows of it.
+fuzz:
+	packaging/install-dependencies fuzz
+	fuzz/run
 
 bench:
 	packaging/install-dependencies test
