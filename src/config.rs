@@ -15,6 +15,8 @@ mod connection;
 mod conninfo;
 mod environment;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod keywords;
 pub mod options;
 mod passfile;
@@ -237,7 +239,12 @@ impl Draft {
     }
 }
 
+/// The error is one line that a terminal can show, whatever stood in files and paths.
 fn build(arguments: Arguments, environment: &Environment) -> Result<Config, String> {
+    assemble(arguments, environment).map_err(|why| options::printable(&why))
+}
+
+fn assemble(arguments: Arguments, environment: &Environment) -> Result<Config, String> {
     let mut draft = Draft {
         mode: Mode::Standalone,
         listen: Vec::new(),

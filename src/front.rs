@@ -6,6 +6,8 @@ mod client;
 mod dialect;
 mod dispatch;
 mod drain;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod gate;
 mod head;
 mod lane;

@@ -5,6 +5,8 @@
 
 mod address;
 mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod knock;
 mod lag;
 mod lsn;

@@ -18,6 +18,9 @@
 pub mod cli;
 pub mod config;
 pub mod front;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod instance;
 pub mod logging;
 pub mod monitor;

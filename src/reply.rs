@@ -1,6 +1,8 @@
 //! How a verdict, or all that was observed, is said. Pure.
 
 mod agent;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod http;
 mod metrics;
 mod page;

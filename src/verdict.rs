@@ -1,5 +1,7 @@
 //! What is asked, and what an observation means for it. Pure: no I/O, no clock.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod judge;
 mod parameters;
 mod target;

@@ -258,14 +258,22 @@ pub fn help() -> String {
 /// A value as errors show it: in double quotes, control characters escaped, cut after 60 characters.
 pub fn quote(value: &str) -> String {
     const SHOWN: usize = 60;
-    let mut shown = String::from("\"");
-    for character in value.chars().take(SHOWN) {
+    let end = value.char_indices().nth(SHOWN).map(|(end, _)| end);
+    match end {
+        Some(end) => format!("\"{}...\"", printable(&value[..end])),
+        None => format!("\"{}\"", printable(value)),
+    }
+}
+
+/// The text with its control characters escaped, line feeds among them.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
         match character.is_control() {
             true => shown.extend(character.escape_default()),
             false => shown.push(character),
         }
     }
-    shown.push_str(if value.chars().nth(SHOWN).is_some() { "...\"" } else { "\"" });
     shown
 }
 

@@ -60,7 +60,7 @@ pub fn look_up(path: &Path, login: &Login<'_>) -> Result<Option<Secret>, Passfil
     Ok(search(&content, login))
 }
 
-fn search(content: &[u8], login: &Login<'_>) -> Option<Secret> {
+pub(super) fn search(content: &[u8], login: &Login<'_>) -> Option<Secret> {
     let lines = content.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     lines
         .filter(|line| !line.starts_with(b"#"))

@@ -44,7 +44,7 @@ pub fn look_up(service: &str, file: Option<&str>, environment: &Environment) -> 
 }
 
 /// The entries of the first group named `service`; `None` where there is no such group.
-fn parse(text: &str, service: &str, path: &Path) -> Result<Option<Vec<Entry>>, String> {
+pub(super) fn parse(text: &str, service: &str, path: &Path) -> Result<Option<Vec<Entry>>, String> {
     let mut group: Option<Vec<Entry>> = None;
     for (index, line) in text.split('\n').enumerate() {
         let place = format!("{}:{}", path.display(), index + 1);

@@ -1,6 +1,7 @@
 //! The query parameters of the paths on which a standby can hold.
 
 use super::Limits;
+use crate::config::options::quote;
 use crate::config::spelling;
 
 /// The longest query. What it may hold is far shorter; but a number may have any count of zeros before it, and what
@@ -39,7 +40,7 @@ pub(super) fn parse(query: &str) -> Result<Parameters, String> {
                 std::mem::replace(&mut parameters.wants_streaming, true)
             }
             "replication_state" => return Err("replication_state: expected streaming".into()),
-            _ => return Err(format!("unknown parameter \"{name}\" (lag, lag_time, replication_state)")),
+            _ => return Err(format!("unknown parameter {} (lag, lag_time, replication_state)", quote(name))),
         };
         if is_given {
             return Err(format!("{name} is given twice"));

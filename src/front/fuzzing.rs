@@ -1,0 +1,115 @@
+//! What has to hold for whatever a client sends.
+
+use super::dialect;
+use super::head::{Head, RequestHead, read_head};
+use super::{accept, line};
+use crate::config::Protocol;
+use crate::fuzzing::wire;
+use crate::reply::Media;
+
+/// A request head, received in pieces.
+pub(crate) fn head(bytes: &[u8]) {
+    let whole = read_head(bytes);
+    assert_decided_once(bytes, &whole, read_head);
+    match &whole {
+        Head::Incomplete => assert!(bytes.len() <= super::head::MAX_HEAD_BYTES, "the head is bounded"),
+        Head::Complete(request) => {
+            assert_clean(bytes);
+            assert_request(request, Protocol::Http);
+        }
+        Head::Refused(refusal) => {
+            let reply = refusal.to_bytes();
+            if reply.ends_with(b"\r\n\r\n") {
+                return; // to HEAD
+            }
+            let (status, _) = wire::read_line_reply(&reply);
+            assert_eq!(status, refusal.status());
+            assert!(matches!(status, 400 | 413 | 431), "{status}");
+        }
+    }
+}
+
+/// A line of HAProxy's agent-check, received in pieces.
+pub(crate) fn line(bytes: &[u8]) {
+    let whole = line::read_line(bytes);
+    assert_decided_once(bytes, &whole, line::read_line);
+    if let Head::Incomplete = whole {
+        assert!(bytes.len() <= line::MAX_LINE_BYTES, "the line is bounded");
+        assert_ne!(line::read_rest(bytes), Head::Incomplete, "there is always an answer");
+    }
+    for head in [whole, line::read_rest(bytes)] {
+        match head {
+            Head::Incomplete => {}
+            Head::Complete(request) => assert_request(&request, Protocol::Agent),
+            Head::Refused(refusal) => assert_down_line(&refusal.to_bytes()),
+        }
+    }
+}
+
+/// The values of Accept fields, one in each line.
+pub(crate) fn accept(bytes: &[u8]) {
+    let fields: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+    let preferred = accept::preferred(fields.iter().copied());
+    // RFC 9110, 5.3: a list over several fields is one list.
+    let is_plain = std::str::from_utf8(bytes).is_ok() && !bytes.contains(&b'"');
+    if is_plain {
+        assert_eq!(accept::preferred([fields.join(&b',').as_slice()].into_iter()), preferred);
+    }
+    if !bytes.to_ascii_lowercase().windows(4).any(|window| window == b"html" || window == b"ext/") {
+        let joined = fields.join(&b',');
+        if !joined.windows(3).any(|window| window == b"*/*") {
+            assert_eq!(preferred, Media::Json, "nobody asked for HTML");
+        }
+    }
+}
+
+/// More bytes never change what was decided, or the answer would depend on how the network cuts.
+fn assert_decided_once(bytes: &[u8], whole: &Head, read: fn(&[u8]) -> Head) {
+    let step = bytes.len() / 16 + 1;
+    for end in (0..bytes.len()).step_by(step) {
+        let early = read(&bytes[..end]);
+        assert!(early == Head::Incomplete || early == *whole, "decided after {end} bytes: {early:?}");
+    }
+}
+
+/// No byte of a head that is let through could make another reader see another request.
+fn assert_clean(bytes: &[u8]) {
+    let unix = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
+    let unix = unix.trim_start_matches('\n');
+    let (head, _) = unix.split_once("\n\n").expect("a complete head has an end");
+    assert!(!head.contains(|character: char| character.is_ascii_control() && !"\n\t".contains(character)));
+    let fields = head.split('\n').skip(1);
+    for field in fields.map(str::to_ascii_lowercase) {
+        assert!(!field.starts_with([' ', '\t']), "folded");
+        let (name, value) = field.split_once(':').expect("a colon");
+        assert_ne!(name.trim(), "transfer-encoding");
+        if name.trim() == "content-length" {
+            assert!(value.trim().bytes().all(|digit| digit == b'0'), "a body");
+        }
+    }
+}
+
+/// It becomes a line of ours on the way to tiny_http, and what it asks has an answer.
+fn assert_request(request: &RequestHead, protocol: Protocol) {
+    for word in [&request.method, &request.target] {
+        assert!(!word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic()), "{word:?}");
+    }
+    match dialect::what_is_asked(protocol, request) {
+        Ok(target) => assert_eq!(dialect::needs(protocol, target), dialect::needs(protocol, target)),
+        Err(reply) => {
+            let reply = reply.to_bytes(false);
+            match protocol {
+                Protocol::Http => {
+                    let (status, _) = wire::read_line_reply(&reply);
+                    assert!(matches!(status, 400 | 404 | 405), "{status}");
+                }
+                Protocol::Agent => assert_down_line(&reply),
+            }
+        }
+    }
+}
+
+fn assert_down_line(reply: &[u8]) {
+    let line = dialect::on_the_wire(Protocol::Agent, reply.to_vec());
+    assert_eq!(line, b"down #bad-request\n");
+}

@@ -1,0 +1,37 @@
+//! What has to hold for whatever a server answers.
+
+use super::{Needs, Sighting, query};
+
+/// Between the columns, and in place of one: bytes that text never holds.
+const SEPARATOR: u8 = 0xff;
+const NULL: &[u8] = &[0xfe];
+
+/// Reads a row: the first byte says what is needed, the rest is the columns.
+pub(crate) fn row(bytes: &[u8]) -> Option<Sighting> {
+    let (first, rest) = bytes.split_first()?;
+    let bit = |place: u8| first >> place & 1 == 1;
+    let needs = Needs {
+        writability: bit(0),
+        timeline: bit(1),
+        replication: bit(2),
+        server: bit(3),
+        ..Needs::default()
+    };
+    let columns: Vec<Option<String>> = rest
+        .split(|byte| *byte == SEPARATOR)
+        .map(|column| (column != NULL).then(|| String::from_utf8_lossy(column).into_owned()))
+        .collect();
+    let sighting = query::read(columns.iter().map(Option::as_deref), needs)?;
+    let column = |index: usize| columns.get(index).and_then(Option::as_deref);
+    assert!(matches!(column(0), Some("t" | "f")), "a role is what was said, or none");
+    assert_eq!(sighting.role == super::Role::Standby, column(0) == Some("t"));
+    assert_eq!(
+        sighting.read_only_default.is_some(),
+        needs.writability,
+        "nothing is missing, nothing is made up"
+    );
+    assert_eq!(sighting.timeline.is_some(), needs.timeline);
+    assert_eq!(sighting.server.is_some(), needs.server);
+    assert_eq!(sighting.replication.is_some(), needs.replication && sighting.role == super::Role::Standby);
+    Some(sighting)
+}

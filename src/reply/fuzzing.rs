@@ -1,0 +1,204 @@
+//! What has to hold of every document, whatever was observed.
+
+use std::time::Duration;
+
+use super::{Background, HttpReply, MAX_DOCUMENT_BYTES, MAX_REPLY_BYTES, Media, http_reply};
+use crate::fuzzing::source::Source;
+use crate::fuzzing::{exposition, html, wire};
+use crate::instance::{
+    Drain, Failure, Lsn, Observation, Receiver, ReceiverDetails, Replication, Role, Server, Sighting,
+    fuzzing as instance,
+};
+use crate::monitor::{Change, Chronicle, Condition, LAG_BUCKETS, LagSample, MAX_TRANSITIONS, Transition};
+use crate::reason::Reason;
+use crate::tally::{Refusal, Tally};
+use crate::verdict::{Limits, Path, Target, weight_percent};
+
+/// Whatever can be observed and remembered.
+pub(crate) fn documents(bytes: &[u8]) {
+    let mut source = Source::new(bytes);
+    let observation = observation(&mut source);
+    let chronicle = chronicle(&mut source);
+    let tally = tally(&mut source);
+    let limits = Limits { bytes: source.optional(Source::number), time: source.optional(Source::duration) };
+    assert_documents(&observation, &chronicle, &tally, limits);
+}
+
+/// A row of a server's, and all that is made of it.
+pub(crate) fn row(bytes: &[u8]) {
+    if let Some(sighting) = instance::row(bytes) {
+        let observation = Observation { drain: Drain::Off, instance: Some(Ok(sighting)), took: None };
+        assert_documents(&observation, &Chronicle::blank(), &Tally::new(), Limits::default());
+    }
+}
+
+fn assert_documents(observation: &Observation, chronicle: &Chronicle, tally: &Tally, limits: Limits) {
+    let say = |observation: &Observation, path, media| {
+        let background = Background { media, remember: &|| chronicle.clone(), figures: &|| tally.figures() };
+        let target = Target { path, limits, wants_streaming: true };
+        http_reply(target, observation, &background)
+    };
+    for path in Path::ALL {
+        if !matches!(path, Path::Status | Path::Metrics) {
+            let reply = say(observation, path, Media::Json).to_bytes(false);
+            let (status, _) = wire::read_line_reply(&reply);
+            assert!(matches!(status, 200 | 206 | 404 | 503), "{status}");
+            let weight = weight_percent(Target { path, limits, wants_streaming: false }, observation);
+            assert!((1..=100).contains(&weight), "{weight}");
+        }
+    }
+    assert_json(&body(&say(observation, Path::Status, Media::Json)), observation);
+
+    let page = body(&say(observation, Path::Status, Media::Html));
+    let harmless = body(&say(&with_harmless_text(observation), Path::Status, Media::Html));
+    assert_eq!(html::skeleton(&page), html::skeleton(&harmless), "text of the server's makes no elements");
+
+    let text = body(&say(observation, Path::Metrics, Media::Json));
+    let samples = exposition::read(&text);
+    let value = |name: &str| samples.iter().find(|(series, _)| series == name).map(|(_, value)| *value);
+    let role = observation.sighting().map(|sighting| sighting.role);
+    assert_eq!(value("pgsqlchk_up"), Some(if role.is_some() { 1.0 } else { 0.0 }));
+    assert_eq!(value("pgsqlchk_primary"), role.map(|role| if role == Role::Primary { 1.0 } else { 0.0 }));
+}
+
+fn body(reply: &HttpReply) -> String {
+    let bytes = reply.to_bytes(false);
+    assert!(bytes.len() <= MAX_REPLY_BYTES);
+    let (status, body) = wire::read_reply(&bytes);
+    assert_eq!(status, 200);
+    assert!(body.len() < MAX_DOCUMENT_BYTES, "{} bytes", body.len());
+    assert!(!body.contains(|character: char| character < ' ' && character != '\n'), "{body}");
+    body.to_owned()
+}
+
+fn assert_json(text: &str, observation: &Observation) {
+    let json: serde_json::Value = serde_json::from_str(text).unwrap_or_else(|why| panic!("{why}: {text}"));
+    let fields = json.as_object().expect("an object");
+    assert_eq!(fields.len(), 17, "every field is always there");
+    let version =
+        observation.sighting().and_then(|sighting| sighting.server.as_ref()).map(|server| &server.version);
+    match (version, json["server_version"].as_str()) {
+        (Some(version), Some(shown)) => {
+            let begin = shown.strip_suffix('…').unwrap_or(shown);
+            assert!(version.starts_with(begin), "{shown:?}");
+        }
+        (said, shown) => assert_eq!((said, shown), (None, None)),
+    }
+    assert_eq!(json["role"].as_str(), observation.sighting().map(|sighting| sighting.role.word()));
+}
+
+/// The same without anything that could be markup.
+fn with_harmless_text(observation: &Observation) -> Observation {
+    let mut observation = observation.clone();
+    let harmless = |text: &mut String| {
+        *text = text.chars().map(|_| 'x').collect();
+    };
+    if let Some(Ok(sighting)) = &mut observation.instance {
+        if let Some(server) = &mut sighting.server {
+            harmless(&mut server.version);
+        }
+        let receiver = sighting.replication.as_mut().and_then(|replication| replication.receiver.as_mut());
+        if let Some(details) = receiver.and_then(|receiver| receiver.details.as_mut()) {
+            // The one word of the server's that has a meaning.
+            if details.status != "streaming" {
+                harmless(&mut details.status);
+            }
+            details.sender_host.iter_mut().for_each(harmless);
+            details.slot_name.iter_mut().for_each(harmless);
+        }
+    }
+    observation
+}
+
+fn reason(source: &mut Source<'_>) -> Reason {
+    Reason::ALL[source.below(Reason::ALL.len())]
+}
+
+fn lsn(source: &mut Source<'_>) -> Lsn {
+    Lsn(source.number())
+}
+
+fn observation(source: &mut Source<'_>) -> Observation {
+    let drain = [Drain::NotLooked, Drain::Off, Drain::On, Drain::Unknown][source.below(4)];
+    let instance = match source.below(4) {
+        0 => None,
+        1 => Some(Err(Failure::new(reason(source), source.text()))),
+        _ => Some(Ok(sighting(source))),
+    };
+    Observation { drain, instance, took: source.optional(Source::duration) }
+}
+
+fn sighting(source: &mut Source<'_>) -> Sighting {
+    Sighting {
+        role: [Role::Primary, Role::Standby][source.below(2)],
+        read_only_default: source.optional(Source::flag),
+        timeline: source.optional(|source| source.number() as u32),
+        replication: source.optional(|source| Replication {
+            replayed: source.optional(lsn),
+            received: source.optional(lsn),
+            last_commit_age: source.optional(Source::duration),
+            is_paused: source.flag(),
+            receiver: source.optional(|source| Receiver {
+                timeout: source.optional(Source::duration),
+                details: source.optional(|source| ReceiverDetails {
+                    status: source.text(),
+                    latest_end: source.optional(lsn),
+                    last_message_age: source.optional(Source::duration),
+                    sender_host: source.optional(Source::text),
+                    sender_port: source.optional(|source| source.number() as u16),
+                    slot_name: source.optional(Source::text),
+                }),
+            }),
+        }),
+        server: source.optional(|source| Server {
+            system_identifier: source.number(),
+            version: source.text(),
+            started_unix_s: source.float(),
+            current: source.optional(lsn),
+        }),
+    }
+}
+
+fn condition(source: &mut Source<'_>) -> Condition {
+    match source.below(3) {
+        0 => Condition::Primary,
+        1 => Condition::Standby,
+        _ => Condition::Unavailable(reason(source)),
+    }
+}
+
+fn chronicle(source: &mut Source<'_>) -> Chronicle {
+    let transition = |source: &mut Source<'_>| Transition {
+        at: source.moment(),
+        change: match source.flag() {
+            true => Change::Condition { from: source.optional(condition), to: condition(source) },
+            false => Change::Drain { from: source.optional(Source::flag), to: source.flag() },
+        },
+    };
+    let sample = |source: &mut Source<'_>| match source.below(3) {
+        0 => LagSample::NotAsked,
+        1 => LagSample::Unknown,
+        _ => LagSample::Bytes(source.number()),
+    };
+    let samples: Vec<LagSample> = (0..=source.below(16)).map(|_| sample(source)).collect();
+    Chronicle {
+        now: source.moment(),
+        condition: source.optional(|source| (condition(source), source.moment())),
+        transitions: (0..source.below(MAX_TRANSITIONS + 1)).map(|_| transition(source)).collect(),
+        lag: if source.flag() { samples.into_iter().cycle().take(LAG_BUCKETS).collect() } else { Vec::new() },
+    }
+}
+
+fn tally(source: &mut Source<'_>) -> Tally {
+    let tally = Tally::new();
+    for _ in 0..source.below(4) {
+        let observation = observation(source);
+        tally.probes.record(&observation, Duration::from_nanos(source.number()));
+        let path = source.optional(|source| Path::ALL[source.below(Path::ALL.len())]);
+        tally.requests.count(path, [200, 206, 400, 404, 405, 408, 413, 431, 503][source.below(9)]);
+        tally.clients.enter();
+        tally.clients.refuse(Refusal::ALL[source.below(Refusal::ALL.len())]);
+    }
+    tally.probes.set_abandoned(source.below(6));
+    tally
+}

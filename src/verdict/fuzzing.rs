@@ -1,0 +1,53 @@
+//! What has to hold for whatever is asked.
+
+use std::time::Duration;
+
+use super::{Limits, Path, Target, TargetError, origin_form};
+use crate::fuzzing::wire;
+use crate::reply::HttpReply;
+
+/// A request target, as the gate lets it through.
+pub(crate) fn target(bytes: &[u8]) {
+    let text: String =
+        bytes.iter().filter(|byte| byte.is_ascii_graphic()).map(|byte| char::from(*byte)).collect();
+    let origin = origin_form(&text);
+    assert_eq!(origin_form(origin), origin, "the origin form is final");
+    assert_eq!(Target::parse(origin), Target::parse(&text), "and means the same");
+    match Target::parse(&text) {
+        Ok(target) => assert_target(target),
+        Err(error) => {
+            let reply = HttpReply::of_target_error(&error).to_bytes(false);
+            let (status, _) = wire::read_line_reply(&reply);
+            assert_eq!(status, if error == TargetError::UnknownPath { 404 } else { 400 });
+        }
+    }
+}
+
+fn assert_target(target: Target) {
+    let takes_limits = matches!(target.path, Path::Contract | Path::Standby | Path::ReadOnly);
+    assert!(takes_limits || target == Target::plain(target.path), "{target:?}");
+    assert_eq!(Target::parse(&spell(target)), Ok(target), "what was understood can be said again");
+
+    let standing = Limits { bytes: Some(1), time: Some(Duration::from_micros(1)) };
+    let limited = target.limited_by(standing);
+    let is_tighter = |limit: Option<Duration>, than: Option<Duration>| match (limit, than) {
+        (Some(limit), Some(than)) => limit <= than,
+        (None, Some(_)) => false,
+        (_, None) => true,
+    };
+    assert!(is_tighter(limited.limits.time, target.limits.time), "limits only grow tighter");
+    assert_eq!(limited.limited_by(standing), limited);
+    let asks_lag = target.needs().is_some_and(|needs| needs.replication);
+    assert!(asks_lag || !target.limits.is_some() && !target.wants_streaming, "{target:?}");
+}
+
+fn spell(target: Target) -> String {
+    let Limits { bytes, time } = target.limits;
+    let parameters = [
+        bytes.map(|bytes| format!("lag={bytes}")),
+        time.map(|time| format!("lag_time={}us", time.as_micros())),
+        target.wants_streaming.then(|| "replication_state=streaming".to_owned()),
+    ];
+    let query: Vec<_> = parameters.into_iter().flatten().collect();
+    format!("{}?{}", target.path.name(), query.join("&"))
+}
