@@ -1,8 +1,8 @@
 # Building, showing, testing and measuring pgsqlchk; `make help` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-system torture fuzz bench deny clean install uninstall static deb rpm release
-.PHONY: release-check
+.PHONY: help build demo test test-system torture fuzz bench siege soak deny clean install uninstall static deb rpm
+.PHONY: release release-check
 
 # Debian keeps haproxy in /usr/sbin, which an ordinary user does not have in PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -10,6 +10,9 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Static musl for this machine, where Rust has it. Asked when a recipe runs: the recipe before may have added it.
 TARGET = $(shell packaging/build-target)
 BINARY = $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/pgsqlchk
+
+# How long `make soak` lasts.
+SECONDS = 600
 
 # What is released; `make deb ARCHITECTURES=x86_64` makes one package.
 ARCHITECTURES = x86_64 aarch64 armv7
@@ -28,6 +31,8 @@ help:
 	@echo "make fuzz    every parser and writer with coverage-guided junk; FUZZ_SECONDS=10 for each of them"
 	@echo "make build   the program for this machine, one static file"
 	@echo "make bench   what a check costs, as ratios"
+	@echo "make siege   what attackers can make the agent use, as a table"
+	@echo "make soak SECONDS=600   load with reconnects and faults for so long: does anything grow?"
 	@echo "make deny    licences and advisories of the dependencies (needs cargo-deny)"
 	@echo "make install installs what make build has built (PREFIX=/usr/local, DESTDIR=); make uninstall removes it"
 	@echo "make static  static programs for ARCHITECTURES=\"$(ARCHITECTURES)\", in target/static"
@@ -82,6 +87,15 @@ fuzz:
 bench:
 	packaging/install-dependencies test
 	cargo bench --locked --target $(TARGET) --bench checks
+
+# The shipped program, one attack after the other; `make test` does the same with the debug build.
+siege:
+	packaging/install-dependencies test
+	packaging/siege $(TARGET)
+
+soak:
+	packaging/install-dependencies test
+	SOAK_SECONDS=$(SECONDS) cargo test --release --locked --target $(TARGET) --test soak -- --nocapture
 
 deny:
 	@if cargo deny --version >/dev/null 2>&1; then \

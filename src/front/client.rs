@@ -110,9 +110,11 @@ impl Client {
         match self.phase {
             // It has its reply; closing now harms it only if it still sends what nobody wants.
             Phase::Lingering { .. } => Some(0),
+            // It does not read: the reply to a check fits every socket's buffer at once.
+            Phase::Replying { .. } => Some(1),
             // It has not asked yet.
-            Phase::Heading { .. } => Some(1),
-            Phase::Asking | Phase::Replying { .. } => None,
+            Phase::Heading { .. } => Some(2),
+            Phase::Asking => None,
         }
     }
 
@@ -267,5 +269,28 @@ impl Client {
             Err(Errno::AGAIN | Errno::INTR) => Next::Wait,
             Err(_) => Next::Close,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn who_takes_nothing_of_a_reply_gives_way_before_one_that_has_not_asked_yet() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let now = Instant::now();
+        let mut client = Client::new(ours.into(), Protocol::Http, now);
+        let heading = client.dispensability();
+        client.enter(Phase::Asking, None, now);
+        assert_eq!(client.dispensability(), None, "who waits for an answer never gives way");
+        // More than any buffer holds.
+        assert_eq!(client.reply(vec![b'x'; 16 << 20], now), Next::Wait);
+        let stalled = client.dispensability();
+        client.enter(Phase::Lingering { discarded: 0 }, None, now);
+        let lingering = client.dispensability();
+        assert!(lingering.is_some() && lingering < stalled && stalled < heading);
     }
 }

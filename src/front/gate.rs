@@ -34,6 +34,10 @@ use crate::tally;
 /// How long accepting rests after the system ran out of descriptors or memory, instead of spinning.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long new clients wait in the backlog while all others wait for their answers and nobody leaves. Where
+/// PostgreSQL answers, somebody leaves every moment; where it hangs, whoever comes learns soon that there is no room.
+const FULL_PATIENCE: Duration = Duration::from_millis(250);
+
 /// Clients accepted in one turn before the others get theirs.
 const ACCEPTS_PER_TURN: usize = 64;
 
@@ -56,6 +60,8 @@ pub(super) struct Gate {
     /// A client keeps its index for life; free places are reused.
     clients: Vec<Option<Client>>,
     accept_again_at: Option<Instant>,
+    /// Since when a new client finds no room, and nobody has left.
+    full_since: Option<Instant>,
     stopping_since: Option<Instant>,
     last_request: Instant,
 }
@@ -113,6 +119,7 @@ impl Gate {
             stop_signal,
             clients: Vec::new(),
             accept_again_at: None,
+            full_since: None,
             stopping_since: None,
             last_request: Instant::now(),
         }
@@ -164,7 +171,8 @@ impl Gate {
             items.push(Ready::Client(index));
             fds.push(PollFd::from_borrowed_fd(client.socket.as_fd(), client.poll_flags()));
         }
-        if self.accept_again_at.is_none() {
+        if self.accept_again_at.is_none() && self.patient_until().is_none_or(|until| until <= Instant::now())
+        {
             for (index, listener) in self.listeners.iter().enumerate() {
                 items.push(Ready::Listener(index));
                 fds.push(PollFd::new(&listener.socket, PollFlags::IN));
@@ -188,7 +196,8 @@ impl Gate {
             let grace = since + STOP_ANSWER_GRACE;
             if Instant::now() < grace { grace } else { since + STOP_LIMIT }
         });
-        clients.chain(self.accept_again_at).chain(stop).chain(self.idle_until()).min()
+        let patience = self.patient_until().filter(|until| *until > Instant::now());
+        clients.chain(self.accept_again_at).chain(patience).chain(stop).chain(self.idle_until()).min()
     }
 
     /// When the gate closes for lack of requests, if it is to close for that at all.
@@ -199,8 +208,24 @@ impl Gate {
         self.rules.idle_exit.filter(|_| !is_busy).map(|limit| self.last_request + limit)
     }
 
+    /// Until when new clients wait in the backlog, if they do.
+    fn patient_until(&self) -> Option<Instant> {
+        let since = self.full_since.filter(|_| self.stopping_since.is_none() && self.is_full());
+        since.map(|since| since + FULL_PATIENCE)
+    }
+
+    /// Whether there is no room for another client, whoever gives way.
+    fn is_full(&self) -> bool {
+        self.clients.iter().flatten().count() >= self.rules.max_connections
+            && self.clients.iter().flatten().all(|client| client.dispensability().is_none())
+    }
+
     fn accept(&mut self, index: usize, now: Instant) {
         for _ in 0..ACCEPTS_PER_TURN {
+            self.full_since = self.is_full().then_some(self.full_since.unwrap_or(now));
+            if self.patient_until().is_some_and(|until| now < until) {
+                return;
+            }
             // The signal to stop may have come in the same turn and closed them all.
             let Some(listener) = self.listeners.get(index) else { return };
             let protocol = listener.protocol;
@@ -230,7 +255,7 @@ impl Gate {
     }
 
     /// Takes the client in. Where the house is full, one that has its reply already gives way, or else the oldest
-    /// one that has not asked yet, or else the new one.
+    /// one that does not take it or has not asked yet, or else the new one.
     fn admit(&mut self, socket: OwnedFd, protocol: Protocol, now: Instant) {
         let count = self.clients.iter().flatten().count();
         if count >= self.rules.max_connections && !self.make_room() {
@@ -276,6 +301,7 @@ impl Gate {
 
     fn leave(&mut self, index: usize) {
         if self.clients[index].take().is_some() {
+            self.full_since = None;
             self.service.tally.clients.leave();
         }
     }

@@ -1,16 +1,19 @@
-//! An agent under attack: beside the attackers a well-behaved client checks all the time, and at the end the
-//! agent must be where it was.
+//! An agent under attack: beside the attackers a well-behaved client and a real HAProxy check all the time, and at the
+//! end the agent must be where it was.
+//!
+//! With `SIEGE_REPORT` in the environment each siege adds a line about itself to that file: see `make siege`.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::wire::{End, PATIENCE, Wire, reply, talk};
-use super::{Agent, Cluster, eventually, millis, secs};
+use super::{Agent, Cluster, Haproxy, eventually, millis, secs};
 
 /// What HAProxy sends, and what the well-behaved client sends.
 pub const CHECK: &str = "OPTIONS / HTTP/1.0\r\n\r\n";
@@ -21,6 +24,19 @@ const DEADLINE: Duration = millis(2500);
 /// The most memory the agent may ever have had, in KiB.
 const MEMORY_LIMIT_KIB: u64 = 16 * 1024;
 
+/// Threads that may come on top of those at rest: one that takes over for each look that hangs (monitor.rs,
+/// `MAX_ABANDONED`).
+const FURTHER_THREADS: u64 = 4;
+
+/// Descriptors beside the clients (standalone.rs, `RESERVED_DESCRIPTORS`).
+const RESERVED_DESCRIPTORS: usize = 64;
+
+/// `--max-connections`, unless the test says something else.
+const DEFAULT_CONNECTIONS: usize = 128;
+
+/// Between two looks at what the agent holds.
+const SAMPLING: Duration = millis(5);
+
 /// Between two checks of the well-behaved client: many times HAProxy's pace, and room for the others.
 const PACE: Duration = millis(10);
 
@@ -28,8 +44,11 @@ const PACE: Duration = millis(10);
 pub struct Siege {
     // Declared in the order they go: the server last.
     client: Client,
+    sampler: Sampler,
+    haproxy: Haproxy,
     pub agent: Agent,
     before: Footprint,
+    max_connections: usize,
     _primary: Cluster,
 }
 
@@ -39,10 +58,25 @@ impl Siege {
     pub fn begin(args: &[&str]) -> Siege {
         let primary = Cluster::primary();
         let dsn = primary.dsn();
-        let agent = Agent::start(&[&["--dsn", &dsn], args].concat());
+        let always = ["--dsn", &dsn, "--agent-listen", "127.0.0.1:0"];
+        let agent = Agent::start(&[&always, args].concat());
+        let max_connections = args.windows(2).find(|words| words[0] == "--max-connections");
+        let max_connections =
+            max_connections.map_or(DEFAULT_CONNECTIONS, |words| words[1].parse().expect("a number"));
         let before = Footprint::at_rest(&agent);
+        let haproxy = haproxy_beside(&agent, &primary);
         let client = Client::start(agent.addr());
-        Siege { client, agent, before, _primary: primary }
+        let sampler = Sampler::start(agent.pid());
+        Siege { client, sampler, haproxy, agent, before, max_connections, _primary: primary }
+    }
+
+    /// A number of the agent's metrics: all samples whose name and labels begin so, together.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> u64 {
+        let page = self.agent.get("/metrics").body;
+        let samples = page.lines().filter(|line| line.starts_with(name));
+        let values = samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
+        values.sum()
     }
 
     /// A new connection.
@@ -83,9 +117,94 @@ impl Siege {
     pub fn finish(mut self) {
         self.wait_for_footprint();
         assert!(self.agent.is_alive(), "the agent ended");
-        let peak = self.agent.peak_rss_kib();
-        assert!(peak < MEMORY_LIMIT_KIB, "the agent once had {peak} KiB");
         check(self.agent.addr()).expect("a check after the attack");
+        let peak = self.sampler.stop();
+        let memory_kib = self.agent.peak_rss_kib();
+        self.assert_never_down();
+        self.report(memory_kib, &peak);
+        assert!(memory_kib <= MEMORY_LIMIT_KIB, "the agent once had {memory_kib} KiB");
+        assert!(peak.threads <= self.before.threads + FURTHER_THREADS, "{peak:?}, at rest {:?}", self.before);
+        let descriptors = self.max_connections + RESERVED_DESCRIPTORS;
+        assert!(peak.descriptors <= descriptors, "{peak:?}, with {} connections", self.max_connections);
+    }
+
+    /// HAProxy's own word for it, check by check and agent-check by agent-check.
+    #[track_caller]
+    fn assert_never_down(&self) {
+        let server = self.haproxy.server("besieged", "node");
+        let log = self.haproxy.log();
+        assert!(!log.contains(" DOWN"), "HAProxy has taken the server down: {log}");
+        // A star says that the next check is under way.
+        let outcomes = [&server.check_status, &server.agent_status].map(|text| text.trim_start_matches("* "));
+        assert_eq!((server.status.as_str(), outcomes), ("UP", ["L7OK", "L7OK"]), "{server:?}");
+    }
+
+    /// One line: what it was, and the most that the agent had.
+    fn report(&self, memory_kib: u64, peak: &Footprint) {
+        let Some(path) = std::env::var_os("SIEGE_REPORT") else { return };
+        let name = thread::current().name().unwrap_or("?").replace('_', " ");
+        let line = format!(
+            "| {name} | {memory_kib} | {} | {} | {} | {} | {} | {} |\n",
+            peak.threads,
+            peak.descriptors,
+            self.client.made(),
+            self.client.record.slowest_us.load(Ordering::SeqCst) / 1000,
+            self.metric("pgsqlchk_refused_connections_total"),
+            self.metric("pgsqlchk_requests_total{path=\"other\""),
+        );
+        let mut file = File::options().append(true).create(true).open(path).expect("open the report");
+        file.write_all(line.as_bytes()).expect("write the report");
+    }
+}
+
+/// HAProxy as it should be set up, only much faster: two failed checks in a row take the server down.
+fn haproxy_beside(agent: &Agent, primary: &Cluster) -> Haproxy {
+    let haproxy = Haproxy::start(&format!(
+        "backend besieged
+    timeout check 2s
+    option httpchk
+    http-check expect status 200
+    server node 127.0.0.1:{} check port {} inter 100ms fall 2 rise 1 \
+         agent-check agent-port {} agent-inter 100ms agent-send \"/primary\\n\"
+",
+        primary.port(),
+        agent.addr().port(),
+        agent.agent_check_addr().port(),
+    ));
+    eventually(secs(10), "HAProxy's checks pass", || {
+        let server = haproxy.server("besieged", "node");
+        server.check_status == "L7OK" && server.agent_status == "L7OK"
+    });
+    haproxy
+}
+
+/// Looks at the agent's threads and descriptors all the time, on a thread of its own.
+struct Sampler {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<Footprint>>,
+}
+
+impl Sampler {
+    fn start(pid: u32) -> Sampler {
+        let (stop, stopped) = channel();
+        let thread = thread::spawn(move || {
+            let mut peak = Footprint { threads: 0, descriptors: 0 };
+            while stopped.recv_timeout(SAMPLING) == Err(RecvTimeoutError::Timeout) {
+                // Of one that has ended nothing can be read, and somebody else says so.
+                let count =
+                    |what: &str| fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count);
+                peak.threads = peak.threads.max(count("task") as u64);
+                peak.descriptors = peak.descriptors.max(count("fd"));
+            }
+            peak
+        });
+        Sampler { stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// The most of each, so far; once.
+    fn stop(&mut self) -> Footprint {
+        self.stop = None;
+        self.thread.take().expect("it runs").join().expect("the sampler's thread ends")
     }
 }
 
@@ -181,6 +300,7 @@ struct Client {
 #[derive(Default)]
 struct Record {
     made: AtomicUsize,
+    slowest_us: AtomicU64,
     failures: Mutex<Vec<String>>,
 }
 
@@ -191,7 +311,11 @@ impl Client {
         let own = Arc::clone(&record);
         let thread = thread::spawn(move || {
             while stopped.recv_timeout(PACE) == Err(RecvTimeoutError::Timeout) {
-                if let Err(failure) = check(agent) {
+                let begin = Instant::now();
+                let result = check(agent);
+                let took_us = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+                own.slowest_us.fetch_max(took_us, Ordering::SeqCst);
+                if let Err(failure) = result {
                     own.failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
                 }
                 own.made.fetch_add(1, Ordering::SeqCst);

@@ -20,7 +20,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
 use container::Container;
-use support::{Cluster, Reply, Stream, eventually, http, secs, wire};
+use support::{Cluster, Frozen, Reply, StopMode, Stream, eventually, http, secs, wire};
 
 const SERVICE: &str = "pgsqlchk.service";
 
@@ -181,6 +181,103 @@ fn bad_configuration_closes_an_activated_port_instead_of_starting_for_ever() {
     eventually(secs(60), "systemd gives up", || container.show("pgsqlchk.socket", "ActiveState") == "failed");
     let starts = container.journal(SERVICE).matches("a duration needs a unit").count();
     assert!((1..=50).contains(&starts), "{starts} starts");
+}
+
+/// In this test a system call that is not on the unit's list kills, where it only fails otherwise: nothing that the
+/// agent does is so much as tried in vain.
+#[test]
+fn the_service_makes_no_system_call_that_is_not_on_its_list() {
+    let primary = primary();
+    let container = Container::boot(&primary);
+    let drop_in = "[Service]\nSystemCallErrorNumber=kill\nWatchdogSec=1s\nRestart=no\n";
+    for unit in ["pgsqlchk.service", "pgsqlchk@.service"] {
+        container.write(&format!("/run/systemd/system/{unit}.d/test.conf"), drop_in);
+    }
+    container.run(&["systemctl", "daemon-reload"]);
+    container.run(&["systemctl", "start", "pgsqlchk.socket", "pgsqlchk-agent.socket"]);
+    assert_table();
+    let pid = container.show(SERVICE, "MainPID");
+    let status = fs::read_to_string(container.path(&format!("/proc/{pid}/status"))).expect("its status");
+    for line in ["NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000"] {
+        assert!(status.contains(&format!("\n{line}\n")), "{line}: {status}");
+    }
+    let agent_check = SocketAddr::from((address().ip(), 23268));
+    let began = Instant::now();
+    // Several periods of the watchdog, with losses of the session, of the server and of the way to it.
+    for round in 0..4 {
+        exercise(&primary, &container, agent_check, round);
+    }
+    eventually(secs(10), "three periods go by", || began.elapsed() > secs(3));
+    assert_eq!(get("/").line(), "200 Primary");
+    assert_eq!(container.show(SERVICE, "MainPID"), pid, "{}", container.journal(SERVICE));
+    container.run(&["systemctl", "stop", "pgsqlchk.socket", "pgsqlchk-agent.socket", SERVICE]);
+    assert_eq!(container.show(SERVICE, "Result"), "success");
+
+    container.write("/etc/hosts", "127.0.0.1 localhost\n");
+    // Other ways to PostgreSQL: a name, an address, a password; and listening without a socket unit.
+    let ways = [
+        ("host=localhost port=1 user=pgsqlchk", "503 connection-refused"),
+        ("host=192.0.2.1 port=1 user=pgsqlchk connect_timeout=1", "503 unreachable"),
+        ("host=nowhere.invalid user=pgsqlchk", "503 name-not-resolved"),
+        ("host=/run/postgresql user=secret password=right", "200 Primary"),
+        ("host=/run/postgresql user=secret password=wrong", "503 authentication-failed"),
+    ];
+    primary.psql("CREATE ROLE secret LOGIN PASSWORD 'right'");
+    primary.write_hba("local all secret scram-sha-256\nlocal all all trust\n");
+    for (way, expected) in ways {
+        let port = if way.contains("port=") { String::new() } else { port_of(&primary) };
+        container.write("/etc/pgsqlchk/pgsqlchk.conf", &format!("dsn = {way} {port}\n"));
+        container.run(&["systemctl", "start", SERVICE]);
+        assert_eq!(get("/").line(), expected, "{way}");
+        container.run(&["systemctl", "stop", SERVICE]);
+        assert_eq!(container.show(SERVICE, "Result"), "success", "{way}");
+    }
+
+    container
+        .write("/etc/pgsqlchk/pgsqlchk.conf", &format!("dsn = host=/run/postgresql {}\n", port_of(&primary)));
+    container.run(&["systemctl", "enable", "--now", "pgsqlchk-inetd.socket"]);
+    assert_table();
+    assert_eq!(get("/metrics").line(), "200 OK");
+    let journal = container.run(&["journalctl", "--no-pager"]);
+    assert!(!journal.contains("status=31/SYS"), "{journal}");
+}
+
+fn port_of(cluster: &Cluster) -> String {
+    format!("port={}", cluster.port())
+}
+
+/// Everything that an agent can be asked, and what makes it connect anew.
+fn exercise(primary: &Cluster, container: &Container, agent_check: SocketAddr, round: usize) {
+    assert_table();
+    for path in ["/status", "/metrics", "/replica?lag=1MB&lag_time=1s"] {
+        assert!(get(path).status >= 200);
+    }
+    let html = "GET /status HTTP/1.1\r\nAccept: text/html\r\n\r\n";
+    assert!(wire::talk(address(), html).text().ends_with("</html>\n"));
+    assert!(wire::talk(address(), "\0").text().starts_with("HTTP/1.1 400 "));
+    assert_eq!(wire::talk(agent_check, "/primary\n").text(), "up ready 100%\n");
+    container.write("/run/pgsqlchk/drain", "");
+    assert_eq!(get("/").line(), "404 draining");
+    fs::remove_file(container.path("/run/pgsqlchk/drain")).expect("remove the drain file");
+    match round {
+        0 => drop(
+            primary.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pgsqlchk'"),
+        ),
+        1 => primary.restart(StopMode::Immediate),
+        2 => {
+            // A login that hangs: a thread takes over, and more log lines are written.
+            let backends = primary.backend_pids("pgsqlchk").into_iter().map(Frozen::new).collect::<Vec<_>>();
+            let postmaster = Frozen::new(primary.postmaster_pid());
+            assert_eq!(get("/").status, 503);
+            drop((postmaster, backends));
+        }
+        _ => {
+            primary.stop(StopMode::Fast);
+            assert_eq!(get("/").line(), "503 connection-refused");
+            primary.start();
+        }
+    }
+    eventually(secs(10), "it is a primary again", || get("/").line() == "200 Primary");
 }
 
 #[test]
