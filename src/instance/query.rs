@@ -83,7 +83,8 @@ pub(super) fn read<'a>(columns: impl Iterator<Item = Option<&'a str>>, needs: Ne
     if needs.server {
         sighting.server = Some(read_server(&mut columns)?);
     }
-    Some(sighting)
+    // More than was asked for is the answer to something else.
+    columns.next().is_none().then_some(sighting)
 }
 
 fn read_replication<'a>(columns: &mut impl Iterator<Item = Option<&'a str>>) -> Option<Replication> {
@@ -156,7 +157,7 @@ mod tests {
     fn what_is_not_exactly_a_role_is_none() {
         assert_eq!(read_row(&[Some("t")], Needs::default()), Some(Sighting::of_role(Role::Standby)));
         assert_eq!(read_row(&[Some("f")], Needs::default()), Some(Sighting::of_role(Role::Primary)));
-        for row in [&[][..], &[None], &[Some("")], &[Some("true")]] {
+        for row in [&[][..], &[None], &[Some("")], &[Some("true")], &[Some("f"), Some("t")]] {
             assert_eq!(read_row(row, Needs::default()), None, "{row:?}");
         }
     }

@@ -46,10 +46,12 @@ impl Session {
         let query = query::text(needs);
         let answer =
             self.client.simple_query(&query).map_err(|error| Failure::from_postgres(&self.place, &error))?;
-        let row = answer.iter().find_map(|message| match message {
+        let mut rows = answer.iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         });
+        // One row was asked for; of two, one could say another role than the other.
+        let row = rows.next().filter(|_| rows.next().is_none());
         // A column that cannot be read as text ends the row; the reader notices.
         let columns = row.map(|row| (0..row.len()).map_while(|column| row.try_get(column).ok()));
         columns.and_then(|columns| query::read(columns, needs)).ok_or_else(|| {
