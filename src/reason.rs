@@ -45,7 +45,7 @@ reasons! {
     Unreachable => "unreachable",
     /// The socket accepts, but the postmaster does not answer the knock.
     PostmasterNotAnswering => "postmaster-not-answering",
-    /// Whoever answered the knock does not speak PostgreSQL's protocol.
+    /// Whoever answers does not speak PostgreSQL's protocol.
     NotPostgresql => "not-postgresql",
     /// The server refuses the login (SQLSTATE class 28), or wants a password that is not configured.
     AuthenticationFailed => "authentication-failed",

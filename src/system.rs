@@ -2,6 +2,7 @@
 
 pub mod drain_file;
 pub mod inherited;
+pub mod memory;
 pub mod notify;
 pub mod process;
 pub mod stdio;

@@ -17,6 +17,7 @@ const PASSWORD: &str = "s3cretPassw0rd";
 /// A connection string of either form.
 pub(crate) fn conninfo(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
+    assert_any_value(text);
     let parameters = match conninfo::parse(text) {
         Ok(parameters) => parameters,
         Err(why) => {
@@ -26,7 +27,7 @@ pub(crate) fn conninfo(bytes: &[u8]) {
     };
     let spelled = parameters.iter().map(|(keyword, value)| {
         assert!(!value.contains('\0'), "{}", keyword.name);
-        format!("{} = '{}'", keyword.name, value.replace('\\', "\\\\").replace('\'', "\\'"))
+        spell(keyword.name, value)
     });
     let spelled = spelled.collect::<Vec<_>>().join(" ");
     let plain = |parsed: &[(&super::keywords::Keyword, String)]| {
@@ -49,6 +50,28 @@ pub(crate) fn conninfo(bytes: &[u8]) {
         Err(why) => assert!(!why.is_empty()),
     }
     assert_secret(text);
+}
+
+/// Every value but one with a NUL can be said, in both forms.
+fn assert_any_value(value: &str) {
+    let escaped: String = value.chars().flat_map(|character| ['\\', character]).collect();
+    let encoded: String = value.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let mut spellings = vec![spell("user", value)];
+    if !value.is_empty() {
+        spellings.extend([format!("user={escaped} "), format!("postgres://{encoded}@/")]);
+    }
+    for spelled in spellings {
+        match conninfo::parse(&spelled) {
+            Ok(parsed) => {
+                assert_eq!(parsed.iter().map(|(_, value)| value.as_str()).collect::<Vec<_>>(), [value])
+            }
+            Err(why) => assert!(value.contains('\0'), "{spelled:?}: {why}"),
+        }
+    }
+}
+
+fn spell(name: &str, value: &str) -> String {
+    format!("{name} = '{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 /// A password in place of every `$` is shown by no error and no `Debug`, once there is anything that says that there
@@ -129,6 +152,14 @@ pub(crate) fn service(bytes: &[u8]) {
 /// The configuration file, and all that is made of it.
 pub(crate) fn configuration(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if !text.contains(['\n', '\r']) {
+        for (quote, doubled) in [('"', "\"\""), ('\'', "''")] {
+            let line = format!("dsn = {quote}{}{quote} # why", text.replace(quote, doubled));
+            let values =
+                file::parse(&line).map(|lines| lines.into_iter().map(|line| line.value).collect::<Vec<_>>());
+            assert_eq!(values, Ok(vec![text.to_owned()]), "every value can be said");
+        }
+    }
     match file::parse(text) {
         Err(why) => assert_one_line(&why),
         Ok(lines) => {

@@ -46,6 +46,8 @@ impl Failure {
     pub(super) fn from_postgres(place: &str, error: &postgres::Error) -> Failure {
         let reason = if let Some(refusal) = error.as_db_error() {
             reason_of_sqlstate(refusal.code().code(), refusal.message())
+        } else if is_nonsense(error) {
+            Reason::NotPostgresql
         } else if let Some(cause) = find_io_error(error) {
             return Failure::from_io(place, cause);
         } else if error.is_closed() {
@@ -84,6 +86,16 @@ fn reason_of_sqlstate(code: &str, message: &str) -> Reason {
 fn is_login_refused_by_client(error: &postgres::Error) -> bool {
     let text = error.to_string();
     text.starts_with("invalid configuration") || text.starts_with("authentication error")
+}
+
+/// What came is no message (a length or a tag that cannot be, fields beyond its end), or none that could come here. The
+/// crate says the former with `io::Error`s of its own, of these kinds, and the latter with this text only. A connection
+/// that ends has others.
+fn is_nonsense(error: &postgres::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    let kind = find_io_error(error).map(io::Error::kind);
+    matches!(kind, Some(InvalidData | InvalidInput | UnexpectedEof))
+        || error.to_string().starts_with("unexpected message from server")
 }
 
 /// EMFILE and ENFILE have no stable `ErrorKind`.

@@ -22,6 +22,9 @@ pub(crate) fn row(bytes: &[u8]) -> Option<Sighting> {
         .map(|column| (column != NULL).then(|| String::from_utf8_lossy(column).into_owned()))
         .collect();
     let sighting = query::read(columns.iter().map(Option::as_deref), needs)?;
+    let asked = [(needs.writability, 1), (needs.timeline, 1), (needs.replication, 12), (needs.server, 4)];
+    let asked: usize = asked.iter().filter(|(is_asked, _)| *is_asked).map(|(_, count)| count).sum();
+    assert_eq!(columns.len(), 1 + asked, "one column for each question");
     let column = |index: usize| columns.get(index).and_then(Option::as_deref);
     assert!(matches!(column(0), Some("t" | "f")), "a role is what was said, or none");
     assert_eq!(sighting.role == super::Role::Standby, column(0) == Some("t"));

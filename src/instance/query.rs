@@ -100,7 +100,8 @@ pub(super) fn read<'a>(columns: impl Iterator<Item = Option<&'a str>>, needs: Ne
         let current = server.current.filter(|_| role == Role::Primary);
         sighting.server = Some(Server { current, ..server });
     }
-    Some(sighting)
+    // More than was asked for is the answer to something else.
+    columns.next().is_none().then_some(sighting)
 }
 
 fn read_replication<'a>(
@@ -179,7 +180,7 @@ mod tests {
     fn what_is_not_exactly_a_role_is_none() {
         assert_eq!(read_row(&[Some("t")], Needs::default()), Some(Sighting::of_role(Role::Standby)));
         assert_eq!(read_row(&[Some("f")], Needs::default()), Some(Sighting::of_role(Role::Primary)));
-        for row in [&[][..], &[None], &[Some("")], &[Some("true")]] {
+        for row in [&[][..], &[None], &[Some("")], &[Some("true")], &[Some("f"), Some("t")]] {
             assert_eq!(read_row(row, Needs::default()), None, "{row:?}");
         }
     }

@@ -58,13 +58,16 @@ impl Session {
         }
         let answer = self.ask(&query)?;
         let mut rows = rows(&answer);
+        let row = rows.next();
+        let current_settings = if needs.writability { rows.next().and_then(single_value) } else { None };
+        // One row each was asked for; of two, one could say another role than the other.
+        let row = row.filter(|_| rows.next().is_none());
         // A column that cannot be read as text ends the row; the reader notices.
-        let columns = rows.next().map(|row| (0..row.len()).map_while(|column| row.try_get(column).ok()));
+        let columns = row.map(|row| (0..row.len()).map_while(|column| row.try_get(column).ok()));
         let sighting = columns.and_then(|columns| query::read(columns, needs)).ok_or_else(|| {
             let what = format!("{}: the answer to \"{query}\" is not what was asked for", self.place);
             Failure::new(Reason::QueryFailed, what)
         })?;
-        let current_settings = rows.next().and_then(single_value);
         if needs.writability
             && self.login_settings.as_ref().is_some_and(|settings| *settings != current_settings)
         {

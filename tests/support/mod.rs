@@ -18,6 +18,7 @@ pub mod haproxy;
 pub mod http;
 pub mod impostor;
 pub mod inetd;
+pub mod junk;
 pub mod network;
 pub mod one_shot;
 pub mod patience;

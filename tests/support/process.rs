@@ -49,10 +49,14 @@ fn stat_field(pid: u32, field: usize) -> Option<String> {
 
 /// A number of /proc/PID/status, such as `VmRSS` (KiB), `VmHWM` (KiB) or `Threads`.
 pub fn status_number(pid: u32, name: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("read /proc/PID/status");
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let value = line.unwrap_or_else(|| panic!("no {name} in /proc/{pid}/status"));
-    value.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number in /proc")
+    try_status_number(pid, name).unwrap_or_else(|| panic!("no number {name} in /proc/{pid}/status"))
+}
+
+/// The same of a process that may have ended: then there is no such number.
+pub fn try_status_number(pid: u32, name: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    value.split_whitespace().next()?.parse().ok()
 }
 
 /// How many descriptors a process has open.
