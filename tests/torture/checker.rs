@@ -74,6 +74,38 @@ pub fn check(history: &History, limits: &Limits) -> Findings {
     findings
 }
 
+/// The worst that was seen, allowed or not.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Worst {
+    /// The longest time to an answer, of agents that could answer.
+    pub answer: Duration,
+    /// The longest time from the end of a fault to the first right answer.
+    pub recovery: Duration,
+    /// The most sessions of one agent.
+    pub sessions: usize,
+    /// The most memory of an agent at rest.
+    pub memory_kib: u64,
+}
+
+/// For the summary.
+pub fn worst(history: &History, limits: &Limits) -> Worst {
+    let answers = history.answers.iter().filter(|answer| {
+        !matches!(answer.said, Said::Nothing(_))
+            && !is_muted(history, answer.node, answer.begun, answer.ended, limits)
+    });
+    let first_right = |calm: &Calm| {
+        let own = history.answers.iter().filter(|answer| is_within(answer, &calm.span));
+        let right = own.filter(|answer| answer.said == Said::Is(calm.role));
+        right.map(|answer| answer.ended.saturating_sub(calm.span.from)).min()
+    };
+    Worst {
+        answer: answers.map(|answer| answer.ended.saturating_sub(answer.begun)).max().unwrap_or_default(),
+        recovery: history.calms.iter().filter_map(first_right).max().unwrap_or_default(),
+        sessions: history.readings.iter().map(|reading| reading.sessions).max().unwrap_or_default(),
+        memory_kib: history.samples.iter().map(|sample| sample.resident_kib).max().unwrap_or_default(),
+    }
+}
+
 /// A life with what the observer saw in it.
 struct Judged<'a> {
     life: &'a Life,

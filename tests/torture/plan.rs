@@ -127,6 +127,32 @@ pub enum Fault {
     AgentMemory,
 }
 
+impl Fault {
+    /// Whether both doing and undoing it need nothing of the other node.
+    pub fn bears_company(self) -> bool {
+        match self {
+            Fault::Failover(_) | Fault::Password(_) | Fault::DiskFull => false,
+            Fault::Down(_)
+            | Fault::Restart(_)
+            | Fault::KillBackend
+            | Fault::TerminateSession
+            | Fault::Freeze(_)
+            | Fault::Full(_)
+            | Fault::Refused(_)
+            | Fault::SocketGone
+            | Fault::Network(_)
+            | Fault::LinkDown
+            | Fault::NoDns
+            | Fault::ClockStep(_)
+            | Fault::AgentFrozen
+            | Fault::AgentRestart
+            | Fault::AgentDescriptors
+            | Fault::AgentThreads
+            | Fault::AgentMemory => true,
+        }
+    }
+}
+
 /// A fault, where, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -154,8 +180,20 @@ impl Plan {
         Plan { lots: Lots::new(seed) }
     }
 
-    /// The next fault.
-    pub fn draw(&mut self) -> Step {
+    /// The next fault; at times with another one, which happens to the other node meanwhile.
+    pub fn draw(&mut self) -> Vec<Step> {
+        let first = self.draw_one();
+        let mut steps = vec![first];
+        if self.lots.below(4) == 0 {
+            let second = Step { on_primary: !first.on_primary, hold: first.hold, ..self.draw_one() };
+            if first.fault.bears_company() && second.fault.bears_company() {
+                steps.push(second);
+            }
+        }
+        steps
+    }
+
+    fn draw_one(&mut self) -> Step {
         let lots = &mut self.lots;
         let flag = lots.below(2) == 0;
         let fault = match lots.below(20) {
