@@ -41,7 +41,9 @@ const LIMITS: Limits = Limits {
     slack: secs(1),
     knock: millis(350),
     recovery: secs(2),
-    sessions: 5,
+    // The one in use, four that were given up, and some that the server does not know to be cut off until its keepalive
+    // says so.
+    sessions: 8,
     descriptors: 0,
     threads: 0,
     memory_kib: 4096,
