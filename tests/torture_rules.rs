@@ -197,9 +197,9 @@ fn what_an_agent_at_rest_holds_beyond_its_first_rest_is_a_leak() {
 }
 
 #[test]
-fn what_misleads_haproxy_is_wrong() {
-    let misled = vec![(ms(3), "write/a is DOWN".to_owned())];
-    let found = check(&History { misled, ..failover() }, &LIMITS);
+fn what_was_noticed_on_the_way_is_wrong() {
+    let defects = vec![(ms(3), "write/a is DOWN".to_owned())];
+    let found = check(&History { defects, ..failover() }, &LIMITS);
     let [Finding { at, what }] = found.wrong.as_slice() else { panic!("{found:?}") };
     assert_eq!((*at, what.as_str()), (ms(3), "write/a is DOWN"));
 }
@@ -211,7 +211,7 @@ fn the_worst_that_was_seen_is_summed_up() {
     history.answers.push(answer(6100, 6900, down()));
     history.answers.push(answer(6950, 7000, Said::Is(Role::Primary)));
     history.answers.push(answer(7950, 8000, Said::Is(Role::Primary)));
-    let expected = Worst { answer: ms(800), recovery: ms(1000), sessions: 1, memory_kib: 0 };
+    let expected = Worst { answer: ms(800), recovery: ms(1000), sessions: 1, memory_kib: 0, deaths: 0 };
     assert_eq!(worst(&history, &LIMITS), expected);
 }
 

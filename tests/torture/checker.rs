@@ -68,8 +68,8 @@ pub fn check(history: &History, limits: &Limits) -> Findings {
             findings.leaks.push(Finding { at: reading.begun, what });
         }
     }
-    let misled = history.misled.iter().map(|(at, what)| Finding { at: *at, what: what.clone() });
-    findings.wrong.extend(misled);
+    let defects = history.defects.iter().map(|(at, what)| Finding { at: *at, what: what.clone() });
+    findings.wrong.extend(defects);
     findings.leaks.extend(growth(&history.samples, limits));
     findings
 }
@@ -85,6 +85,8 @@ pub struct Worst {
     pub sessions: usize,
     /// The most memory of an agent at rest.
     pub memory_kib: u64,
+    /// Agents that died of lack of memory, and were started again.
+    pub deaths: usize,
 }
 
 /// For the summary.
@@ -103,6 +105,7 @@ pub fn worst(history: &History, limits: &Limits) -> Worst {
         recovery: history.calms.iter().filter_map(first_right).max().unwrap_or_default(),
         sessions: history.readings.iter().map(|reading| reading.sessions).max().unwrap_or_default(),
         memory_kib: history.samples.iter().map(|sample| sample.resident_kib).max().unwrap_or_default(),
+        deaths: history.deaths,
     }
 }
 

@@ -157,7 +157,10 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
         }
         Fault::AgentMemory => {
             let now = status_number(world.agent(node).pid(), "VmSize") * 1024;
-            deprive(world, node, "as", &now.to_string())
+            let restore = deprive(world, node, "as", &now.to_string());
+            // A new session wants memory.
+            world.terminate_sessions(node);
+            restore
         }
     }
 }
@@ -289,11 +292,11 @@ fn deprive(world: &mut World, node: Node, what: &'static str, soft: &str) -> Und
     let pid = world.agent(node).pid();
     let old = limit(node, pid, what, soft);
     Box::new(move |world| {
-        // What the system took the agent's life for, systemd gives it back for.
         if world.agent(node).is_alive() {
             limit(node, pid, what, &old);
         } else {
-            world.record.tell(format!("the agent of node {node} died"));
+            // Without memory a program may end, and systemd starts it again; without anything else it has to live.
+            world.record.died_agent(node, what == "as");
             world.servers[node].agent = None;
             world.start_agent(node);
         }

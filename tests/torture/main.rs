@@ -61,9 +61,10 @@ fn main() -> ExitCode {
     let faults = run(&record, seed, faults);
     let history = record.lock();
     let findings = checker::check(&history, &LIMITS);
-    let Worst { answer, recovery, sessions, memory_kib } = checker::worst(&history, &LIMITS);
+    let Worst { answer, recovery, sessions, memory_kib, deaths } = checker::worst(&history, &LIMITS);
     say(&format!("slowest answer {answer:.1?} of {:?}, slowest recovery {recovery:.1?}", LIMITS.timeout));
     say(&format!("at most {sessions} sessions of an agent, {memory_kib} KiB of memory at rest"));
+    say(&format!("agents that died without memory and were started again: {deaths}"));
     report(&record, &findings, faults, history.answers.len())
 }
 

@@ -56,6 +56,17 @@ impl Record {
         }
     }
 
+    /// An agent's process has ended by itself.
+    pub fn died_agent(&self, node: Node, is_allowed: bool) {
+        let now = self.now();
+        self.tell(format!("the agent of node {node} died"));
+        let mut history = self.lock();
+        history.deaths += 1;
+        if !is_allowed {
+            history.defects.push((now, format!("node {node}: the agent died")));
+        }
+    }
+
     /// A standby is about to be told to become a primary.
     pub fn promoted(&self, node: Node) {
         let now = self.now();

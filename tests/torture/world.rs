@@ -231,7 +231,7 @@ impl World {
                 let view: Vec<String> =
                     self.haproxy.servers().iter().map(|state| format!("{state:?}")).collect();
                 let now = self.record.now();
-                self.record.lock().misled.push((now, format!("HAProxy does not know: {}", view.join(", "))));
+                self.record.lock().defects.push((now, format!("HAProxy does not know: {}", view.join(", "))));
                 return;
             }
             thread::sleep(millis(20));
