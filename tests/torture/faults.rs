@@ -37,7 +37,7 @@ pub fn place(step: &Step, world: &World) -> Node {
         | Fault::AgentRestart
         | Fault::AgentDescriptors
         | Fault::AgentThreads
-        | Fault::AgentMemory => {
+        | Fault::AgentMemory(_) => {
             if step.on_primary {
                 world.primary
             } else {
@@ -155,9 +155,10 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
                 thaw(world);
             })
         }
-        Fault::AgentMemory => {
-            let now = status_number(world.agent(node).pid(), "VmSize") * 1024;
-            let restore = deprive(world, node, "as", &now.to_string());
+        Fault::AgentMemory(is_data) => {
+            let (what, figure) = if is_data { ("data", "VmData") } else { ("as", "VmSize") };
+            let now = status_number(world.agent(node).pid(), figure) * 1024;
+            let restore = deprive(world, node, what, &now.to_string());
             // A new session wants memory.
             world.terminate_sessions(node);
             restore
@@ -296,7 +297,7 @@ fn deprive(world: &mut World, node: Node, what: &'static str, soft: &str) -> Und
             limit(node, pid, what, &old);
         } else {
             // Without memory a program may end, and systemd starts it again; without anything else it has to live.
-            world.record.died_agent(node, what == "as");
+            world.record.died_agent(node, ["as", "data"].contains(&what));
             world.servers[node].agent = None;
             world.start_agent(node);
         }

@@ -123,8 +123,8 @@ pub enum Fault {
     AgentDescriptors,
     /// No new threads for the agent, while its backend hangs.
     AgentThreads,
-    /// No new memory for the agent.
-    AgentMemory,
+    /// No new address space for the agent, or no new data if the flag says so, while it needs a new session.
+    AgentMemory(bool),
 }
 
 impl Fault {
@@ -148,7 +148,7 @@ impl Fault {
             | Fault::AgentRestart
             | Fault::AgentDescriptors
             | Fault::AgentThreads
-            | Fault::AgentMemory => true,
+            | Fault::AgentMemory(_) => true,
         }
     }
 }
@@ -226,7 +226,7 @@ impl Plan {
             16 => Fault::AgentFrozen,
             17 => Fault::AgentRestart,
             18 => lots.pick(&[Fault::AgentDescriptors, Fault::AgentThreads]),
-            _ => Fault::AgentMemory,
+            _ => Fault::AgentMemory(flag),
         };
         // Half of them are shorter than a deadline.
         let hold = if lots.below(2) == 0 { lots.below(500) } else { lots.below(LONGEST_HOLD_MS) };
