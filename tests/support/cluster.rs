@@ -37,6 +37,8 @@ pub struct Cluster {
     pub(super) user: ServerUser,
     port: u16,
     pub(super) settings: Mutex<Vec<(String, String)>>,
+    /// Variables of the server's environment, from its next start on.
+    pub environment: Mutex<Vec<(String, String)>>,
     postmaster: Mutex<Option<Child>>,
 }
 
@@ -119,8 +121,8 @@ impl Cluster {
         let folder = Folder::of_server("pg", &user);
         let settings =
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let (settings, postmaster) = (Mutex::new(settings), Mutex::new(None));
-        Cluster { folder, user, port: free_port(), settings, postmaster }
+        let (settings, environment, postmaster) = (Mutex::new(settings), Mutex::default(), Mutex::new(None));
+        Cluster { folder, user, port: free_port(), settings, environment, postmaster }
     }
 
     /// Starts the server and waits until it accepts sessions (`pg_ctl -w start`).
@@ -139,6 +141,7 @@ impl Cluster {
         let mut command = self.user.command("postgres");
         command.arg("-D").arg(self.data()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         command.stdin(Stdio::null());
+        command.envs(self.environment.lock().unwrap_or_else(PoisonError::into_inner).clone());
         *postmaster = Some(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
     }
 

@@ -1,7 +1,7 @@
 //! How each fault is done and undone.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postgres::{Client, NoTls};
 
@@ -144,6 +144,11 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
         }
         Fault::ClockStep(seconds) => {
             world.clock.step(seconds);
+            let seen =
+                world.servers[node].cluster.psql("SELECT extract(epoch FROM clock_timestamp())::bigint");
+            let real = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs();
+            let off = seen.parse::<i64>().expect("a time") - i64::try_from(real).expect("a time");
+            assert!((off - i64::from(seconds)).abs() <= 2, "the clock is {off} s off, not {seconds} s");
             Box::new(|world| world.clock.step(0))
         }
         Fault::AgentThreads => {

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::thread;
 
 use checker::{Finding, Findings, Limits, Worst};
-use history::Node;
+use history::{Node, Said};
 use plan::{Lots, Plan, Step};
 use record::Record;
 use support::{millis, secs};
@@ -62,9 +62,11 @@ fn main() -> ExitCode {
     let history = record.lock();
     let findings = checker::check(&history, &LIMITS);
     let Worst { answer, recovery, sessions, memory_kib, deaths } = checker::worst(&history, &LIMITS);
-    say(&format!("slowest answer {answer:.1?} of {:?}, slowest recovery {recovery:.1?}", LIMITS.timeout));
+    say(&format!("slowest answer {answer:.2?} of {:?}, slowest recovery {recovery:.2?}", LIMITS.timeout));
     say(&format!("at most {sessions} sessions of an agent, {memory_kib} KiB of memory at rest"));
     say(&format!("agents that died without memory and were started again: {deaths}"));
+    let told = history.answers.iter().filter(|answer| matches!(answer.said, Said::Is(_))).count();
+    say(&format!("a role was told {told} times, {} times none", history.answers.len() - told));
     report(&record, &findings, faults, history.answers.len())
 }
 

@@ -113,7 +113,7 @@ pub enum Fault {
     LinkDown,
     /// The name server does not answer; the agent's session is ended, so that it has to ask.
     NoDns,
-    /// The agent's clock, by which its log goes, jumps by this many seconds, and back.
+    /// The clock of agent and server jumps by this many seconds, and back.
     ClockStep(i32),
     /// SIGSTOP of the agent.
     AgentFrozen,
