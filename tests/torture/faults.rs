@@ -136,7 +136,11 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
                 world.record.unmute(node);
             })
         }
-        Fault::AgentDescriptors => deprive(world, node, "nofile", "0"),
+        Fault::AgentDescriptors => {
+            // Not below what it has: poll(2) takes no more entries than the limit allows descriptors.
+            let count = world.agent(node).descriptors();
+            deprive(world, node, "nofile", &count.to_string())
+        }
         Fault::NoDns => {
             world.names.set_silent(true);
             world.terminate_sessions(node);
