@@ -25,6 +25,9 @@ pub struct Limits {
     pub memory_kib: u64,
 }
 
+/// Answers shown in a finding.
+const SHOWN: usize = 12;
+
 /// Something that must not be.
 #[derive(Clone, Debug)]
 pub struct Finding {
@@ -229,7 +232,10 @@ fn unrest(calm: &Calm, answers: &[&Answer], history: &History, limits: &Limits) 
             })
         }
         Some(first) => {
-            let what = format!("node {node}: right only {:?} after the fault", first - calm.span.from);
+            let before = answers.iter().filter(|answer| answer.ended <= first).map(|answer| brief(answer));
+            let before: Vec<String> = before.take(SHOWN).collect();
+            let late = first - calm.span.from;
+            let what = format!("node {node}: right only {late:?} after the fault: {}", before.join(", "));
             Some(Finding { at: calm.span.from, what })
         }
         None if calm.span.until.is_some_and(|until| until > allowed + stalled) => {
@@ -266,6 +272,10 @@ fn growth(samples: &[Sample], limits: &Limits) -> Vec<Finding> {
         }
     }
     found
+}
+
+fn brief(answer: &Answer) -> String {
+    format!("{:.3?} to {:.3?} {:?}", answer.begun, answer.ended, answer.said)
 }
 
 fn describe(answer: &Answer, complaint: &str) -> Finding {

@@ -39,7 +39,7 @@ impl Record {
         let story = self.story.lock().unwrap_or_else(PoisonError::into_inner);
         let before: Vec<&str> =
             story.iter().filter(|(then, _)| *then <= at).map(|(_, what)| what.as_str()).collect();
-        before[before.len().saturating_sub(2)..].join("; ")
+        before[before.len().saturating_sub(3)..].join("; ")
     }
 
     /// A server is about to be started as this.
