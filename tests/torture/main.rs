@@ -110,7 +110,7 @@ fn endure(world: &mut World, steps: &[Step], before: usize) -> usize {
     }
     thread::sleep(hold);
     record.tell(format!("fault {} ends", before + placed.len()));
-    undos.into_iter().for_each(|undo| undo(world));
+    undos.into_iter().rev().for_each(|undo| undo(world));
     troubled.iter().for_each(|node| world.settle(*node));
     placed.len()
 }

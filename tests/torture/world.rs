@@ -310,6 +310,8 @@ fn new_cluster() -> Cluster {
         ("wal_keep_size", "32MB"),
         ("max_wal_size", "32MB"),
         ("wal_receiver_timeout", "5s"),
+        // A shutdown waits for a standby that does not read.
+        ("wal_sender_timeout", "5s"),
         ("wal_retrieve_retry_interval", "200ms"),
     ]);
     let folder = cluster.socket_dir().display();
