@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::mem::discriminant;
 use std::time::Duration;
 
-use checker::{Finding, Findings, Limits, check};
+use checker::{Finding, Findings, Limits, Worst, check, worst};
 use history::{Answer, At, Calm, History, Life, Reading, Role, Said, Sample, Span};
 use plan::{LONGEST_HOLD_MS, Plan, Step};
 
@@ -197,22 +197,34 @@ fn what_an_agent_at_rest_holds_beyond_its_first_rest_is_a_leak() {
 }
 
 #[test]
-fn what_misleads_haproxy_is_wrong() {
-    let misled = vec![(ms(3), "write/a is DOWN".to_owned())];
-    let found = check(&History { misled, ..failover() }, &LIMITS);
+fn what_was_noticed_on_the_way_is_wrong() {
+    let defects = vec![(ms(3), "write/a is DOWN".to_owned())];
+    let found = check(&History { defects, ..failover() }, &LIMITS);
     let [Finding { at, what }] = found.wrong.as_slice() else { panic!("{found:?}") };
     assert_eq!((*at, what.as_str()), (ms(3), "write/a is DOWN"));
+}
+
+#[test]
+fn the_worst_that_was_seen_is_summed_up() {
+    let mut history = failover();
+    history.calms.push(Calm { span: span(6000, Some(9000)), role: Role::Primary });
+    history.answers.push(answer(6100, 6900, down()));
+    history.answers.push(answer(6950, 7000, Said::Is(Role::Primary)));
+    history.answers.push(answer(7950, 8000, Said::Is(Role::Primary)));
+    let expected = Worst { answer: ms(800), recovery: ms(1000), sessions: 1, memory_kib: 0, deaths: 0 };
+    assert_eq!(worst(&history, &LIMITS), expected);
 }
 
 #[test]
 fn the_same_seed_draws_the_same_faults_and_every_kind_has_its_turn() {
     let draw = |seed| -> Vec<Step> {
         let mut plan = Plan::new(seed);
-        (0..400).map(|_| plan.draw()).collect()
+        (0..400).flat_map(|_| plan.draw()).collect()
     };
     assert_eq!(draw(7), draw(7));
     assert_ne!(draw(7), draw(8));
     let kinds: HashSet<_> = draw(7).iter().map(|step| discriminant(&step.fault)).collect();
     assert_eq!(kinds.len(), 20, "one of the kinds of faults is never drawn");
+    assert!(draw(7).len() > 400, "two at a time are never drawn");
     assert!(draw(7).iter().all(|step| step.hold < Duration::from_millis(LONGEST_HOLD_MS)));
 }

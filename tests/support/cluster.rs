@@ -40,6 +40,8 @@ pub struct Cluster {
     pub(super) settings: Mutex<Vec<(String, String)>>,
     /// In which network it runs; `None` for this host's.
     network: Option<Arc<Network>>,
+    /// Variables of the server's environment, from its next start on.
+    pub environment: Mutex<Vec<(String, String)>>,
     postmaster: Mutex<Option<Child>>,
 }
 
@@ -142,8 +144,15 @@ impl Cluster {
         let folder = Folder::of_server("pg", &user);
         let settings =
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let (settings, postmaster) = (Mutex::new(settings), Mutex::new(None));
-        Cluster { folder, user, port: free_port(), settings, network: None, postmaster }
+        Cluster {
+            folder,
+            user,
+            port: free_port(),
+            settings: Mutex::new(settings),
+            network: None,
+            environment: Mutex::default(),
+            postmaster: Mutex::new(None),
+        }
     }
 
     /// Starts the server and waits until it accepts sessions (`pg_ctl -w start`).
@@ -165,6 +174,7 @@ impl Cluster {
         };
         command.arg("-D").arg(self.data()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         command.stdin(Stdio::null());
+        command.envs(self.environment.lock().unwrap_or_else(PoisonError::into_inner).clone());
         *postmaster = Some(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
     }
 

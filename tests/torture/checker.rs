@@ -25,6 +25,9 @@ pub struct Limits {
     pub memory_kib: u64,
 }
 
+/// Answers shown in a finding.
+const SHOWN: usize = 12;
+
 /// Something that must not be.
 #[derive(Clone, Debug)]
 pub struct Finding {
@@ -68,10 +71,45 @@ pub fn check(history: &History, limits: &Limits) -> Findings {
             findings.leaks.push(Finding { at: reading.begun, what });
         }
     }
-    let misled = history.misled.iter().map(|(at, what)| Finding { at: *at, what: what.clone() });
-    findings.wrong.extend(misled);
+    let defects = history.defects.iter().map(|(at, what)| Finding { at: *at, what: what.clone() });
+    findings.wrong.extend(defects);
     findings.leaks.extend(growth(&history.samples, limits));
     findings
+}
+
+/// The worst that was seen, allowed or not.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Worst {
+    /// The longest time to an answer, of agents that could answer.
+    pub answer: Duration,
+    /// The longest time from the end of a fault to the first right answer.
+    pub recovery: Duration,
+    /// The most sessions of one agent.
+    pub sessions: usize,
+    /// The most memory of an agent at rest.
+    pub memory_kib: u64,
+    /// Agents that died of lack of memory, and were started again.
+    pub deaths: usize,
+}
+
+/// For the summary.
+pub fn worst(history: &History, limits: &Limits) -> Worst {
+    let answers = history.answers.iter().filter(|answer| {
+        !matches!(answer.said, Said::Nothing(_))
+            && !is_muted(history, answer.node, answer.begun, answer.ended, limits)
+    });
+    let first_right = |calm: &Calm| {
+        let own = history.answers.iter().filter(|answer| is_within(answer, &calm.span));
+        let right = own.filter(|answer| answer.said == Said::Is(calm.role));
+        right.map(|answer| answer.ended.saturating_sub(calm.span.from)).min()
+    };
+    Worst {
+        answer: answers.map(|answer| answer.ended.saturating_sub(answer.begun)).max().unwrap_or_default(),
+        recovery: history.calms.iter().filter_map(first_right).max().unwrap_or_default(),
+        sessions: history.readings.iter().map(|reading| reading.sessions).max().unwrap_or_default(),
+        memory_kib: history.samples.iter().map(|sample| sample.resident_kib).max().unwrap_or_default(),
+        deaths: history.deaths,
+    }
 }
 
 /// A life with what the observer saw in it.
@@ -194,7 +232,10 @@ fn unrest(calm: &Calm, answers: &[&Answer], history: &History, limits: &Limits) 
             })
         }
         Some(first) => {
-            let what = format!("node {node}: right only {:?} after the fault", first - calm.span.from);
+            let before = answers.iter().filter(|answer| answer.ended <= first).map(|answer| brief(answer));
+            let before: Vec<String> = before.take(SHOWN).collect();
+            let late = first - calm.span.from;
+            let what = format!("node {node}: right only {late:?} after the fault: {}", before.join(", "));
             Some(Finding { at: calm.span.from, what })
         }
         None if calm.span.until.is_some_and(|until| until > allowed + stalled) => {
@@ -231,6 +272,10 @@ fn growth(samples: &[Sample], limits: &Limits) -> Vec<Finding> {
         }
     }
     found
+}
+
+fn brief(answer: &Answer) -> String {
+    format!("{:.3?} to {:.3?} {:?}", answer.begun, answer.ended, answer.said)
 }
 
 fn describe(answer: &Answer, complaint: &str) -> Finding {

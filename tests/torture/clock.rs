@@ -1,4 +1,4 @@
-//! The clock on an agent's wall. A time namespace has an offset for the monotonic clock alone, so libfaketime stands
+//! The clock on the wall of one node. A time namespace has an offset for the monotonic clock alone, so libfaketime stands
 //! before the C library and shifts the other one; it reaches programs that are linked dynamically.
 
 use std::fs;
@@ -30,14 +30,17 @@ impl Clock {
         fs::rename(new, self.file()).expect("set the clock");
     }
 
-    /// What is started by this program goes by this clock. Not by the one before it: libfaketime keeps things that only
-    /// the user who made them may open.
-    pub fn wrapper(&self) -> Vec<String> {
-        let (library, file) = (self.library.display(), self.file());
-        let (preload, file) =
-            (format!("LD_PRELOAD={library}"), format!("FAKETIME_TIMESTAMP_FILE={}", file.display()));
-        let rest = ["FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"].map(str::to_owned);
-        [vec!["env".to_owned(), preload, file], rest.to_vec()].concat()
+    /// What is started with this environment goes by this clock. Whoever gives it to a program that becomes another
+    /// user first, gets nowhere: libfaketime keeps things that only the user who made them may open.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let (library, file) = (self.library.display().to_string(), self.file().display().to_string());
+        let variables = [
+            ("LD_PRELOAD", library.as_str()),
+            ("FAKETIME_TIMESTAMP_FILE", &file),
+            ("FAKETIME_NO_CACHE", "1"),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ];
+        variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
     }
 
     fn file(&self) -> PathBuf {

@@ -1,7 +1,7 @@
 //! How each fault is done and undone.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postgres::{Client, NoTls};
 
@@ -37,7 +37,7 @@ pub fn place(step: &Step, world: &World) -> Node {
         | Fault::AgentRestart
         | Fault::AgentDescriptors
         | Fault::AgentThreads
-        | Fault::AgentMemory => {
+        | Fault::AgentMemory(_) => {
             if step.on_primary {
                 world.primary
             } else {
@@ -136,7 +136,11 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
                 world.record.unmute(node);
             })
         }
-        Fault::AgentDescriptors => deprive(world, node, "nofile", "0"),
+        Fault::AgentDescriptors => {
+            // Not below what it has: poll(2) takes no more entries than the limit allows descriptors.
+            let count = world.agent(node).descriptors();
+            deprive(world, node, "nofile", &count.to_string())
+        }
         Fault::NoDns => {
             world.names.set_silent(true);
             world.terminate_sessions(node);
@@ -144,6 +148,11 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
         }
         Fault::ClockStep(seconds) => {
             world.clock.step(seconds);
+            let seen =
+                world.servers[node].cluster.psql("SELECT extract(epoch FROM clock_timestamp())::bigint");
+            let real = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs();
+            let off = seen.parse::<i64>().expect("a time") - i64::try_from(real).expect("a time");
+            assert!((off - i64::from(seconds)).abs() <= 2, "the clock is {off} s off, not {seconds} s");
             Box::new(|world| world.clock.step(0))
         }
         Fault::AgentThreads => {
@@ -155,9 +164,13 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
                 thaw(world);
             })
         }
-        Fault::AgentMemory => {
-            let now = status_number(world.agent(node).pid(), "VmSize") * 1024;
-            deprive(world, node, "as", &now.to_string())
+        Fault::AgentMemory(is_data) => {
+            let (what, figure) = if is_data { ("data", "VmData") } else { ("as", "VmSize") };
+            let now = status_number(world.agent(node).pid(), figure) * 1024;
+            let restore = deprive(world, node, what, &now.to_string());
+            // A new session wants memory.
+            world.terminate_sessions(node);
+            restore
         }
     }
 }
@@ -269,10 +282,9 @@ fn set_password(world: &World, password: &str) {
 
 fn fill_disk(world: &World, node: Node) -> Undo {
     let cluster = &world.servers[node].cluster;
-    let folder = cluster.socket_dir().display();
     let ballast = cluster.socket_dir().join("ballast");
     let path = ballast.display();
-    network::shell(&format!("fallocate -l $(df --output=avail -B1 {folder} | tail -1) {path}"));
+    network::shell(&format!("cat /dev/zero >{path} 2>/dev/null || true"));
     // Something to write: segments that are recycled would hide the shortage for long.
     let load =
         "INSERT INTO load SELECT repeat('x', 1000) FROM generate_series(1, 20000); SELECT pg_switch_wal()";
@@ -290,11 +302,11 @@ fn deprive(world: &mut World, node: Node, what: &'static str, soft: &str) -> Und
     let pid = world.agent(node).pid();
     let old = limit(node, pid, what, soft);
     Box::new(move |world| {
-        // What the system took the agent's life for, systemd gives it back for.
         if world.agent(node).is_alive() {
             limit(node, pid, what, &old);
         } else {
-            world.record.tell(format!("the agent of node {node} died"));
+            // Without memory a program may end, and systemd starts it again; without anything else it has to live.
+            world.record.died_agent(node, ["as", "data"].contains(&what));
             world.servers[node].agent = None;
             world.start_agent(node);
         }

@@ -127,8 +127,10 @@ pub struct History {
     pub calms: Vec<Calm>,
     /// Agents at rest.
     pub samples: Vec<Sample>,
-    /// Where HAProxy did not come to the right view of the servers by the time it had for it.
-    pub misled: Vec<(At, String)>,
+    /// What was noticed on the way: HAProxy did not come to the right view of the servers, an agent died.
+    pub defects: Vec<(At, String)>,
+    /// How many agents died, and had to be started again.
+    pub deaths: usize,
     /// When the machine gave the campaign's own metronome no processor for a while.
     pub stalls: Vec<(At, At)>,
 }

@@ -51,8 +51,14 @@ pub fn agent_address(node: Node) -> SocketAddr {
 pub fn build() {
     fs::create_dir_all("/run/netns").expect("make /run/netns");
     shell("mount -t tmpfs tmpfs /run/netns");
-    // What servers that are killed and libfaketime leave there goes away with it.
+    // What killed servers, libfaketime and a campaign that is interrupted leave there goes away with the namespace. The
+    // programs and data of this build stay where they are, which may be under /tmp.
+    let build = env!("CARGO_TARGET_TMPDIR").trim_end_matches("/tmp");
     shell("mount -t tmpfs -o mode=1777 tmpfs /dev/shm");
+    shell(&format!(
+        "mkdir /run/netns/.build && mount --bind '{build}' /run/netns/.build
+         mount -t tmpfs -o mode=1777 tmpfs /tmp && mkdir -p '{build}' && mount --move /run/netns/.build '{build}'"
+    ));
     shell("ip link set lo up && ip link add hub type bridge && ip link set hub up");
     shell(&format!("ip address add {BALANCER}/24 dev hub"));
     for (node, name) in NAMES.iter().enumerate() {

@@ -113,7 +113,7 @@ pub enum Fault {
     LinkDown,
     /// The name server does not answer; the agent's session is ended, so that it has to ask.
     NoDns,
-    /// The agent's clock, by which its log goes, jumps by this many seconds, and back.
+    /// The clock of agent and server jumps by this many seconds, and back.
     ClockStep(i32),
     /// SIGSTOP of the agent.
     AgentFrozen,
@@ -123,8 +123,34 @@ pub enum Fault {
     AgentDescriptors,
     /// No new threads for the agent, while its backend hangs.
     AgentThreads,
-    /// No new memory for the agent.
-    AgentMemory,
+    /// No new address space for the agent, or no new data if the flag says so, while it needs a new session.
+    AgentMemory(bool),
+}
+
+impl Fault {
+    /// Whether both doing and undoing it need nothing of the other node.
+    pub fn bears_company(self) -> bool {
+        match self {
+            Fault::Failover(_) | Fault::Password(_) | Fault::DiskFull => false,
+            Fault::Down(_)
+            | Fault::Restart(_)
+            | Fault::KillBackend
+            | Fault::TerminateSession
+            | Fault::Freeze(_)
+            | Fault::Full(_)
+            | Fault::Refused(_)
+            | Fault::SocketGone
+            | Fault::Network(_)
+            | Fault::LinkDown
+            | Fault::NoDns
+            | Fault::ClockStep(_)
+            | Fault::AgentFrozen
+            | Fault::AgentRestart
+            | Fault::AgentDescriptors
+            | Fault::AgentThreads
+            | Fault::AgentMemory(_) => true,
+        }
+    }
 }
 
 /// A fault, where, and for how long.
@@ -154,8 +180,20 @@ impl Plan {
         Plan { lots: Lots::new(seed) }
     }
 
-    /// The next fault.
-    pub fn draw(&mut self) -> Step {
+    /// The next fault; at times with another one, which happens to the other node meanwhile.
+    pub fn draw(&mut self) -> Vec<Step> {
+        let first = self.draw_one();
+        let mut steps = vec![first];
+        if self.lots.below(4) == 0 {
+            let second = Step { on_primary: !first.on_primary, hold: first.hold, ..self.draw_one() };
+            if first.fault.bears_company() && second.fault.bears_company() {
+                steps.push(second);
+            }
+        }
+        steps
+    }
+
+    fn draw_one(&mut self) -> Step {
         let lots = &mut self.lots;
         let flag = lots.below(2) == 0;
         let fault = match lots.below(20) {
@@ -188,7 +226,7 @@ impl Plan {
             16 => Fault::AgentFrozen,
             17 => Fault::AgentRestart,
             18 => lots.pick(&[Fault::AgentDescriptors, Fault::AgentThreads]),
-            _ => Fault::AgentMemory,
+            _ => Fault::AgentMemory(flag),
         };
         // Half of them are shorter than a deadline.
         let hold = if lots.below(2) == 0 { lots.below(500) } else { lots.below(LONGEST_HOLD_MS) };

@@ -39,7 +39,7 @@ impl Record {
         let story = self.story.lock().unwrap_or_else(PoisonError::into_inner);
         let before: Vec<&str> =
             story.iter().filter(|(then, _)| *then <= at).map(|(_, what)| what.as_str()).collect();
-        before[before.len().saturating_sub(2)..].join("; ")
+        before[before.len().saturating_sub(3)..].join("; ")
     }
 
     /// A server is about to be started as this.
@@ -53,6 +53,17 @@ impl Record {
         let now = self.now();
         if let Some(life) = self.lock().lives.iter_mut().rfind(|life| life.span.node == node) {
             life.span.until.get_or_insert(now);
+        }
+    }
+
+    /// An agent's process has ended by itself.
+    pub fn died_agent(&self, node: Node, is_allowed: bool) {
+        let now = self.now();
+        self.tell(format!("the agent of node {node} died"));
+        let mut history = self.lock();
+        history.deaths += 1;
+        if !is_allowed {
+            history.defects.push((now, format!("node {node}: the agent died")));
         }
     }
 

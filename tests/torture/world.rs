@@ -58,7 +58,7 @@ pub struct World {
     pub tcp_node: Node,
     /// Where the agent over TCP looks up its server.
     pub names: NameServer,
-    /// The clock of the other agent.
+    /// The clock of the other node.
     pub clock: Clock,
     watchers: Option<Watchers>,
     haproxy: Haproxy,
@@ -96,6 +96,8 @@ impl World {
         let (record_, clock) = (Arc::clone(record), Clock::new());
         let mut world =
             World { record: record_, servers, primary: 0, tcp_node, names, clock, watchers: None, haproxy };
+        let clock = world.clock.environment();
+        *world.servers[1 - tcp_node].cluster.environment.lock().expect("an environment") = clock;
         world.start(0, Role::Primary);
         let roles = format!(
             "CREATE ROLE pgsqlchk LOGIN PASSWORD '{PASSWORD}'; CREATE ROLE filler LOGIN; \
@@ -161,7 +163,8 @@ impl World {
             (format!("{}ms", TIMEOUT.as_millis()), format!("{}ms", KNOCK_INTERVAL.as_millis()));
         let mut wrapper = vec!["setpriv".to_owned(), uid, gid, "--clear-groups".to_owned()];
         if node != self.tcp_node {
-            wrapper.extend(self.clock.wrapper());
+            wrapper.push("env".to_owned());
+            wrapper.extend(self.clock.environment().iter().map(|(name, value)| format!("{name}={value}")));
         }
         let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
         let agent = network::on(node, || {
@@ -231,7 +234,7 @@ impl World {
                 let view: Vec<String> =
                     self.haproxy.servers().iter().map(|state| format!("{state:?}")).collect();
                 let now = self.record.now();
-                self.record.lock().misled.push((now, format!("HAProxy does not know: {}", view.join(", "))));
+                self.record.lock().defects.push((now, format!("HAProxy does not know: {}", view.join(", "))));
                 return;
             }
             thread::sleep(millis(20));
@@ -307,6 +310,8 @@ fn new_cluster() -> Cluster {
         ("wal_keep_size", "32MB"),
         ("max_wal_size", "32MB"),
         ("wal_receiver_timeout", "5s"),
+        // A shutdown waits for a standby that does not read.
+        ("wal_sender_timeout", "5s"),
         ("wal_retrieve_retry_interval", "200ms"),
     ]);
     let folder = cluster.socket_dir().display();
