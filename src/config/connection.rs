@@ -1,15 +1,24 @@
 //! How PostgreSQL is reached: libpq's connection parameters after every default has been applied.
-use std::fmt;
 use std::net::IpAddr;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fmt, fs};
+
+use rustix::process::geteuid;
 
 use super::passfile::{self, Login, PassfileProblem};
 
 /// Where the instance's socket is looked for when no host is given: Debian's and Red Hat's directory, its old
 /// name, and PostgreSQL's own default.
-pub const SOCKET_DIRECTORIES: [&str; 3] = ["/run/postgresql", "/var/run/postgresql", "/tmp"];
+pub const SOCKET_DIRECTORIES: [&str; 3] = ["/run/postgresql", "/var/run/postgresql", SHARED_DIRECTORY];
+
+/// Where every user can put a socket: while PostgreSQL is down, also one that says it is PostgreSQL's. Unless the
+/// administrator has named the directory, the socket's owner has to be somebody who runs a server.
+const SHARED_DIRECTORY: &str = "/tmp";
+
+/// Whom PostgreSQL's packages run the server as.
+const SERVER_USER: &str = "postgres";
 
 /// A password. `Debug` shows `***`, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq)]
@@ -102,10 +111,21 @@ impl ConnectionSettings {
     /// instance may have started since, and then its socket may be in another of the usual directories.
     pub fn locate(&self) -> Option<PathBuf> {
         match &self.endpoint {
-            Endpoint::DefaultSocket => Some(self.first_with_socket(&SOCKET_DIRECTORIES)),
+            Endpoint::DefaultSocket => {
+                Some(self.first_with_socket(&SOCKET_DIRECTORIES, SHARED_DIRECTORY, runs_servers))
+            }
             Endpoint::UnixDirectory(directory) => Some(directory.clone()),
             Endpoint::Tcp { .. } => None,
         }
+    }
+
+    /// A socket that was passed over for its owner, with the owner's id; `None` where one was found, or none is there.
+    pub fn stranger(&self) -> Option<(PathBuf, u32)> {
+        let shared = Path::new(SHARED_DIRECTORY).join(self.socket_name());
+        let is_searched = self.endpoint == Endpoint::DefaultSocket;
+        let found = is_searched.then(|| self.socket_path()).flatten()?;
+        let owner = (!found.exists()).then(|| shared.symlink_metadata().ok()).flatten()?.uid();
+        (!runs_servers(owner)).then_some((shared, owner))
     }
 
     /// The socket's file, `<directory>/.s.PGSQL.<port>`, as of now; `None` over TCP.
@@ -145,17 +165,41 @@ impl ConnectionSettings {
         }
     }
 
-    fn first_with_socket(&self, directories: &[&str]) -> PathBuf {
+    /// In the directory that is `shared`, a link to somewhere else is none, and `is_trusted` has the last word on the
+    /// owner.
+    fn first_with_socket(
+        &self,
+        directories: &[&str],
+        shared: &str,
+        is_trusted: impl Fn(u32) -> bool,
+    ) -> PathBuf {
         let name = self.socket_name();
-        let is_socket =
-            |path: PathBuf| path.metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
-        let found = directories.iter().find(|directory| is_socket(Path::new(directory).join(&name)));
+        let has_socket = |directory: &&&str| {
+            let path = Path::new(directory).join(&name);
+            let is_shared = **directory == shared;
+            let metadata = if is_shared { path.symlink_metadata() } else { path.metadata() };
+            metadata.is_ok_and(|metadata| {
+                metadata.file_type().is_socket() && (!is_shared || is_trusted(metadata.uid()))
+            })
+        };
+        let found = directories.iter().find(has_socket);
         PathBuf::from(found.or(directories.first()).copied().unwrap_or_default())
     }
 
     fn socket_name(&self) -> String {
         format!(".s.PGSQL.{}", self.port)
     }
+}
+
+/// Root, this process's own user, and `postgres` where /etc/passwd has it.
+fn runs_servers(user: u32) -> bool {
+    let is_server_user = |line: &str| {
+        let mut fields = line.split(':');
+        fields.next() == Some(SERVER_USER) && fields.nth(1).is_some_and(|id| id.parse() == Ok(user))
+    };
+    user == 0
+        || user == geteuid().as_raw()
+        || fs::read_to_string("/etc/passwd").is_ok_and(|users| users.lines().any(is_server_user))
 }
 
 #[cfg(test)]
@@ -192,16 +236,45 @@ mod tests {
         let names = directories.each_ref().map(|directory| directory.to_str().unwrap());
         let settings = settings(Endpoint::DefaultSocket);
 
-        assert_eq!(settings.first_with_socket(&names), directories[0], "the first one when there is none");
+        let first_with_socket = |directories| settings.first_with_socket(directories, "/nowhere", |_| false);
+        assert_eq!(first_with_socket(&names), directories[0], "the first one when there is none");
         std::fs::write(directories[1].join(".s.PGSQL.5433"), "").unwrap();
-        assert_eq!(settings.first_with_socket(&names), directories[0], "a plain file is no socket");
+        assert_eq!(first_with_socket(&names), directories[0], "a plain file is no socket");
         let _wrong_port = UnixListener::bind(directories[1].join(".s.PGSQL.5432")).unwrap();
-        assert_eq!(settings.first_with_socket(&names), directories[0], "another instance's socket");
+        assert_eq!(first_with_socket(&names), directories[0], "another instance's socket");
         let _last = UnixListener::bind(directories[2].join(".s.PGSQL.5433")).unwrap();
-        assert_eq!(settings.first_with_socket(&names), directories[2]);
+        assert_eq!(first_with_socket(&names), directories[2]);
         let _first = UnixListener::bind(directories[0].join(".s.PGSQL.5433")).unwrap();
-        assert_eq!(settings.first_with_socket(&names), directories[0]);
+        assert_eq!(first_with_socket(&names), directories[0]);
         std::fs::remove_dir_all(root).unwrap();
+    }
+
+    /// While PostgreSQL is down, any user could put a socket of his own into /tmp and play the primary.
+    #[test]
+    fn in_a_shared_directory_only_the_socket_of_somebody_who_runs_servers_is_found() {
+        let root = std::env::temp_dir().join(format!("pgsqlchk-shared-{}", std::process::id()));
+        let directories = ["own", "shared"].map(|name| root.join(name));
+        directories.iter().for_each(|directory| std::fs::create_dir_all(directory).unwrap());
+        let names = directories.each_ref().map(|directory| directory.to_str().unwrap());
+        let settings = settings(Endpoint::DefaultSocket);
+        let find = |is_trusted| settings.first_with_socket(&names, names[1], |_| is_trusted);
+        let socket = directories[1].join(".s.PGSQL.5433");
+
+        let listener = UnixListener::bind(&socket).unwrap();
+        assert_eq!((find(false), find(true)), (directories[0].clone(), directories[1].clone()));
+        std::fs::rename(&socket, root.join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink(root.join("elsewhere"), &socket).unwrap();
+        assert_eq!(find(true), directories[0], "a link leads to whatever its maker likes");
+        let _own = UnixListener::bind(directories[0].join(".s.PGSQL.5433")).unwrap();
+        assert_eq!(find(false), directories[0], "elsewhere nobody asks");
+        drop(listener);
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn root_and_this_user_run_servers_and_a_stranger_does_not() {
+        assert!(runs_servers(0) && runs_servers(geteuid().as_raw()));
+        assert!(!runs_servers(u32::MAX - 7));
     }
 
     #[test]

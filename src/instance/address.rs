@@ -21,6 +21,14 @@ impl Address {
     /// Resolves the endpoint to the addresses to try, in their order; never empty. Looking up a host name blocks
     /// for as long as the resolver pleases.
     pub(super) fn resolve(settings: &ConnectionSettings) -> Result<Vec<Address>, Failure> {
+        if let Some((socket, owner)) = settings.stranger() {
+            let cause = format!(
+                "{} belongs to user {owner}, who is neither root, nor postgres, nor the agent's own (where that is right, \
+                 name its directory: host=/tmp)",
+                socket.display()
+            );
+            return Err(Failure::new(Reason::ConnectionRefused, cause));
+        }
         if let (Some(directory), Some(socket)) = (settings.locate(), settings.socket_path()) {
             return Ok(vec![Address::Unix { directory, socket }]);
         }
