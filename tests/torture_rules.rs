@@ -169,6 +169,17 @@ fn a_recovery_that_takes_too_long_is_late_and_a_relapse_too() {
 }
 
 #[test]
+fn a_machine_that_stands_still_excuses_a_relapse_but_no_lie() {
+    let calm = Calm { span: span(6000, Some(9000)), role: Role::Primary };
+    let stalls = vec![(ms(6300), ms(6500))];
+    for (said, expected) in [(down(), (0, 0, 0)), (Said::Is(Role::Standby), (1, 1, 0))] {
+        let mut history = History { calms: vec![calm], stalls: stalls.clone(), ..failover() };
+        history.answers.push(answer(6100, 6200, Said::Is(Role::Primary)));
+        assert_eq!(counts(&findings(&history, 6350, 6400, said)), expected);
+    }
+}
+
+#[test]
 fn sessions_above_the_cap_are_a_leak_at_any_time() {
     for (sessions, leaks) in [(5, 0), (6, 1)] {
         let mut history = failover();

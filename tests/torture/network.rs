@@ -56,7 +56,7 @@ pub fn build() {
     let build = env!("CARGO_TARGET_TMPDIR").trim_end_matches("/tmp");
     shell("mount -t tmpfs -o mode=1777 tmpfs /dev/shm");
     shell(&format!(
-        "mkdir /run/netns/.build && mount --bind '{build}' /run/netns/.build
+        "mkdir /run/netns/.build && mount --rbind '{build}' /run/netns/.build
          mount -t tmpfs -o mode=1777 tmpfs /tmp && mkdir -p '{build}' && mount --move /run/netns/.build '{build}'"
     ));
     shell("ip link set lo up && ip link add hub type bridge && ip link set hub up");
