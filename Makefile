@@ -1,7 +1,8 @@
 # Building, showing, testing and measuring pgsqlchk; `make help` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-system fuzz bench deny clean install uninstall static deb rpm release release-check
+.PHONY: help build demo test test-system torture fuzz bench deny clean install uninstall static deb rpm release
+.PHONY: release-check
 
 # Debian keeps haproxy in /usr/sbin, which an ordinary user does not have in PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -12,13 +13,18 @@ BINARY = $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/pgsqlchk
 
 # What is released; `make deb ARCHITECTURES=x86_64` makes one package.
 ARCHITECTURES = x86_64 aarch64 armv7
+# Those that answer by qemu in `make test-system`.
+EMULATED = aarch64 armv7
 PREFIX = /usr/local
 
 help:
 	@echo "make demo    a failover to watch: PostgreSQL, a standby, HAProxy and pgsqlchk; KEEP=1 leaves it up,"
 	@echo "             HOME_IS=xinetd runs the agents under xinetd"
 	@echo "make test    everything that must hold: formatting, lints, tests on real servers, documentation"
-	@echo "make test-system   the units on a real systemd, in containers, and PostgreSQL 10 to 18 (Debian, root, x86-64)"
+	@echo "make test-system   makes a release, installs its packages in containers, runs its programs for ARM; the units on"
+	@echo "             a real systemd; PostgreSQL 10 to 18; short runs of torture and fuzz (Debian, root, x86-64)"
+	@echo "make torture faults drawn by lot, and every answer held against what PostgreSQL itself says (root);"
+	@echo "             SEED= and FAULTS= are optional"
 	@echo "make fuzz    every parser and writer with coverage-guided junk; FUZZ_SECONDS=10 for each of them"
 	@echo "make build   the program for this machine, one static file"
 	@echo "make bench   what a check costs, as ratios"
@@ -48,12 +54,25 @@ test:
 	cargo test --locked --target $(TARGET)
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
 
-# The root of the containers and PostgreSQL's major versions are fetched once and kept under target/.
-test-system:
+# What is released is what is tested. The roots of the containers and PostgreSQL's major versions are fetched once and
+# kept under target/.
+test-system: release
 	packaging/install-dependencies test-system
 	cargo clippy --locked --test system -- -D warnings
 	cargo test --locked --target $(TARGET) --test system -- --test-threads=2
+	for architecture in $(EMULATED); do \
+		program=$$(packaging/emulated $$architecture) && echo "Every front, with $$program" && \
+		PGSQLCHK_TEST_PROGRAM=$$program cargo test --locked --target $(TARGET) --test fronts || exit 1; \
+	done
+	cargo clippy --locked --test torture -- -D warnings
+	SEED=1 FAULTS=40 cargo test --locked --test torture
 	FUZZ_SECONDS=2 fuzz/run
+
+# In namespaces of its own. Not the static program: the clock that jumps reaches only one that is linked dynamically.
+torture:
+	packaging/install-dependencies test
+	@cargo build --locked --test torture
+	@SEED="$(SEED)" FAULTS="$(FAULTS)" cargo test --quiet --locked --test torture
 
 # The script has its own lock file and build folder: no build of the agent knows of it.
 fuzz:

@@ -5,11 +5,13 @@
 //! run to run, and spread as the system likes, where waking an idle processor can cost more than the work.
 //! Nothing is asserted: the column `goal` says what is aimed at. `BENCH_CHECKS` is the number of checks of the
 //! whole run, 200,000 unless it says otherwise. `BENCH_ONLY=xinetd` makes those under xinetd only, `BENCH_ONLY=targets`
-//! those that ask for more than the role.
+//! those that ask for more than the role, `BENCH_ONLY=figures` looks at the program itself: its size, memory and start.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
 // Not in this folder itself, where Cargo would take them for benchmarks of their own.
+#[path = "checks/figures.rs"]
+mod figures;
 #[path = "checks/targets.rs"]
 mod targets;
 #[path = "checks/xinetd.rs"]
@@ -67,6 +69,9 @@ fn main() {
         if is_wanted("xinetd") {
             under_xinetd(checks, title);
         }
+    }
+    if is_wanted("figures") {
+        figures::print();
     }
     if only.is_some() {
         return;
@@ -381,7 +386,7 @@ fn print_memory(memory: &[(usize, u64)]) {
     for (place, (checks, resident)) in memory.iter().enumerate() {
         let goal = match place {
             0 => "",
-            1 => "4.00 MiB",
+            1 => "3.00 MiB",
             _ => "no growth",
         };
         row(&format!("resident memory after {} checks", grouped(*checks)), &mebibytes(*resident), goal);

@@ -8,6 +8,7 @@ mod failure;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod knock;
+mod lag;
 mod lsn;
 mod observation;
 mod probe;
@@ -15,6 +16,7 @@ mod query;
 mod session;
 
 pub use failure::Failure;
+pub use lag::{BytesBasis, Lag, LagBytes, LagTime, LagUnknown, TimeBasis, lag};
 pub use lsn::Lsn;
 pub use observation::{
     Drain, Needs, Observation, Receiver, ReceiverDetails, Replication, Role, Server, Sighting,

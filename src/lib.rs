@@ -12,7 +12,8 @@
 //! system    what the operating system hands over, and how it is told things back
 //! ```
 //!
-//! The tally stands beside them: front and monitor count there, and `/metrics` reads it.
+//! The tally stands beside them: front and monitor count there, and `/metrics` reads it. `panics` says for every thread
+//! what a panic there costs.
 
 pub mod cli;
 pub mod config;
@@ -23,6 +24,7 @@ pub mod fuzzing;
 pub mod instance;
 pub mod logging;
 pub mod monitor;
+pub mod panics;
 pub mod reason;
 pub mod reply;
 pub mod system;

@@ -3,7 +3,6 @@
 //! Writing to stderr can block (a full pipe that nobody reads) and can panic (a pipe that is closed). Neither may
 //! touch an answer, so one thread of its own writes, and whoever logs only puts a line into a bounded queue.
 
-use std::panic::catch_unwind;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use simple_logger::SimpleLogger;
 
 use crate::config::LogTarget;
+use crate::panics;
 use crate::system::syslog::Syslog;
 
 /// Lines that may wait for a slow stderr; later ones are dropped, for the log must not grow without bound.
@@ -20,7 +20,8 @@ const QUEUE_LINES: usize = 256;
 /// How long [`flush`] waits for a stderr that does not take anything.
 const FLUSH_LIMIT: Duration = Duration::from_millis(50);
 
-const THREAD_NAME: &str = "log";
+/// Of the thread that writes.
+pub(crate) const THREAD_NAME: &str = "log";
 
 enum Entry {
     Line { level: Level, target: String, text: String },
@@ -34,6 +35,10 @@ struct QueueLogger {
 
 impl Log for QueueLogger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        if metadata.target().starts_with("tiny_http") {
+            // The only thing that its threads ask of us.
+            panics::trip("tiny_http");
+        }
         // Only our own lines: the driver logs every query, tiny_http reports the end of its accept loop, which
         // is ended on purpose, as an error.
         metadata.level() <= self.level && metadata.target().starts_with("pgsqlchk")
@@ -58,7 +63,7 @@ impl Log for QueueLogger {
     }
 }
 
-/// Installs the logger and a panic hook that logs. Call once. Where no syslog listens, the log goes to stderr and
+/// Installs the logger, and from then on decides about panics. Call once. Where no syslog listens, the log goes to stderr and
 /// begins with a line that says so; in xinetd mode nobody sees that, as stderr is /dev/null there.
 pub fn start(level: LevelFilter, target: LogTarget) -> Result<(), String> {
     let mut sink = match target {
@@ -84,14 +89,7 @@ pub fn start(level: LevelFilter, target: LogTarget) -> Result<(), String> {
     log::set_boxed_logger(Box::new(QueueLogger { queue, level }))
         .map_err(|error| format!("cannot start the log: {error}"))?;
     log::set_max_level(level);
-    std::panic::set_hook(Box::new(|panic| {
-        let thread = thread::current();
-        // The log's own thread only panics because it cannot write; logging that would go on for ever.
-        if thread.name() != Some(THREAD_NAME) {
-            log::error!(target: "pgsqlchk", "thread {}: {panic}", thread.name().unwrap_or("?"));
-            flush();
-        }
-    }));
+    panics::decide_from_now_on();
     Ok(())
 }
 
@@ -114,7 +112,8 @@ impl Sink {
     fn write(&mut self, level: Level, target: &str, text: &str) {
         match self {
             // eprintln! panics when stderr is a closed pipe; the log is lost then, the agent is not.
-            Sink::Stderr(logger) => drop(catch_unwind(|| {
+            Sink::Stderr(logger) => drop(panics::contain(|| {
+                panics::trip("writing");
                 logger
                     .log(&Record::builder().level(level).target(target).args(format_args!("{text}")).build());
             })),
@@ -127,6 +126,7 @@ impl Sink {
 
 fn write_entries(entries: &Receiver<Entry>, sink: &mut Sink) {
     while let Ok(entry) = entries.recv() {
+        panics::trip("log");
         match entry {
             Entry::Line { level, target, text } => {
                 sink.write(level, &target, &text.replace(['\r', '\n'], " "));

@@ -13,15 +13,16 @@
 
 mod chronicle;
 mod history;
+mod privilege;
 mod state;
 mod watch;
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::instance::{Failure, Needs, Observation, ProbeSettings, Prober, Replication};
+use crate::instance::{Failure, Needs, Observation, ProbeSettings, Prober};
+use crate::panics;
 use crate::reason::Reason;
 use crate::tally::Tally;
 pub use chronicle::{Change, Chronicle, LAG_BUCKET, LAG_BUCKETS, LagSample, MAX_TRANSITIONS, Transition};
@@ -39,10 +40,6 @@ pub const MAX_HANGING: usize = MAX_ABANDONED + 2;
 /// What to do with an observation: called once, on any thread, never under a lock of the monitor's.
 pub type Answer = Box<dyn FnOnce(Observation) + Send>;
 
-/// How the lag of a standby is measured, in bytes; `None` where it cannot be known. The judgement is not made here,
-/// but its results are remembered here.
-pub type MeasureLag = fn(&Replication) -> Option<u64>;
-
 /// Answers "what is the instance now?" for any number of callers.
 #[derive(Clone)]
 pub struct Monitor {
@@ -58,8 +55,8 @@ struct Shared {
 
 impl Monitor {
     /// A monitor that has not connected yet; it counts its probes. Fails where its thread cannot be started.
-    pub fn start(settings: ProbeSettings, measure_lag: MeasureLag, tally: Arc<Tally>) -> io::Result<Monitor> {
-        let state = Mutex::new(State::new(settings.timeout, measure_lag, tally));
+    pub fn start(settings: ProbeSettings, tally: Arc<Tally>) -> io::Result<Monitor> {
+        let state = Mutex::new(State::new(settings.timeout, tally));
         let shared = Arc::new(Shared { settings, state, look_again: Condvar::new() });
         watch::start(Arc::clone(&shared))?;
         Ok(Monitor { shared })
@@ -96,18 +93,25 @@ impl Shared {
         loop {
             let mut state = self.lock();
             let Some((flight, needs)) = state.take_waiting() else { return };
+            panics::trip("run");
             let mut prober =
                 state.prober.take().unwrap_or_else(|| Box::new(Prober::new(self.settings.clone())));
             let begun = Instant::now();
             state.running = Some(Running { flight, begun, stage: prober.stage() });
             drop(state);
 
-            // The driver panics where it cannot have a descriptor; thread and session must survive that.
-            let probe = AssertUnwindSafe(|| prober.probe(needs, begun + self.settings.timeout));
-            let outcome = catch_unwind(probe).unwrap_or_else(|_| {
+            // The driver panics where it cannot have a descriptor.
+            let probe = panics::contain(|| {
+                panics::trip("probe");
+                prober.probe(needs, begun + self.settings.timeout)
+            });
+            let outcome = probe.unwrap_or_else(|_| {
+                // Nobody knows what its session would answer next.
+                prober.forget_session();
                 Observation::failed(Failure::new(Reason::AgentOutOfResources, "the probe panicked"))
             });
 
+            privilege::notice(&outcome, &self.settings.connection.user);
             let mut state = self.lock();
             if state.running.as_ref().is_none_or(|running| running.flight != flight) {
                 drop(state);
@@ -143,6 +147,6 @@ impl Shared {
 /// One answer that panics must not take the others with it.
 fn deliver(due: Due) {
     for (Caller { answer, .. }, outcome) in due {
-        let _ = catch_unwind(AssertUnwindSafe(|| answer(outcome)));
+        let _ = panics::contain(|| answer(outcome));
     }
 }

@@ -3,10 +3,8 @@
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod judge;
-mod lag;
 mod parameters;
 mod target;
 
 pub use judge::{Verdict, judge, judge_drain, weight_percent};
-pub use lag::{BytesBasis, Lag, LagBytes, LagTime, LagUnknown, TimeBasis, lag};
 pub use target::{Limits, Path, Target, TargetError, origin_form};

@@ -251,9 +251,10 @@ fn the_files_that_the_readme_installs_are_there() {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "@.-".contains(c);
     for folder in ["systemd/", "xinetd/"] {
         let names: BTreeSet<&str> = readme
-            .split(&format!(" {folder}"))
+            .split(&format!("`{folder}"))
             .skip(1)
             .filter_map(|rest| rest.split(|c| !is_part(c)).next())
+            .filter(|name| !name.is_empty())
             .collect();
         assert!(!names.is_empty(), "README.md installs files of {folder}");
         for name in names {

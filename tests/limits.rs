@@ -3,9 +3,11 @@
 mod support;
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use support::postgresql::run;
 use support::siege::{CHECK, Footprint, check, processor_time, waiting_check};
 use support::wire::{PATIENCE, Received, Wire, head, reply};
 use support::{Agent, Cluster, Frozen, eventually, millis, secs};
@@ -106,6 +108,42 @@ fn is_answer_with_few_descriptors(received: &Received) -> bool {
     let good = reply("200 Primary", "Primary\n");
     let short = reply("503 agent-out-of-resources", "Down: agent-out-of-resources\n");
     [good, short].contains(&received.text())
+}
+
+/// The watch gave up a hanging probe, could have no thread for the one that waited behind it, and wanted to say so to
+/// its caller first. But replies on a lane keep the order of their requests, so it waited for a reply that only it could
+/// write: from then on nobody got an answer, and the port stayed open.
+#[test]
+fn an_agent_that_can_have_no_more_threads_answers_everybody_and_returns() {
+    let primary = Cluster::primary();
+    let dsn = primary.dsn();
+    // Limits of processes do not count for root.
+    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let user = if rustix::process::geteuid().is_root() { user.as_slice() } else { &[] };
+    let agent = Agent::start_under(user, |command| {
+        command.args(["--dsn", &dsn, "--timeout", "1s"]);
+    });
+    check(agent.addr()).expect("a check before");
+    let limit_threads = |limit: &str| {
+        let pid = agent.pid().to_string();
+        let line = [user, &["prlimit", "--pid", &pid, limit]].concat();
+        run(Command::new(line[0]).args(&line[1..]));
+    };
+    let frozen: Vec<Frozen> = primary.backend_pids("pgsqlchk").into_iter().map(Frozen::new).collect();
+    limit_threads("--nproc=0:");
+
+    let mut first = waiting_check(agent.addr());
+    let mut second = waiting_check(agent.addr());
+    let late = reply("503 deadline-passed", "Down: deadline-passed\n");
+    let short = reply("503 agent-out-of-resources", "Down: agent-out-of-resources\n");
+    assert_eq!(first.receive(PATIENCE).text(), late);
+    assert_eq!(second.receive(PATIENCE).text(), short, "it joined no flight that had begun");
+
+    drop(frozen);
+    limit_threads("--nproc=4096:");
+    for _ in 0..5 {
+        check(agent.addr()).expect("a check after");
+    }
 }
 
 /// Sets the soft limit of a running agent and returns the old one; descriptors above it stay open.

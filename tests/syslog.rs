@@ -76,7 +76,7 @@ fn bad_usage_on_a_socket_is_exit_code_3_and_no_byte_for_the_client() {
     for (settings, text) in [
         ("timeout = 2\n", "a duration needs a unit"),
         ("nonsense = 1\n", "nonsense"),
-        ("protocol = agent\n", "HAProxy's agent-check comes with a later release"),
+        ("protocol = smtp\n", "expected http or agent"),
     ] {
         let (mut agent, mut wire) = OneShot::with_client(&syslog.wrapper(), settings);
         wire.send("GET / HTTP/1.1\r\n\r\n");

@@ -1,5 +1,5 @@
-//! How PostgreSQL spells durations and sizes (PostgreSQL manual, section 20.1.1, "Parameter Names and Values"); the
-//! command line, the configuration file and query parameters all do it like that.
+//! How PostgreSQL spells durations and sizes (PostgreSQL manual, section 20.1.1, "Parameter Names and Values"), as the
+//! command line, the configuration file and query parameters do; and names.
 
 use std::time::Duration;
 
@@ -46,6 +46,15 @@ pub fn size(value: &str) -> Result<u64, String> {
     };
     let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
     bytes.ok_or_else(|| "the number is too large".into())
+}
+
+/// A name as SQL reads it, in quotes where it needs them.
+pub fn identifier(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c == '_';
+    match !name.is_empty() && name.chars().all(is_plain) {
+        true => name.to_owned(),
+        false => format!("\"{}\"", name.replace('"', "\"\"")),
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::one_shot;
 use crate::config::Config;
-use crate::instance::{Needs, Observation, Sighting};
+use crate::instance::{Lag, Needs, Observation, Replication, Sighting, lag};
 use crate::reason::Reason;
 use crate::system::drain_file;
 use crate::verdict::{Target, Verdict, judge};
@@ -40,12 +40,14 @@ fn report(target: Target, observation: &Observation, config: &Config) -> (String
     };
     match judge(target, observation) {
         Verdict::Holds(_) => (seen, 0),
-        Verdict::No(reason) => (format!("{seen}: {reason}"), 1),
+        Verdict::No(reason) => (format!("{seen}: {reason}{}", advise_on_lag(reason, observation, config)), 1),
         Verdict::Draining => (format!("{seen}: {}", Reason::Draining), 1),
         Verdict::Down(Reason::DrainUnknown) => {
             (format!("{seen}: {}{}", Reason::DrainUnknown, why_unknown(&config.drain_file)), 2)
         }
-        Verdict::Down(reason) => (format!("{seen}: {reason}"), 2),
+        Verdict::Down(reason) => {
+            (format!("{seen}: {reason}{}", advise_on_lag(reason, observation, config)), 2)
+        }
     }
 }
 
@@ -60,11 +62,34 @@ fn why_unknown(drain_file: &Path) -> String {
     format!(": cannot look for {path}: {error}{way_out}")
 }
 
-/// `primary timeline 3`.
+/// What to type where the verdict is about the lag, and the role sees only a part of it.
+fn advise_on_lag(reason: Reason, observation: &Observation, config: &Config) -> String {
+    let replication = observation.sighting().and_then(|sighting| sighting.replication.as_ref());
+    let is_about_lag = matches!(reason, Reason::LagExceeded | Reason::LagUnknown);
+    match replication.is_some_and(Replication::hides_details) && is_about_lag {
+        true => format!("; {}", advice::let_monitor(&config.connection)).replace(char::is_control, " "),
+        false => String::new(),
+    }
+}
+
+/// `primary timeline 3`, `standby timeline 3 lag 1234 bytes 0.5 s`; the lag where it was asked about.
 fn describe(sighting: &Sighting) -> String {
-    let role = sighting.role.word();
-    match sighting.timeline {
-        Some(timeline) => format!("{role} timeline {timeline}"),
-        None => role.to_owned(),
+    let mut line = sighting.role.word().to_owned();
+    if let Some(timeline) = sighting.timeline {
+        line.push_str(&format!(" timeline {timeline}"));
+    }
+    if let Some(replication) = &sighting.replication {
+        line.push_str(&describe_lag(lag(replication)));
+    }
+    line
+}
+
+fn describe_lag(lag: Lag) -> String {
+    let bytes = lag.bytes.map(|known| known.bytes);
+    let time = lag.time.map(|known| known.duration.as_secs_f64());
+    match (bytes, time) {
+        (Ok(bytes), Ok(seconds)) => format!(" lag {bytes} bytes {seconds:.1} s"),
+        (Ok(bytes), Err(why)) => format!(" lag {bytes} bytes, in time unknown ({})", why.word()),
+        (Err(why), Ok(_) | Err(_)) => format!(" lag unknown ({})", why.word()),
     }
 }

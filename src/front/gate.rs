@@ -26,6 +26,7 @@ use super::service::Service;
 use super::stop_signal::StopSignal;
 use super::watchdog::Caller;
 use crate::config::{Allow, Protocol};
+use crate::panics;
 use crate::reason::Reason;
 use crate::system::notify;
 use crate::tally;
@@ -294,6 +295,7 @@ impl Gate {
     /// answered here, so that tiny_http only sees heads of a known, small shape.
     fn ask(&mut self, index: usize, request: &RequestHead, now: Instant) {
         let Some(client) = &self.clients[index] else { return };
+        panics::trip("gate");
         let protocol = client.protocol();
         let is_head = request.is_head();
         self.last_request = now;

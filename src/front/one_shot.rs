@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::config::Config;
 use crate::instance::{Failure, Needs, Observation, Prober};
 use crate::monitor::RUNNER_STACK_BYTES;
+use crate::panics;
 use crate::reason::Reason;
 
 /// Looks at the instance. Returns by the deadline; a probe that hangs is left behind, to end with the process.
@@ -15,8 +16,15 @@ pub(super) fn look(config: &Config, needs: Needs, deadline: Instant) -> Observat
     let stage = prober.stage();
     let (sender, receiver) = channel();
     let probe = move || {
-        let observation = prober.probe(needs, deadline);
-        let _ = sender.send(observation);
+        let observation = panics::contain(|| {
+            panics::trip("probe");
+            prober.probe(needs, deadline)
+        });
+        match observation {
+            Ok(observation) => drop(sender.send(observation)),
+            // That nothing comes any more says enough.
+            Err(_) => drop(sender),
+        }
         // Closing the session waits for the server, and the process ends anyway.
         std::mem::forget(prober);
     };

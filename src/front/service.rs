@@ -11,9 +11,11 @@ use super::head::RequestHead;
 use crate::config::Protocol;
 use crate::instance::Observation;
 use crate::monitor::Monitor;
+use crate::panics;
+use crate::reason::Reason;
 use crate::reply::{Background, HttpReply, Media};
 use crate::tally::Tally;
-use crate::verdict::{Limits, Target, origin_form};
+use crate::verdict::{Limits, Path, Target, origin_form};
 
 /// What every thread that answers shares.
 pub(super) struct Service {
@@ -67,22 +69,31 @@ impl Service {
     /// tiny_http holds every reply back until the earlier ones are written; so that nobody waits for a thread
     /// that waits for him, requests have to be taken in the order in which tiny_http gives them.
     pub(super) fn take(&self, request: Request) {
-        let deadline = self.arrival_of(&request) + self.timeout;
+        let asked = Asked::new(request, &self.tally);
+        let _ = panics::contain(|| self.take_up(asked));
+    }
+
+    fn take_up(&self, mut asked: Asked) {
+        panics::trip("taking");
+        let Some(request) = &asked.request else { return };
+        let deadline = self.arrival_of(request) + self.timeout;
+        let media = preferred_by(request);
         let target = match Target::parse(request.url()) {
             Ok(target) => target.limited_by(self.limits),
-            Err(error) => return respond(request, &HttpReply::of_target_error(&error)),
+            Err(error) => return asked.respond(&HttpReply::of_target_error(&error)),
         };
-        let protocol = protocol_of(&request);
+        asked.path = Some(target.path);
+        let protocol = asked.protocol;
         match dialect::needs(protocol, target) {
-            None => respond(request, &alive(protocol, target, &self.tally)),
+            None => asked.respond(&alive(protocol, target, &self.tally)),
             Some(needs) => {
-                let media = preferred_by(&request);
                 let monitor = self.monitor.clone();
                 let tally = Arc::clone(&self.tally);
                 let answer = move |observation| {
+                    panics::trip("answering");
                     let remember = || monitor.chronicle();
                     let background = Background { media, remember: &remember, figures: &|| tally.figures() };
-                    respond(request, &reply_to(protocol, target, &observation, &background, &tally));
+                    asked.respond(&reply_to(protocol, target, &observation, &background, &tally));
                 };
                 self.monitor.park(needs, deadline, Box::new(answer));
             }
@@ -131,12 +142,45 @@ pub(super) fn alive(protocol: Protocol, target: Target, tally: &Tally) -> HttpRe
     reply
 }
 
-/// Reason phrases cannot be set through tiny_http's `Response`, so the bytes are ours.
-fn respond(request: Request, reply: &HttpReply) {
-    let is_head = *request.method() == Method::Head;
-    let mut writer = request.into_writer();
-    // The gate takes every reply; if it is gone, so is the process.
-    let _ = writer.write_all(&reply.to_bytes(is_head)).and_then(|()| writer.flush());
+/// A request that will be answered: where whoever has it panics, with 503.
+struct Asked {
+    /// `None` when it was answered.
+    request: Option<Request>,
+    protocol: Protocol,
+    /// `None` while it is unknown.
+    path: Option<Path>,
+    tally: Arc<Tally>,
+}
+
+impl Asked {
+    fn new(request: Request, tally: &Arc<Tally>) -> Asked {
+        let protocol = protocol_of(&request);
+        Asked { request: Some(request), protocol, path: None, tally: Arc::clone(tally) }
+    }
+
+    /// Reason phrases cannot be set through tiny_http's `Response`, so the bytes are ours.
+    fn respond(mut self, reply: &HttpReply) {
+        self.write(reply);
+    }
+
+    fn write(&mut self, reply: &HttpReply) {
+        let Some(request) = self.request.take() else { return };
+        let is_head = *request.method() == Method::Head;
+        let bytes = reply.to_bytes(is_head);
+        let mut writer = request.into_writer();
+        // The gate takes every reply; if it is gone, so is the process.
+        let _ = writer.write_all(&bytes).and_then(|()| writer.flush());
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if self.request.is_some() {
+            let reply = dialect::down(self.protocol, Reason::AgentOutOfResources);
+            self.tally.requests.count(self.path, reply.status());
+            self.write(&reply);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -167,7 +211,7 @@ mod tests {
             knock_interval: timeout,
             drain_file: "/run/pgsqlchk/drain".into(),
         };
-        let monitor = Monitor::start(settings, |_| None, Arc::default()).unwrap();
+        let monitor = Monitor::start(settings, Arc::default()).unwrap();
         let service = Service::new(monitor, timeout, Limits::default(), Arc::default());
         for (path, expected) in
             [("/primary", "OPTIONS /primary HTTP/1.1\r\n"), ("", "OPTIONS / HTTP/1.1\r\n")]

@@ -16,11 +16,9 @@ use super::service::Service;
 use super::stop_signal::StopSignal;
 use super::watchdog::{self, Caller};
 use crate::config::{Config, Protocol};
-use crate::instance::Replication;
 use crate::monitor::Monitor;
 use crate::system::inherited::Inherited;
 use crate::tally::Tally;
-use crate::verdict;
 
 /// Descriptors beside the clients: standard ones, listeners, lanes, sessions, and reserve.
 const RESERVED_DESCRIPTORS: u64 = 64;
@@ -53,7 +51,7 @@ pub(super) fn serve(
     let (sealed, lanes) = sealed_lanes::<LANES>()
         .map_err(|error| format!("cannot open the private way to the HTTP server: {error}"))?;
     let tally = Arc::new(Tally::new());
-    let monitor = Monitor::start(config.probe_settings(), lag_bytes, Arc::clone(&tally))
+    let monitor = Monitor::start(config.probe_settings(), Arc::clone(&tally))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     let service = Arc::new(Service::new(monitor.clone(), config.timeout, config.limits, tally));
     pool::start(sealed, config.workers, &service)
@@ -66,11 +64,6 @@ pub(super) fn serve(
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     let rules = Rules { allow: config.allow, ourselves, max_connections, idle_exit };
     Gate::new(listeners, rules, service, Dispatcher::new(lanes), stop_signal).run()
-}
-
-/// For the monitor's memory, which makes no judgement of its own.
-fn lag_bytes(replication: &Replication) -> Option<u64> {
-    verdict::lag(replication).bytes.ok().map(|known| known.bytes)
 }
 
 /// Raises the soft limit of descriptors as far as `wanted` clients need it, and says how many clients fit.

@@ -22,6 +22,7 @@ use super::listener::Listener;
 use crate::config::Protocol;
 use crate::instance::Needs;
 use crate::monitor::{Monitor, RUNNER_STACK_BYTES};
+use crate::panics;
 use crate::system::notify;
 
 /// The look itself needs little more than a buffer.
@@ -125,6 +126,7 @@ pub(super) fn start(
     });
     // A look can hang in a frozen server for ever, so it gets a thread to hang in; the verdict does not wait for it.
     let look = move || {
+        panics::trip("first look");
         monitor.park(Needs::default(), Instant::now() + timeout, first_verdict);
         monitor.run();
     };
@@ -135,6 +137,7 @@ pub(super) fn start(
 fn keep_watch(interval: Duration, doors: &[Door], caller: &Caller) {
     let mut is_well = true;
     while !notify::is_stopping() {
+        panics::trip("watchdog");
         let begun = Instant::now();
         let look = doors.iter().map(|door| ask(door, caller, begun + interval * 3 / 4)).find(Result::is_ok);
         let pause = if look.is_some() {

@@ -32,6 +32,9 @@ pub struct Needs {
     pub timeline: bool,
     /// How far a standby is, and whether it receives.
     pub replication: bool,
+    /// With `replication`, also who sends and whether replay is paused: no verdict needs it, and it costs twice as
+    /// much again.
+    pub sender: bool,
     /// Which server this is.
     pub server: bool,
     /// Whether the drain file is there.
@@ -47,6 +50,7 @@ impl Needs {
             writability: self.writability || other.writability,
             timeline: self.timeline || other.timeline,
             replication: self.replication || other.replication,
+            sender: self.sender || other.sender,
             server: self.server || other.server,
             drain: self.drain || other.drain,
             despite_drain: self.despite_drain || other.despite_drain,
@@ -129,10 +133,17 @@ pub struct Replication {
     /// How long ago the last replayed commit or abort was made, by the clocks of primary and standby; `None` where
     /// none was replayed since the start. Clocks that disagree make it too large or zero.
     pub last_commit_age: Option<Duration>,
-    /// Replay was paused on purpose.
-    pub is_paused: bool,
+    /// Whether replay was paused on purpose; `None` where nobody needed it.
+    pub is_paused: Option<bool>,
     /// The WAL receiver; `None` where there is none.
     pub receiver: Option<Receiver>,
+}
+
+impl Replication {
+    /// There is a WAL receiver, and the agent's role may not see more of it.
+    pub fn hides_details(&self) -> bool {
+        self.receiver.as_ref().is_some_and(|receiver| receiver.details.is_none())
+    }
 }
 
 /// A WAL receiver that exists: its row in `pg_stat_wal_receiver` is visible without privileges.
@@ -153,7 +164,7 @@ pub struct ReceiverDetails {
     pub latest_end: Option<Lsn>,
     /// How long ago the last message came.
     pub last_message_age: Option<Duration>,
-    /// `sender_host`, from PostgreSQL 11 on.
+    /// `sender_host`, from PostgreSQL 11 on; this and what follows is `None` where nobody needed it.
     pub sender_host: Option<String>,
     /// `sender_port`, from PostgreSQL 11 on.
     pub sender_port: Option<u16>,

@@ -134,8 +134,8 @@ pub struct Prober {
     knocker: Knocker,
     knocked: Option<Instant>,
     stage: Arc<StageCell>,
-    /// Of the line about a drain file that cannot be looked for.
-    trouble_level: log::Level,
+    /// It looks once and ends with its process.
+    is_for_one_look: bool,
 }
 
 struct Connected {
@@ -152,7 +152,7 @@ impl Prober {
             knocker: Knocker::default(),
             knocked: None,
             stage: Arc::new(StageCell::new()),
-            trouble_level: log::Level::Warn,
+            is_for_one_look: false,
         }
     }
 
@@ -160,12 +160,18 @@ impl Prober {
     /// process that stays would be one per request here.
     pub fn for_one_look(settings: ProbeSettings) -> Prober {
         let settings = ProbeSettings { knock_interval: Duration::ZERO, ..settings };
-        Prober { trouble_level: log::Level::Debug, ..Prober::new(settings) }
+        Prober { is_for_one_look: true, ..Prober::new(settings) }
     }
 
     /// Where to read, from another thread, what the current probe is busy with.
     pub fn stage(&self) -> Arc<StageCell> {
         Arc::clone(&self.stage)
+    }
+
+    /// Closes the session; the next look opens a new one. Can hang as a look can.
+    pub fn forget_session(&mut self) {
+        self.session = None;
+        self.knocked = None;
     }
 
     /// Looks at the instance now. Blocks beyond the deadline where login or query does; nothing new is begun
@@ -180,7 +186,8 @@ impl Prober {
 
     fn look_for_drain(&self) -> Drain {
         self.stage.enter(Stage::LookingForDrain);
-        self.settings.look_for_drain(self.trouble_level)
+        let trouble_level = if self.is_for_one_look { log::Level::Debug } else { log::Level::Warn };
+        self.settings.look_for_drain(trouble_level)
     }
 
     fn look_at_instance(&mut self, needs: Needs, deadline: Instant) -> Result<Sighting, Failure> {
@@ -198,8 +205,7 @@ impl Prober {
                 // restarted since the last check.
                 Err(failure) => {
                     log::debug!("session lost: {}", failure.cause);
-                    self.session = None;
-                    self.knocked = None;
+                    self.forget_session();
                     if Instant::now() >= deadline {
                         return Err(failure);
                     }
@@ -243,7 +249,13 @@ impl Prober {
             None
         });
         self.stage.enter(Stage::LoggingIn);
-        let session = Session::open(&self.settings.connection, &address, password, self.settings.timeout)?;
+        let session = Session::open(
+            &self.settings.connection,
+            &address,
+            password,
+            self.settings.timeout,
+            !self.is_for_one_look,
+        )?;
         self.knocked = Some(Instant::now());
         Ok(Connected { session, address })
     }

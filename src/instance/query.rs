@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::{Lsn, Needs, Receiver, ReceiverDetails, Replication, Role, Server, Sighting};
+use crate::config::spelling;
 
 const ROLE: &str = "SELECT pg_catalog.pg_is_in_recovery()";
 
@@ -14,6 +15,14 @@ const ROLE: &str = "SELECT pg_catalog.pg_is_in_recovery()";
 /// with, untouched by our own SET (PostgreSQL manual, pg_settings). It follows a reload.
 const WRITABILITY: &str =
     ", (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'default_transaction_read_only')";
+
+/// What ALTER ROLE and ALTER DATABASE have laid down for sessions of this role and database. A session reads it at its
+/// login only (PostgreSQL manual, pg_db_role_setting).
+pub(super) const LOGIN_SETTINGS: &str = "SELECT pg_catalog.string_agg(s.setconfig::pg_catalog.text, ' ' \
+     ORDER BY s.setrole, s.setdatabase) FROM pg_catalog.pg_db_role_setting AS s \
+     WHERE s.setrole IN (0, (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user)) \
+     AND s.setdatabase IN \
+     (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))";
 
 /// The name of a WAL file begins with its timeline in hexadecimal. A standby writes no WAL, and cannot be asked
 /// for the position where it would.
@@ -23,13 +32,17 @@ const TIMELINE: &str = ", CASE WHEN pg_catalog.pg_is_in_recovery() \
      ELSE pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) END";
 
 /// Replayed before received: what happens between the two makes the lag look larger, never smaller. Times are
-/// differences made by the server, so that the agent's clock does not matter.
+/// differences made by the server, so that the agent's clock does not matter. Nothing here fails when recovery ends
+/// between two columns.
 const REPLICATION: &str = ", pg_catalog.pg_last_wal_replay_lsn(), pg_catalog.pg_last_wal_receive_lsn(), \
      extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()), \
-     CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_is_wal_replay_paused() END, \
      r.pid, r.status, r.latest_end_lsn, \
      extract(epoch FROM pg_catalog.clock_timestamp() - r.last_msg_receipt_time), \
-     extract(epoch FROM pg_catalog.current_setting('wal_receiver_timeout')::interval), \
+     pg_catalog.current_setting('wal_receiver_timeout')";
+
+/// Through jsonb, as PostgreSQL 10 does not know who sends. `pg_is_wal_replay_paused()` is an error outside recovery,
+/// which may end after the look at it.
+const SENDER: &str = ", CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_is_wal_replay_paused() END, \
      pg_catalog.to_jsonb(r) ->> 'sender_host', pg_catalog.to_jsonb(r) ->> 'sender_port', r.slot_name";
 
 const SERVER: &str = ", (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
@@ -47,6 +60,7 @@ pub(super) fn text(needs: Needs) -> Cow<'static, str> {
         (needs.writability, WRITABILITY),
         (needs.timeline, TIMELINE),
         (needs.replication, REPLICATION),
+        (needs.replication && needs.sender, SENDER),
         (needs.server, SERVER),
         (is_receiver_needed, RECEIVER),
     ];
@@ -77,37 +91,45 @@ pub(super) fn read<'a>(columns: impl Iterator<Item = Option<&'a str>>, needs: Ne
         sighting.timeline = Some(u32::from_str_radix(columns.next()??, 16).ok()?);
     }
     if needs.replication {
-        let replication = read_replication(&mut columns)?;
+        let replication = read_replication(&mut columns, needs.sender)?;
         sighting.replication = Some(replication).filter(|_| role == Role::Standby);
     }
     if needs.server {
-        sighting.server = Some(read_server(&mut columns)?);
+        let server = read_server(&mut columns)?;
+        // A standby that became a primary after the look at its role writes already.
+        let current = server.current.filter(|_| role == Role::Primary);
+        sighting.server = Some(Server { current, ..server });
     }
     // More than was asked for is the answer to something else.
     columns.next().is_none().then_some(sighting)
 }
 
-fn read_replication<'a>(columns: &mut impl Iterator<Item = Option<&'a str>>) -> Option<Replication> {
+fn read_replication<'a>(
+    columns: &mut impl Iterator<Item = Option<&'a str>>,
+    is_sender_asked: bool,
+) -> Option<Replication> {
     let replayed = optional(columns.next()?, Lsn::parse)?;
     let received = optional(columns.next()?, Lsn::parse)?;
     let last_commit_age = optional(columns.next()?, age)?;
-    let is_paused = columns.next()? == Some("t");
     let pid = columns.next()?;
     let status = columns.next()?;
     let latest_end = optional(columns.next()?, Lsn::parse)?;
     let last_message_age = optional(columns.next()?, age)?;
-    let timeout = optional(columns.next()?, age)?;
-    let sender_host = columns.next()?.map(str::to_owned);
-    let sender_port = optional(columns.next()?, |text| text.parse::<u16>().ok())?;
-    let slot_name = columns.next()?.map(str::to_owned);
-    let details = status.map(|status| ReceiverDetails {
+    let timeout = optional(columns.next()?, |text| spelling::duration(text).ok())?;
+    let mut details = status.map(|status| ReceiverDetails {
         status: status.to_owned(),
         latest_end,
         last_message_age,
-        sender_host,
-        sender_port,
-        slot_name,
+        ..ReceiverDetails::default()
     });
+    let mut is_paused = None;
+    if is_sender_asked {
+        is_paused = columns.next()?.map(|text| text == "t");
+        let sender_host = columns.next()?.map(str::to_owned);
+        let sender_port = optional(columns.next()?, |text| text.parse::<u16>().ok())?;
+        let slot_name = columns.next()?.map(str::to_owned);
+        details = details.map(|details| ReceiverDetails { sender_host, sender_port, slot_name, ..details });
+    }
     let receiver = Receiver { timeout: timeout.filter(|timeout| !timeout.is_zero()), details };
     let receiver = pid.map(|_| receiver);
     Some(Replication { replayed, received, last_commit_age, is_paused, receiver })
@@ -144,6 +166,7 @@ mod tests {
         writability: false,
         timeline: false,
         replication: true,
+        sender: false,
         server: false,
         drain: false,
         despite_drain: false,
@@ -169,29 +192,41 @@ mod tests {
             Some("0/3000000"),
             Some("0/3000148"),
             Some("12.5"),
-            Some("f"),
             Some("4711"),
             None,
             None,
             None,
-            Some("60.000000"),
-            None,
-            None,
-            None,
+            Some("1min"),
         ];
         let replication = read_row(&row, REPLICATION_ONLY).unwrap().replication.unwrap();
         let expected = Replication {
             replayed: Some(Lsn(0x300_0000)),
             received: Some(Lsn(0x300_0148)),
             last_commit_age: Some(Duration::from_millis(12_500)),
-            is_paused: false,
+            is_paused: None,
             receiver: Some(Receiver { timeout: Some(Duration::from_secs(60)), details: None }),
         };
         assert_eq!(replication, expected);
         let mut broken = row;
         broken[1] = Some("here");
         assert_eq!(read_row(&broken, REPLICATION_ONLY), None);
-        assert_eq!(read_row(&row[..12], REPLICATION_ONLY), None, "a column short");
+        assert_eq!(read_row(&row[..7], REPLICATION_ONLY), None, "a column short");
+    }
+
+    #[test]
+    fn who_sends_is_read_where_it_was_asked() {
+        let needs = Needs { sender: true, ..REPLICATION_ONLY };
+        let lag = [Some("t"), Some("0/1"), Some("0/1"), None, Some("4711"), Some("streaming")];
+        let message = [Some("0/1"), Some("0.1"), Some("0")];
+        let sender = [Some("t"), Some("node1"), Some("5432"), None];
+        let row = [&lag[..], &message, &sender].concat();
+        let replication = read_row(&row, needs).unwrap().replication.unwrap();
+        assert_eq!(replication.is_paused, Some(true));
+        let receiver = replication.receiver.unwrap();
+        assert_eq!(receiver.timeout, None, "0 is off");
+        let details = receiver.details.unwrap();
+        assert_eq!((details.sender_host.as_deref(), details.sender_port), (Some("node1"), Some(5432)));
+        assert_eq!(read_row(&row[..12], needs), None, "a column short");
     }
 
     #[test]

@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use postgres::{Client, Config, NoTls, SimpleQueryMessage, config::SslMode};
+use postgres::error::SqlState;
+use postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow, config::SslMode};
 
 use super::address::Address;
 use super::{Failure, Needs, Sighting, query};
@@ -17,48 +18,85 @@ use crate::reason::Reason;
 pub(super) struct Session {
     client: Client,
     place: String,
+    /// What ALTER ROLE and ALTER DATABASE said at the login, after which PostgreSQL does not tell a session any more;
+    /// outside, `None` where the session is not to get old.
+    login_settings: Option<Option<String>>,
 }
 
 impl Session {
     /// Logs in and makes the session read-only, with `statement_timeout` so that a forgotten session cannot
-    /// keep a query running in the server.
+    /// keep a query running in the server. A session that `gets_old` remembers what held at its login.
     pub(super) fn open(
         settings: &ConnectionSettings,
         address: &Address,
         password: Option<Secret>,
         timeout: Duration,
+        gets_old: bool,
     ) -> Result<Session, Failure> {
         let place = address.to_string();
         let mut client = login_config(settings, address, password, timeout)
             .connect(NoTls)
             .map_err(|error| Failure::from_postgres(&place, &error))?;
         let prepare = format!(
-            "SET default_transaction_read_only = on; SET statement_timeout = {}",
-            timeout.as_millis().max(1)
+            "SET default_transaction_read_only = on; SET statement_timeout = {}; {}",
+            timeout.as_millis().max(1),
+            if gets_old { query::LOGIN_SETTINGS } else { "" }
         );
-        client.batch_execute(&prepare).map_err(|error| Failure::from_postgres(&place, &error))?;
-        Ok(Session { client, place })
+        let answer = client.simple_query(&prepare).map_err(|error| Failure::from_postgres(&place, &error))?;
+        let login_settings = gets_old.then(|| rows(&answer).next().and_then(single_value));
+        Ok(Session { client, place, login_settings })
     }
 
     /// Asks the server, now. `simple_query` because it keeps no state in the server and so also works through
-    /// connection poolers.
+    /// connection poolers. Fails where only a new session could tell, too: what ALTER ROLE and ALTER DATABASE lay
+    /// down reaches sessions at their login.
     pub(super) fn observe(&mut self, needs: Needs) -> Result<Sighting, Failure> {
-        let query = query::text(needs);
-        let answer =
-            self.client.simple_query(&query).map_err(|error| Failure::from_postgres(&self.place, &error))?;
-        let mut rows = answer.iter().filter_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some(row),
-            _ => None,
-        });
-        // One row was asked for; of two, one could say another role than the other.
-        let row = rows.next().filter(|_| rows.next().is_none());
+        let mut query = query::text(needs);
+        if needs.writability {
+            query.to_mut().push_str("; ");
+            query.to_mut().push_str(query::LOGIN_SETTINGS);
+        }
+        let answer = self.ask(&query)?;
+        let mut rows = rows(&answer);
         // A column that cannot be read as text ends the row; the reader notices.
-        let columns = row.map(|row| (0..row.len()).map_while(|column| row.try_get(column).ok()));
-        columns.and_then(|columns| query::read(columns, needs)).ok_or_else(|| {
+        let columns = rows.next().map(|row| (0..row.len()).map_while(|column| row.try_get(column).ok()));
+        let sighting = columns.and_then(|columns| query::read(columns, needs));
+        let current_settings = if needs.writability { rows.next().and_then(single_value) } else { None };
+        // One row answers one question; of two, one could say another role than the other.
+        let sighting = sighting.filter(|_| rows.next().is_none()).ok_or_else(|| {
             let what = format!("{}: the answer to \"{query}\" is not what was asked for", self.place);
             Failure::new(Reason::QueryFailed, what)
-        })
+        })?;
+        if needs.writability
+            && self.login_settings.as_ref().is_some_and(|settings| *settings != current_settings)
+        {
+            let what = format!("{}: the settings of the role or database have changed", self.place);
+            return Err(Failure::new(Reason::QueryFailed, what));
+        }
+        Ok(sighting)
     }
+
+    fn ask(&mut self, query: &str) -> Result<Vec<SimpleQueryMessage>, Failure> {
+        let answer = match self.client.simple_query(query) {
+            // Recovery ended between two columns, and ends only once: now it is a primary.
+            Err(error) if error.code() == Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE) => {
+                self.client.simple_query(query)
+            }
+            answer => answer,
+        };
+        answer.map_err(|error| Failure::from_postgres(&self.place, &error))
+    }
+}
+
+fn rows(answer: &[SimpleQueryMessage]) -> impl Iterator<Item = &SimpleQueryRow> {
+    answer.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    })
+}
+
+fn single_value(row: &SimpleQueryRow) -> Option<String> {
+    row.try_get(0).ok().flatten().map(str::to_owned)
 }
 
 fn login_config(

@@ -3,9 +3,8 @@
 use std::fmt;
 use std::time::{Instant, SystemTime};
 
-use super::MeasureLag;
 use super::chronicle::{Change, Chronicle, LagSample, Rings};
-use crate::instance::{Drain, Failure, Observation, Role, Sighting};
+use crate::instance::{Drain, Failure, Observation, Role, Sighting, lag};
 use crate::reason::Reason;
 use crate::system::notify;
 
@@ -24,13 +23,12 @@ pub(super) struct History {
     /// The last one, and since when by both clocks.
     condition: Option<(Condition, Instant, SystemTime)>,
     is_draining: Option<bool>,
-    measure_lag: MeasureLag,
     rings: Rings,
 }
 
 impl History {
-    pub(super) fn new(measure_lag: MeasureLag) -> History {
-        History { condition: None, is_draining: None, measure_lag, rings: Rings::new(Instant::now()) }
+    pub(super) fn new() -> History {
+        History { condition: None, is_draining: None, rings: Rings::new(Instant::now()) }
     }
 
     pub(super) fn record(&mut self, outcome: &Observation, now: Instant) {
@@ -79,8 +77,9 @@ impl History {
     fn record_lag(&mut self, outcome: &Observation, now: Instant) {
         let replication = outcome.sighting().and_then(|sighting| sighting.replication.as_ref());
         if let Some(replication) = replication {
-            let bytes = (self.measure_lag)(replication);
-            self.rings.record_lag(bytes.map_or(LagSample::Unknown, LagSample::Bytes), now);
+            let sample =
+                lag(replication).bytes.map_or(LagSample::Unknown, |known| LagSample::Bytes(known.bytes));
+            self.rings.record_lag(sample, now);
         }
     }
 
@@ -139,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_change_is_described_with_reason_and_duration() {
-        let mut history = History::new(|_| None);
+        let mut history = History::new();
         let since = Instant::now();
         history.condition = Some((Condition::Primary, since, SystemTime::now()));
         let later = since + Duration::from_millis(12_345);
@@ -150,13 +149,13 @@ mod tests {
 
     #[test]
     fn the_first_sighting_has_no_duration() {
-        let history = History::new(|_| None);
+        let history = History::new();
         assert_eq!(history.describe_change(Condition::Standby, "", Instant::now()), "unknown -> standby");
     }
 
     #[test]
     fn changes_are_remembered_and_repetitions_are_not() {
-        let mut history = History::new(|_| None);
+        let mut history = History::new();
         let primary =
             |drain| Observation { drain, instance: Some(Ok(Sighting::of_role(Role::Primary))), took: None };
         for drain in [Drain::Off, Drain::NotLooked, Drain::On, Drain::Unknown, Drain::On, Drain::Off] {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::history::History;
-use super::{Answer, MAX_ABANDONED, MeasureLag};
+use super::{Answer, MAX_ABANDONED};
 use crate::instance::{Drain, Failure, Needs, Observation, Prober, StageCell};
 use crate::reason::Reason;
 use crate::tally::Tally;
@@ -55,7 +55,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(timeout: Duration, measure_lag: MeasureLag, tally: Arc<Tally>) -> State {
+    pub(super) fn new(timeout: Duration, tally: Arc<Tally>) -> State {
         State {
             timeout,
             prober: None,
@@ -68,7 +68,7 @@ impl State {
             drain_looked_until: 0,
             is_looking_for_drain: false,
             last_failure: None,
-            history: History::new(measure_lag),
+            history: History::new(),
             tally,
             watch_sleeps_until: None,
         }

@@ -5,8 +5,10 @@ use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::state::Due;
 use super::{Shared, deliver};
 use crate::instance::{Failure, Observation};
+use crate::panics;
 use crate::reason::Reason;
 
 /// The watch formats a reply or two.
@@ -23,6 +25,7 @@ pub(super) fn start(shared: Arc<Shared>) -> io::Result<()> {
 
 fn keep_watch(shared: &Arc<Shared>) {
     loop {
+        panics::trip("watch");
         let mut state = shared.lock();
         let now = Instant::now();
         let mut due = state.expire(now);
@@ -32,7 +35,9 @@ fn keep_watch(shared: &Arc<Shared>) {
             let lacks_runner = state.lacks_runner();
             drop(state);
             if lacks_runner {
-                run_elsewhere(shared);
+                // Behind the others: on a lane, a reply waits until those to earlier requests are written, and this
+                // is the thread that writes them.
+                due.extend(run_elsewhere(shared));
             }
             deliver(due);
             continue;
@@ -51,21 +56,18 @@ fn keep_watch(shared: &Arc<Shared>) {
     }
 }
 
-/// A thread for the flight that waits behind an abandoned one. There are never more of them than abandonments.
-fn run_elsewhere(shared: &Arc<Shared>) {
+/// A thread for the flight that waits behind an abandoned one. There are never more of them than abandonments. Where
+/// none can be started, the answers that come of that.
+fn run_elsewhere(shared: &Arc<Shared>) -> Due {
     let runner = Arc::clone(shared);
-    let spawned = thread::Builder::new()
-        .name("runner".into())
-        .stack_size(RUNNER_STACK_BYTES)
-        .spawn(move || runner.run());
-    if let Err(error) = spawned {
-        let mut state = shared.lock();
-        if let Some((flight, _)) = state.take_waiting() {
-            let cause = format!("cannot start a thread: {error}");
-            let failure = Failure::new(Reason::AgentOutOfResources, cause);
-            let due = state.settle(flight, Observation::failed(failure), Duration::ZERO);
-            drop(state);
-            deliver(due);
-        }
-    }
+    let spawned =
+        thread::Builder::new().name("runner".into()).stack_size(RUNNER_STACK_BYTES).spawn(move || {
+            panics::trip("runner");
+            runner.run();
+        });
+    let Err(error) = spawned else { return Due::new() };
+    let mut state = shared.lock();
+    let Some((flight, _)) = state.take_waiting() else { return Due::new() };
+    let failure = Failure::new(Reason::AgentOutOfResources, format!("cannot start a thread: {error}"));
+    state.settle(flight, Observation::failed(failure), Duration::ZERO)
 }

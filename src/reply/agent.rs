@@ -83,7 +83,7 @@ mod tests {
             replayed: Some(Lsn(37)),
             received: Some(Lsn(100)),
             last_commit_age: Some(Duration::from_secs(1)),
-            is_paused: false,
+            is_paused: None,
             receiver: Some(Receiver::default()),
         };
         Some(Ok(Sighting { replication: Some(replication), ..Sighting::of_role(Role::Standby) }))

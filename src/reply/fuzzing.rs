@@ -137,7 +137,7 @@ fn sighting(source: &mut Source<'_>) -> Sighting {
             replayed: source.optional(lsn),
             received: source.optional(lsn),
             last_commit_age: source.optional(Source::duration),
-            is_paused: source.flag(),
+            is_paused: source.optional(Source::flag),
             receiver: source.optional(|source| Receiver {
                 timeout: source.optional(Source::duration),
                 details: source.optional(|source| ReceiverDetails {

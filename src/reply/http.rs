@@ -43,8 +43,12 @@ impl HttpReply {
         }
     }
 
-    /// A document, whatever it says; `body` without its last line feed, [`MAX_DOCUMENT_BYTES`] at most.
+    /// A document, whatever it says; `body` without its last line feed. One of more than [`MAX_DOCUMENT_BYTES`], which
+    /// no document can have, would not fit the way to the gate and ends there: it is not given.
     pub fn document(content_type: &'static str, body: String) -> HttpReply {
+        if body.len() >= MAX_DOCUMENT_BYTES {
+            return HttpReply::down(Reason::AgentOutOfResources);
+        }
         HttpReply { content_type, ..HttpReply::new(200, "OK", body) }
     }
 
@@ -160,6 +164,17 @@ mod tests {
             let head = format!("{status_line}{}", headers(body.len()));
             assert_eq!(text(&reply, false), format!("{head}{body}"));
             assert_eq!(text(&reply, true), head);
+        }
+    }
+
+    #[test]
+    fn no_document_is_too_long_for_the_way_to_the_gate() {
+        let document = |length: usize| HttpReply::document("text/plain", "x".repeat(length - 1));
+        let longest = document(MAX_DOCUMENT_BYTES);
+        assert_eq!(longest.status(), 200);
+        assert!(longest.to_bytes(false).len() <= MAX_REPLY_BYTES);
+        for length in [MAX_DOCUMENT_BYTES + 1, 2 * MAX_DOCUMENT_BYTES, 100 * MAX_DOCUMENT_BYTES] {
+            assert_eq!(document(length), HttpReply::down(Reason::AgentOutOfResources), "{length}");
         }
     }
 

@@ -3,9 +3,8 @@
 
 use std::fmt::{Display, Write};
 
-use crate::instance::{Drain, Observation, Role, Sighting};
+use crate::instance::{Drain, Observation, Role, Sighting, lag};
 use crate::tally::{BUCKETS_US, Figures, ProbeCounts};
-use crate::verdict::lag;
 
 pub(super) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -155,7 +154,9 @@ mod tests {
     use super::*;
     use crate::instance::{Failure, Lsn, Receiver, Replication};
     use crate::reason::Reason;
+    use crate::reply::MAX_DOCUMENT_BYTES;
     use crate::tally::Tally;
+    use crate::verdict::Path;
 
     fn page(observation: &Observation) -> String {
         text(observation, &Tally::new().figures())
@@ -206,6 +207,34 @@ mod tests {
             page.split("le=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
         let expected = "0.0001 0.00025 0.0005 0.001 0.0025 0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 +Inf";
         assert_eq!(bounds.join(" "), expected);
+    }
+
+    /// It has so many lines and no more; only the numbers in them grow. None is longer than 32 characters: the longest
+    /// are seconds that were counted as a 64-bit number of something smaller.
+    #[test]
+    fn no_page_is_longer_than_a_document_may_be() {
+        let tally = Tally::new();
+        for path in Path::ALL.map(Some).into_iter().chain([None]) {
+            for code in [200, 206, 400, 404, 405, 408, 413, 431, 503] {
+                tally.requests.count(path, code);
+            }
+        }
+        let replication = Replication {
+            replayed: Some(Lsn(1)),
+            received: Some(Lsn(2)),
+            receiver: Some(Receiver::default()),
+            ..Replication::default()
+        };
+        let sighting = Sighting {
+            replication: Some(replication),
+            timeline: Some(u32::MAX),
+            ..Sighting::of_role(Role::Standby)
+        };
+        let observation = Observation { drain: Drain::On, instance: Some(Ok(sighting)), took: None };
+        let page = text(&observation, &tally.figures());
+        let numbers = page.lines().filter(|line| !line.starts_with('#')).count();
+        assert!(numbers > 140, "{numbers} samples: {page}");
+        assert!(page.len() + 32 * numbers < MAX_DOCUMENT_BYTES, "{} bytes, {numbers} samples", page.len());
     }
 
     #[test]

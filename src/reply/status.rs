@@ -8,10 +8,10 @@ use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
-use crate::instance::{Drain, Lsn, Observation, Receiver, Replication, Role, Sighting};
+use crate::instance::{Drain, Lsn, Observation, Receiver, Replication, Role, Sighting, lag};
 use crate::monitor::{Change, Chronicle, Condition, Transition};
 use crate::reason::Reason;
-use crate::verdict::{Path, Target, Verdict, judge, lag};
+use crate::verdict::{Path, Target, Verdict, judge};
 
 /// Text from the server is cut here: no version, host or slot is longer.
 const MAX_TEXT_CHARS: usize = 256;
@@ -107,7 +107,7 @@ impl Document {
             server_started: server.and_then(|server| Moment::of_unix_seconds(server.started_unix_s)),
             lsn: Positions::new(server.and_then(|server| server.current), replication),
             lag: replication.map(LagFields::new).unwrap_or_default(),
-            replay_paused: replication.map(|replication| replication.is_paused),
+            replay_paused: replication.and_then(|replication| replication.is_paused),
             receiver: replication.map(ReceiverFields::new).unwrap_or_default(),
             transitions: chronicle.transitions.iter().map(TransitionFields::new).collect(),
             probe_seconds: observation.took.map(|took| took.as_secs_f64()),

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Path, Target, lag};
-use crate::instance::{Drain, Observation, Replication, Role, Sighting};
+use super::{Path, Target};
+use crate::instance::{Drain, Observation, Replication, Role, Sighting, lag};
 use crate::reason::Reason;
 
 /// What the observation means for the target.
@@ -135,7 +135,7 @@ mod tests {
             replayed: Some(Lsn(100)),
             received: Some(Lsn(160)),
             last_commit_age: Some(Duration::from_secs(7)),
-            is_paused: false,
+            is_paused: None,
             receiver,
         }))
     }

@@ -185,6 +185,7 @@ impl Target {
                 writability: true,
                 timeline: true,
                 replication: true,
+                sender: true,
                 server: true,
                 drain: true,
                 despite_drain: true,

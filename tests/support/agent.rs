@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::folder::Folder;
@@ -39,9 +39,15 @@ impl Agent {
     /// `["prlimit", "--nofile=24"]`.
     #[track_caller]
     pub fn start_under(wrapper: &[&str], adjust: impl FnOnce(&mut Command)) -> Agent {
+        Agent::start_command(command_under(wrapper), adjust)
+    }
+
+    /// The same for another build of the program, by a command that lacks nothing but its options.
+    #[track_caller]
+    pub fn start_command(mut command: Command, adjust: impl FnOnce(&mut Command)) -> Agent {
+        postgresql::without_pg_variables(&mut command);
         let folder = Folder::new("agent");
         let config = folder.write("pgsqlchk.conf", "");
-        let mut command = command_under(wrapper);
         // No ~/.pgpass and no ~/.pg_service.conf of the person who runs the tests.
         command.env("HOME", folder.path());
         command.args(["--listen", "127.0.0.1:0", "--config"]).arg(config);
@@ -173,13 +179,21 @@ impl Drop for Agent {
     }
 }
 
+/// The program under test: the one that Cargo has built, or what PGSQLCHK_TEST_PROGRAM names, such as one for another
+/// machine (packaging/emulated).
+pub fn program() -> &'static str {
+    static PROGRAM: OnceLock<String> = OnceLock::new();
+    let built = || env!("CARGO_BIN_EXE_pgsqlchk").to_owned();
+    PROGRAM.get_or_init(|| std::env::var("PGSQLCHK_TEST_PROGRAM").unwrap_or_else(|_| built()))
+}
+
 /// The agent's binary without any argument and without PG* variables, for tests of a start that fails.
 pub fn command() -> Command {
     command_under(&[])
 }
 
 fn command_under(wrapper: &[&str]) -> Command {
-    let binary = env!("CARGO_BIN_EXE_pgsqlchk");
+    let binary = program();
     let mut command = match wrapper.split_first() {
         None => Command::new(binary),
         Some((program, args)) => {

@@ -3,9 +3,10 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::folder::Folder;
+use super::network::Network;
 use super::postgresql::{ServerUser, copy_folder, program_path, run, template, without_pg_variables};
 use super::process::{Signal, children_of, signal, state, wait_for_exit};
 use super::{eventually, free_port, secs, show_log};
@@ -37,6 +38,8 @@ pub struct Cluster {
     pub(super) user: ServerUser,
     port: u16,
     pub(super) settings: Mutex<Vec<(String, String)>>,
+    /// In which network it runs; `None` for this host's.
+    network: Option<Arc<Network>>,
     postmaster: Mutex<Option<Child>>,
 }
 
@@ -85,6 +88,48 @@ impl Cluster {
         standby
     }
 
+    /// A running primary in a network of the test's own. Its socket is reached from everywhere.
+    pub fn primary_in(network: &Arc<Network>) -> Cluster {
+        let mut cluster = Cluster::stopped(&[]);
+        cluster.network = Some(Arc::clone(network));
+        cluster.start();
+        cluster
+    }
+
+    /// A base backup of a running primary that will run in the same network and reach the primary over it.
+    pub fn stopped_standby_in(
+        network: &Arc<Network>,
+        primary: &Cluster,
+        settings: &[(&str, &str)],
+    ) -> Cluster {
+        let mut standby = Cluster::stopped_standby_of(primary, settings);
+        standby.network = Some(Arc::clone(network));
+        standby.write_auto_settings(&[("primary_conninfo", &primary.tcp_dsn())]);
+        standby
+    }
+
+    /// Throws the data of a stopped server away and makes a standby in its place, which is not started yet.
+    pub fn rebuild_as_standby_of(&self, primary: &Cluster) {
+        assert!(self.postmaster().is_none(), "the server runs");
+        fs::remove_dir_all(self.data()).expect("remove the data directory");
+        self.back_up(primary, &[]);
+    }
+
+    /// Whether the postmaster has ended by itself; the server counts as stopped then.
+    pub fn has_ended(&self) -> bool {
+        let mut postmaster = self.postmaster();
+        let ended = postmaster.as_mut().is_some_and(|child| child.try_wait().expect("wait for it").is_some());
+        if ended {
+            *postmaster = None;
+        }
+        ended
+    }
+
+    /// Whether it was started and not stopped since.
+    pub fn is_started(&self) -> bool {
+        self.postmaster().is_some()
+    }
+
     fn back_up(&self, primary: &Cluster, options: &[&str]) {
         let mut backup = self.user.command("pg_basebackup");
         backup.args(["-R", "-X", "stream", "-c", "fast", "--no-sync", "-d", &primary.dsn()]).args(options);
@@ -98,7 +143,7 @@ impl Cluster {
         let settings =
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let (settings, postmaster) = (Mutex::new(settings), Mutex::new(None));
-        Cluster { folder, user, port: free_port(), settings, postmaster }
+        Cluster { folder, user, port: free_port(), settings, network: None, postmaster }
     }
 
     /// Starts the server and waits until it accepts sessions (`pg_ctl -w start`).
@@ -114,7 +159,10 @@ impl Cluster {
         assert!(postmaster.is_none(), "the server was started already");
         let log =
             File::options().create(true).append(true).open(self.log_path()).expect("open the server's log");
-        let mut command = self.user.command("postgres");
+        let mut command = match &self.network {
+            Some(network) => network.command(&self.user, "postgres"),
+            None => self.user.command("postgres"),
+        };
         command.arg("-D").arg(self.data()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         command.stdin(Stdio::null());
         *postmaster = Some(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
@@ -201,6 +249,11 @@ impl Cluster {
         format!("host={} port={} user=postgres dbname=postgres", self.socket_dir().display(), self.port)
     }
 
+    /// Connection string over the socket, for a role of the test's own.
+    pub fn dsn_of(&self, role: &str) -> String {
+        format!("host={} port={} user={role} dbname=postgres", self.socket_dir().display(), self.port)
+    }
+
     /// Connection string over TCP, user `postgres`.
     pub fn tcp_dsn(&self) -> String {
         format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port)
@@ -237,6 +290,14 @@ impl Cluster {
     pub fn backend_pids(&self, application_name: &str) -> Vec<u32> {
         let sql = format!("SELECT pid FROM pg_stat_activity WHERE application_name = '{application_name}'");
         self.psql(&sql).lines().map(|pid| pid.parse().expect("a process id")).collect()
+    }
+
+    /// The one process of a kind, as pg_stat_activity names it in `backend_type`; `None` where there is none.
+    #[track_caller]
+    pub fn process_of_type(&self, backend_type: &str) -> Option<u32> {
+        let sql = format!("SELECT pid FROM pg_stat_activity WHERE backend_type = '{backend_type}'");
+        let pid = self.psql(&sql);
+        (!pid.is_empty()).then(|| pid.parse().expect("a process id"))
     }
 
     /// The server's log.

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::agent;
 use super::daemon::Daemon;
 use super::folder::Folder;
 use super::free_port;
@@ -28,7 +29,7 @@ impl Inetd {
                 "127.0.0.1:{port} stream tcp4 {wait}.100000 {} {agent} {agent} --mode xinetd --config {}\n",
                 own_user(),
                 config.display(),
-                agent = env!("CARGO_BIN_EXE_pgsqlchk"),
+                agent = agent::program(),
             );
             let file = folder.write("inetd.conf", &line);
             let mut command =
@@ -44,7 +45,7 @@ impl Inetd {
         Inetd::start(settings, |syslog, _, port, config| {
             let mut command = syslog::command_behind(&syslog.wrapper(), "systemd-socket-activate");
             command.arg(format!("--listen=127.0.0.1:{port}")).args(options);
-            command.arg(env!("CARGO_BIN_EXE_pgsqlchk")).args(["--mode", mode, "--config"]).arg(config);
+            command.arg(agent::program()).args(["--mode", mode, "--config"]).arg(config);
             command
         })
     }

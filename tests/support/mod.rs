@@ -19,6 +19,7 @@ pub mod http;
 pub mod impostor;
 pub mod inetd;
 pub mod junk;
+pub mod network;
 pub mod one_shot;
 pub mod patience;
 pub mod postgresql;

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use super::agent;
 use super::folder::Folder;
 use super::process::{self, Signal, wait_for_exit};
 use super::syslog;
@@ -32,7 +33,7 @@ impl OneShot {
     pub fn start(wrapper: &[String], settings: &str, descriptors: [Stdio; 3]) -> OneShot {
         let folder = Folder::new("one-shot");
         let config = folder.write("pgsqlchk.conf", settings);
-        let mut command = syslog::command_behind(wrapper, env!("CARGO_BIN_EXE_pgsqlchk"));
+        let mut command = syslog::command_behind(wrapper, agent::program());
         command.env("HOME", folder.path()).args(["--mode", "xinetd", "--config"]).arg(config);
         OneShot { child: spawn(command, descriptors), folder }
     }

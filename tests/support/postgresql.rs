@@ -40,16 +40,21 @@ impl ServerUser {
     /// A program of PostgreSQL, to be run as this user, with nothing of the caller's PG* environment.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program_path(program));
-        // The server's user may not be allowed to enter the folder the tests were started in.
-        command.current_dir("/").stdin(Stdio::null());
-        without_pg_variables(&mut command);
-        // Error messages are compared; they are English then.
-        command.env("LC_ALL", "C");
         if let Some((uid, gid)) = self.switch {
             command.uid(uid).gid(gid);
         }
+        prepare(&mut command);
         command
     }
+}
+
+/// Nothing of the caller's PG* environment, and messages in English.
+pub fn prepare(command: &mut Command) {
+    // The server's user may not be allowed to enter the folder the tests were started in.
+    command.current_dir("/").stdin(Stdio::null());
+    without_pg_variables(command);
+    // Error messages are compared; they are English then.
+    command.env("LC_ALL", "C");
 }
 
 /// Takes every PG* variable of the caller away, so that a developer's own settings reach no test.

@@ -37,6 +37,12 @@ impl Cluster {
         self.reload();
     }
 
+    /// Replaces what pg_basebackup -R and ALTER SYSTEM wrote; for a server that does not run.
+    pub fn write_auto_settings(&self, settings: &[(&str, &str)]) {
+        let line = |(name, value): &(&str, &str)| format!("{name} = '{}'\n", value.replace('\'', "''"));
+        self.write_file("postgresql.auto.conf", &settings.iter().map(line).collect::<String>());
+    }
+
     /// Replaces pg_hba.conf; a running server has read it when this returns.
     #[track_caller]
     pub fn write_hba(&self, content: &str) {

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 
+use super::agent;
 use super::daemon::Daemon;
 use super::folder::Folder;
 use super::postgresql::run;
@@ -117,7 +118,7 @@ fn configuration(service: Service, port: u16, folder: &Path) -> String {
         // A socket of IPv6 that only loopback's IPv4 address reaches.
         ("#bind", "::ffff:127.0.0.1"),
         ("user", &own_user()),
-        ("server", env!("CARGO_BIN_EXE_pgsqlchk")),
+        ("server", agent::program()),
         ("server_args", &arguments),
     ];
     replacements.iter().fold(text, |text, (name, value)| set(&text, name, value))

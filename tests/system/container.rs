@@ -14,8 +14,19 @@ use crate::support::{Cluster, eventually, secs, show_log};
 const BINARY: &str = env!("CARGO_BIN_EXE_pgsqlchk");
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A booted system with the agent and its units installed, a network of its own (loopback only), and a PostgreSQL
-/// server of the host's behind /run/postgresql. Killed when dropped.
+/// Of root, on Debian.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What is in a root before a test boots it (packaging/system-root).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// Debian's essential packages and systemd.
+    Minimal,
+    /// A node's: PostgreSQL, xinetd, sudo; dnf, and what `make build` needs.
+    Node,
+}
+
+/// A booted system with a network of its own (loopback only). Killed when dropped.
 pub struct Container {
     nspawn: Child,
     leader: u32,
@@ -24,11 +35,22 @@ pub struct Container {
 }
 
 impl Container {
-    /// Boots it. The calling thread, and those it starts afterwards, are in the container's network then.
+    /// Boots one with the agent and its units installed, and a PostgreSQL server of the host's behind /run/postgresql.
     pub fn boot(cluster: &Cluster) -> Container {
-        let output =
-            Command::new(format!("{SOURCE}/packaging/system-root")).stderr(Stdio::inherit()).output();
-        let output = output.expect("packaging/system-root");
+        let container = Container::boot_root(Root::Minimal, &[&bind_server(cluster)]);
+        container.install(cluster);
+        container
+    }
+
+    /// Boots a root as it is, with these options of systemd-nspawn. The calling thread, and those it starts afterwards,
+    /// are in the container's network then.
+    pub fn boot_root(root: Root, options: &[&str]) -> Container {
+        let name = match root {
+            Root::Minimal => "minimal",
+            Root::Node => "node",
+        };
+        let mut command = Command::new(format!("{SOURCE}/packaging/system-root"));
+        let output = command.arg(name).stderr(Stdio::inherit()).output().expect("packaging/system-root");
         assert!(output.status.success(), "no root to boot");
         let root = String::from_utf8(output.stdout).expect("a path");
 
@@ -37,9 +59,8 @@ impl Container {
         let name = folder.path().file_name().and_then(|name| name.to_str()).expect("UTF-8").to_owned();
         let mut command = Command::new("systemd-nspawn");
         command.args(["--boot", "--quiet", "--private-network", "--register=no", "--keep-unit"]);
-        command.args(["--link-journal=no", "--volatile=overlay"]);
+        command.args(["--link-journal=no", "--volatile=overlay"]).args(options);
         command.arg(format!("--machine={name}")).arg(format!("--directory={}", root.trim_end()));
-        command.arg(format!("--bind={}:/run/postgresql", cluster.socket_dir().display()));
         let file = File::create(&console).expect("a file for the console");
         command.stdin(Stdio::null()).stderr(file.try_clone().expect("the console")).stdout(file);
         let nspawn = command.spawn().expect("systemd-nspawn");
@@ -50,7 +71,6 @@ impl Container {
             container.leader = children_of(container.nspawn.id()).first().copied().unwrap_or(0);
             container.leader != 0 && container.try_run(&["systemctl", "is-active", "multi-user.target"]).0
         });
-        container.install(cluster);
         container.enter_network();
         container
     }
@@ -84,6 +104,8 @@ impl Container {
     pub fn try_run(&self, words: &[&str]) -> (bool, String) {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.leader.to_string(), "--all", "--"]).args(words).stdin(Stdio::null());
+        // Those of whoever runs the tests are not the container's.
+        command.env_clear().env("PATH", PATH).env("HOME", "/root").env("LC_ALL", "C.UTF-8");
         let output = command.output().expect("nsenter");
         let text = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&text).trim_end().to_owned())
@@ -95,6 +117,12 @@ impl Container {
         let (is_fine, text) = self.try_run(words);
         assert!(is_fine, "{words:?}: {text}");
         text
+    }
+
+    /// The same for a script, in bash.
+    #[track_caller]
+    pub fn shell(&self, script: &str) -> String {
+        self.run(&["bash", "-euo", "pipefail", "-c", script])
     }
 
     /// A property of a unit, as `systemctl show` has it.
@@ -112,6 +140,11 @@ impl Container {
         let network = File::open(format!("/proc/{}/ns/net", self.leader)).expect("the network");
         move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).expect("enter it");
     }
+}
+
+/// The option that puts a server of the host's where a container looks for it.
+pub fn bind_server(cluster: &Cluster) -> String {
+    format!("--bind={}:/run/postgresql", cluster.socket_dir().display())
 }
 
 impl Drop for Container {

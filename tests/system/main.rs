@@ -1,10 +1,18 @@
 //! What takes more than the distribution's own programs (`make test-system`): the units on a real systemd, in a container
-//! of each test's own, sandbox included; and every major version of PostgreSQL ([`majors`]).
+//! of each test's own, sandbox included; every major version of PostgreSQL ([`majors`]); and what is released: that the
+//! packages install ([`deb`], [`rpm`], [`xinetd`]), as the page says ([`readme`]), and that the programs for all machines
+//! run ([`programs`]).
 
 mod container;
+mod deb;
 mod majors;
+mod packages;
+mod programs;
+mod readme;
+mod rpm;
 #[path = "../support/mod.rs"]
 mod support;
+mod xinetd;
 
 use std::fs;
 use std::io::Write;

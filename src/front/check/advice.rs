@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use crate::config::{ConnectionSettings, Endpoint, PasswordSource, SOCKET_DIRECTORIES};
+use crate::config::{ConnectionSettings, Endpoint, PasswordSource, SOCKET_DIRECTORIES, spelling};
 use crate::instance::Failure;
 use crate::reason::Reason;
 
@@ -50,6 +50,16 @@ pub(super) fn advice(
     }
 }
 
+/// What to type so that the agent's role sees all of the WAL receiver.
+pub(super) fn let_monitor(settings: &ConnectionSettings) -> String {
+    let advisor = Advisor { settings, os_user: None, cause: "" };
+    let grant = format!("GRANT pg_monitor TO {}", spelling::identifier(&settings.user));
+    format!(
+        "this role sees only what was received, not the end of the sender's WAL; on the primary: {}",
+        advisor.as_superuser(&grant)
+    )
+}
+
 struct Advisor<'a> {
     settings: &'a ConnectionSettings,
     os_user: Option<&'a str>,
@@ -64,12 +74,13 @@ impl Advisor<'_> {
     }
 
     fn grant(&self) -> String {
-        let role = sql_name(&self.settings.user);
+        let role = spelling::identifier(&self.settings.user);
         if self.cause.contains("for function") {
             let grant = format!("GRANT EXECUTE ON FUNCTION pg_is_in_recovery() TO {role}");
             return format!("on the primary: {}", self.as_superuser(&grant));
         }
-        let grant = format!("GRANT CONNECT ON DATABASE {} TO {role}", sql_name(&self.settings.database));
+        let grant =
+            format!("GRANT CONNECT ON DATABASE {} TO {role}", spelling::identifier(&self.settings.database));
         if self.cause.contains("permission denied for") {
             return format!("on the primary: {}", self.as_superuser(&grant));
         }
@@ -80,7 +91,7 @@ impl Advisor<'_> {
     }
 
     fn let_in(&self) -> String {
-        let role = sql_name(&self.settings.user);
+        let role = spelling::identifier(&self.settings.user);
         let says = |text: &str| self.cause.contains(text);
         // Before everything else: the server would only be asked for what is there already.
         if let Err(problem) = self.settings.look_up_password() {
@@ -176,7 +187,8 @@ impl Advisor<'_> {
     }
 
     fn make_room(&self) -> String {
-        let (role, database) = (sql_name(&self.settings.user), sql_name(&self.settings.database));
+        let (role, database) =
+            (spelling::identifier(&self.settings.user), spelling::identifier(&self.settings.database));
         if self.cause.contains("too many connections for role") {
             let alter = format!("ALTER ROLE {role} CONNECTION LIMIT -1");
             return format!("on the primary: {}", self.as_superuser(&alter));
@@ -260,15 +272,6 @@ fn shell_word(word: &str) -> String {
     match !word.is_empty() && word.chars().all(is_plain) {
         true => word.to_owned(),
         false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
-}
-
-/// As SQL reads an identifier.
-fn sql_name(name: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_lowercase() || c == '_';
-    match !name.is_empty() && name.chars().all(is_plain) {
-        true => name.to_owned(),
-        false => format!("\"{}\"", name.replace('"', "\"\"")),
     }
 }
 

@@ -43,8 +43,8 @@ fn standby(text: &str) -> Observation {
         replayed: Some(Lsn(1)),
         received: Some(Lsn(u64::MAX)),
         last_commit_age: Some(Duration::MAX),
-        is_paused: true,
-        receiver: Some(Receiver { timeout: None, details: Some(details) }),
+        is_paused: Some(true),
+        receiver: Some(Receiver { details: Some(details), ..Receiver::default() }),
     };
     let sighting = Sighting {
         timeline: Some(u32::MAX),

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::instance::{Lsn, Receiver, Replication};
+use super::{Lsn, Receiver, Replication};
 
 /// The lag of a standby, in both currencies.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -158,7 +158,7 @@ mod tests {
             replayed: Some(Lsn(replayed)),
             received: Some(Lsn(received)),
             last_commit_age: Some(7 * SECOND),
-            is_paused: false,
+            is_paused: None,
             receiver: Some(Receiver { timeout: Some(60 * SECOND), details }),
         }
     }
@@ -178,8 +178,10 @@ mod tests {
             (standby(100, 100, Some(details(200, SECOND))), known(100, Sender, 7 * SECOND, LastCommit)),
             // The sender's word can be older than what came after it.
             (standby(100, 160, Some(details(90, SECOND))), known(60, Sender, 7 * SECOND, LastCommit)),
-            // A receiver that has just started again receives the last segment from its beginning.
+            // A receiver that has just started is said to have received the segment's beginning, and that stays so
+            // until the sender has more than was replayed before: on an idle primary for ever.
             (standby(100, 64, None), known(0, Received, Duration::ZERO, CaughtUp)),
+            (standby(100, 64, Some(details(64, SECOND))), known(0, Sender, Duration::ZERO, CaughtUp)),
         ];
         for (replication, expected) in table {
             assert_eq!(lag(&replication), expected, "{replication:?}");

@@ -1,0 +1,102 @@
+//! The README's installation, to the letter: its commands are taken from the page and typed on a fresh node with Debian's
+//! own PostgreSQL.
+
+use std::fs;
+use std::net::TcpStream;
+use std::process::Command;
+
+use crate::container::Container;
+use crate::packages::boot_node;
+use crate::rpm::tell_dnf;
+use crate::{address, assert_table};
+
+const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The commands of the steps: the indented fenced blocks of the section.
+fn blocks() -> Vec<String> {
+    let readme = fs::read_to_string(format!("{SOURCE}/README.md")).expect("README.md");
+    let section = readme.split_once("\n## Installing on a node\n").expect("the section").1;
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let mut blocks: Vec<String> = Vec::new();
+    let mut is_inside = false;
+    for line in section.lines() {
+        match line.strip_prefix("   ") {
+            Some(fence) if fence.starts_with("```") => {
+                is_inside = !is_inside;
+                if is_inside {
+                    blocks.push(String::new());
+                }
+            }
+            Some(command) if is_inside => {
+                let block = blocks.last_mut().expect("it began with a fence");
+                block.push_str(&format!("{command}\n"));
+            }
+            Some(_) | None => assert!(!is_inside, "a block of the steps that is not indented: {line}"),
+        }
+    }
+    blocks
+}
+
+/// Types the block that begins like this, and those that are for every system; then asks.
+fn follow(container: &Container, beginning: &str, prepare: &str) {
+    let blocks = blocks();
+    let ways = ["sudo apt ", "sudo dnf ", "make "];
+    let is_way = |block: &&String| ways.iter().any(|way| block.starts_with(way));
+    assert_eq!(blocks.iter().filter(is_way).count(), ways.len(), "{blocks:#?}");
+    let way = blocks.iter().find(|block| block.starts_with(beginning)).expect("a block");
+    let common: Vec<&String> = blocks.iter().filter(|block| !is_way(block)).collect();
+    assert!(common.len() >= 3, "the role, a look, a home: {common:#?}");
+
+    // "y" is what an administrator answers when he is asked.
+    container.shell(&format!("{prepare}\n{{\n{way}}} < <(yes)"));
+    assert!(TcpStream::connect(address()).is_err(), "nothing listens yet");
+    for block in common {
+        let said = container.shell(block);
+        if block.contains("--mode check") {
+            assert_eq!(said, "primary timeline 1");
+        }
+    }
+    assert_table();
+}
+
+#[test]
+fn the_steps_of_the_readme_work_with_apt() {
+    follow(&boot_node(&[]), "sudo apt ", "cd /new");
+}
+
+#[test]
+fn the_steps_of_the_readme_work_with_dnf() {
+    let container = boot_node(&[]);
+    tell_dnf(&container);
+    follow(&container, "sudo dnf ", "cd /new");
+}
+
+/// Rust is this machine's, and the optimiser is left out: to wait for both would say nothing about the steps.
+#[test]
+fn the_steps_of_the_readme_work_with_make() {
+    let rustc = Command::new("rustc").args(["--print", "sysroot"]).output().expect("rustc");
+    let sysroot = String::from_utf8(rustc.stdout).expect("UTF-8");
+    let home = |name: &str| std::env::var(name).ok();
+    let cargo = home("CARGO_HOME").or_else(|| Some(format!("{}/.cargo", home("HOME")?))).expect("HOME");
+    let options = [
+        format!("--bind-ro={}:/opt/rust", sysroot.trim_end()),
+        format!("--overlay={cargo}::/opt/cargo"),
+        format!("--overlay={SOURCE}::/opt/pgsqlchk"),
+    ];
+    let container = boot_node(&[&options[0], &options[1], &options[2]]);
+    follow(
+        &container,
+        "make ",
+        "cd /opt/pgsqlchk
+        export PATH=/opt/rust/bin:$PATH CARGO_HOME=/opt/cargo CARGO_NET_OFFLINE=true
+        export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16",
+    );
+    let units =
+        container.run(&["systemctl", "show", "--value", "--property", "FragmentPath", "pgsqlchk.service"]);
+    assert_eq!(units, "/usr/local/lib/systemd/system/pgsqlchk.service");
+    // What was installed goes again, but for a configuration that was changed.
+    container.shell("echo 'timeout = 1s' >>/etc/pgsqlchk/pgsqlchk.conf");
+    container.shell("cd /opt/pgsqlchk && systemctl --quiet disable --now pgsqlchk.socket pgsqlchk.service && sudo make uninstall");
+    let left = container.shell("find /usr/local /etc -name '*pgsqlchk*'");
+    assert_eq!(left, "/etc/pgsqlchk\n/etc/pgsqlchk/pgsqlchk.conf");
+}

@@ -1,0 +1,321 @@
+//! How each fault is done and undone.
+
+use std::fs;
+use std::time::Duration;
+
+use postgres::{Client, NoTls};
+
+use crate::history::{Node, Role};
+use crate::network;
+use crate::plan::{Fault, Old, Packets, Process, Step, Stop};
+use crate::support::process::status_number;
+use crate::support::{Frozen, Signal, StopMode, signal};
+use crate::world::{PASSWORD, World, agent_user};
+
+/// Ends a fault.
+pub type Undo = Box<dyn FnOnce(&mut World)>;
+
+/// More sessions than the server allows.
+const SESSIONS_TO_FILL: usize = 40;
+
+/// On which node a step happens: some faults concern only the agent that connects over TCP, or the other one.
+pub fn place(step: &Step, world: &World) -> Node {
+    match step.fault {
+        Fault::Network(_) | Fault::NoDns | Fault::Password(_) => world.tcp_node,
+        Fault::SocketGone | Fault::ClockStep(_) => 1 - world.tcp_node,
+        Fault::Failover(_) => world.primary,
+        Fault::Down(_)
+        | Fault::Restart(_)
+        | Fault::KillBackend
+        | Fault::TerminateSession
+        | Fault::Freeze(_)
+        | Fault::Full(_)
+        | Fault::Refused(_)
+        | Fault::DiskFull
+        | Fault::LinkDown
+        | Fault::AgentFrozen
+        | Fault::AgentRestart
+        | Fault::AgentDescriptors
+        | Fault::AgentThreads
+        | Fault::AgentMemory => {
+            if step.on_primary {
+                world.primary
+            } else {
+                1 - world.primary
+            }
+        }
+    }
+}
+
+/// Whose answers it may touch.
+pub fn troubled(fault: Fault, node: Node) -> Vec<Node> {
+    match fault {
+        Fault::Failover(_) => vec![0, 1],
+        _ => vec![node],
+    }
+}
+
+/// Begins a fault.
+pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
+    let role = world.role(node);
+    match fault {
+        Fault::Down(stop) => down(world, node, stop),
+        Fault::Restart(stop) => {
+            halt(world, node, stop);
+            world.start(node, role);
+            nothing()
+        }
+        Fault::KillBackend => {
+            let pids = world.servers[node].cluster.backend_pids("pgsqlchk");
+            pids.into_iter().for_each(|pid| signal(pid, Signal::KILL));
+            nothing()
+        }
+        Fault::TerminateSession => {
+            world.terminate_sessions(node);
+            nothing()
+        }
+        Fault::Freeze(process) => freeze(world, node, process),
+        Fault::Failover(old) => failover(world, old),
+        Fault::Full(is_lost) => {
+            let held = fill(world, node, is_lost);
+            Box::new(move |_| drop(held))
+        }
+        Fault::Refused(is_lost) => {
+            world.admit_agent(node, false);
+            if is_lost {
+                world.terminate_sessions(node);
+            }
+            Box::new(move |world| world.admit_agent(node, true))
+        }
+        Fault::Password(is_lost) => {
+            set_password(world, "another");
+            if is_lost {
+                world.terminate_sessions(node);
+            }
+            Box::new(|world| set_password(world, PASSWORD))
+        }
+        Fault::SocketGone => {
+            let socket = world.servers[node].cluster.socket_path();
+            let hidden = socket.with_extension("hidden");
+            fs::rename(&socket, &hidden).expect("hide the socket");
+            Box::new(move |_| fs::rename(&hidden, &socket).expect("put the socket back"))
+        }
+        Fault::DiskFull => fill_disk(world, node),
+        Fault::Network(packets) => {
+            let verdict = match packets {
+                Packets::Dropped => "drop",
+                Packets::Rejected => "reject",
+                Packets::Reset => "reject with tcp reset",
+            };
+            network::filter(node, world.servers[node].cluster.port(), Some(verdict));
+            Box::new(move |_| network::filter(node, 0, None))
+        }
+        Fault::LinkDown => {
+            world.record.mute(node);
+            network::link(node, false);
+            Box::new(move |world| {
+                network::link(node, true);
+                world.record.unmute(node);
+            })
+        }
+        Fault::AgentFrozen => {
+            world.record.mute(node);
+            let frozen = Frozen::new(world.agent(node).pid());
+            Box::new(move |world| {
+                drop(frozen);
+                world.record.unmute(node);
+            })
+        }
+        Fault::AgentRestart => {
+            world.record.mute(node);
+            let status = world.agent(node).terminate();
+            assert!(status.success(), "an agent ends well after SIGTERM: {status}");
+            world.servers[node].agent = None;
+            Box::new(move |world| {
+                world.start_agent(node);
+                world.record.unmute(node);
+            })
+        }
+        Fault::AgentDescriptors => deprive(world, node, "nofile", "0"),
+        Fault::NoDns => {
+            world.names.set_silent(true);
+            world.terminate_sessions(node);
+            Box::new(|world| world.names.set_silent(false))
+        }
+        Fault::ClockStep(seconds) => {
+            world.clock.step(seconds);
+            Box::new(|world| world.clock.step(0))
+        }
+        Fault::AgentThreads => {
+            // Only a session that is given up needs a new thread.
+            let thaw = freeze(world, node, Process::Session);
+            let restore = deprive(world, node, "nproc", "0");
+            Box::new(move |world| {
+                restore(world);
+                thaw(world);
+            })
+        }
+        Fault::AgentMemory => {
+            let now = status_number(world.agent(node).pid(), "VmSize") * 1024;
+            deprive(world, node, "as", &now.to_string())
+        }
+    }
+}
+
+fn nothing() -> Undo {
+    Box::new(|_| {})
+}
+
+fn halt(world: &mut World, node: Node, stop: Stop) {
+    match stop {
+        // Nobody leaves: what comes then is what an administrator does next.
+        Stop::Smart => {
+            signal(world.servers[node].cluster.postmaster_pid(), Signal::TERM);
+            world.stop(node, StopMode::Fast);
+        }
+        Stop::Fast => world.stop(node, StopMode::Fast),
+        Stop::Immediate => world.stop(node, StopMode::Immediate),
+        Stop::Kill => world.kill(node),
+    }
+}
+
+fn down(world: &mut World, node: Node, stop: Stop) -> Undo {
+    if stop == Stop::Smart {
+        signal(world.servers[node].cluster.postmaster_pid(), Signal::TERM);
+    } else {
+        halt(world, node, stop);
+    }
+    Box::new(move |world| {
+        if stop == Stop::Smart {
+            world.stop(node, StopMode::Fast);
+        }
+        world.start(node, world.role(node));
+    })
+}
+
+fn freeze(world: &mut World, node: Node, process: Process) -> Undo {
+    let cluster = &world.servers[node].cluster;
+    let worker = |kind: &str| {
+        let sql = format!("SELECT pid FROM pg_stat_activity WHERE backend_type = '{kind}'");
+        cluster.psql(&sql).parse::<u32>().ok()
+    };
+    let session = || cluster.backend_pids("pgsqlchk").into_iter().next_back();
+    let (pid, is_postmaster) = match process {
+        Process::Postmaster => (None, true),
+        Process::Session => (session(), false),
+        Process::WalReceiver if world.role(node) == Role::Standby => (worker("walreceiver"), false),
+        Process::WalReceiver => (worker("walwriter"), false),
+        Process::Checkpointer => (worker("checkpointer"), false),
+        Process::Both => (session(), true),
+    };
+    let mut frozen: Vec<Frozen> = pid.into_iter().map(Frozen::new).collect();
+    if is_postmaster {
+        frozen.push(Frozen::new(cluster.postmaster_pid()));
+        world.record.froze(node);
+    }
+    Box::new(move |world| {
+        if is_postmaster {
+            world.record.thaws(node);
+        }
+        drop(frozen);
+    })
+}
+
+fn failover(world: &mut World, old: Old) -> Undo {
+    let (node, next) = (world.primary, 1 - world.primary);
+    match old {
+        Old::Stopped(stop) => halt(world, node, stop),
+        Old::Returns => halt(world, node, Stop::Fast),
+        Old::LeftRunning => {}
+    }
+    world.record.promoted(next);
+    world.servers[next].cluster.promote();
+    world.primary = next;
+    if old == Old::Returns {
+        world.start(node, Role::Primary);
+    }
+    Box::new(move |world| {
+        if world.servers[node].cluster.is_started() {
+            world.stop(node, StopMode::Fast);
+        }
+        world.rebuild(node);
+    })
+}
+
+/// Takes every session that is not kept for superusers.
+fn fill(world: &World, node: Node, is_lost: bool) -> Vec<Client> {
+    let cluster = &world.servers[node].cluster;
+    let dsn = cluster.dsn().replace("user=postgres", "user=filler");
+    let mut held = Vec::new();
+    for round in 0..2 {
+        if round == 1 {
+            if !is_lost {
+                break;
+            }
+            world.terminate_sessions(node);
+        }
+        while held.len() < SESSIONS_TO_FILL {
+            let Ok(client) = Client::connect(&dsn, NoTls) else { break };
+            held.push(client);
+        }
+    }
+    held
+}
+
+/// Roles are the primary's; the standby's agent meets the change when it has been replayed.
+fn set_password(world: &World, password: &str) {
+    world.servers[world.primary].cluster.psql(&format!("ALTER ROLE pgsqlchk PASSWORD '{password}'"));
+}
+
+fn fill_disk(world: &World, node: Node) -> Undo {
+    let cluster = &world.servers[node].cluster;
+    let folder = cluster.socket_dir().display();
+    let ballast = cluster.socket_dir().join("ballast");
+    let path = ballast.display();
+    network::shell(&format!("fallocate -l $(df --output=avail -B1 {folder} | tail -1) {path}"));
+    // Something to write: segments that are recycled would hide the shortage for long.
+    let load =
+        "INSERT INTO load SELECT repeat('x', 1000) FROM generate_series(1, 20000); SELECT pg_switch_wal()";
+    let _ = world.servers[world.primary].cluster.try_psql(load);
+    Box::new(move |world| {
+        fs::remove_file(&ballast).expect("remove the ballast");
+        let primary = &world.servers[world.primary].cluster;
+        let _ = primary.try_psql("TRUNCATE load");
+    })
+}
+
+/// Lowers a soft limit of the agent. It may keep clients waiting, and give up others, but may tell no lies.
+fn deprive(world: &mut World, node: Node, what: &'static str, soft: &str) -> Undo {
+    world.record.mute(node);
+    let pid = world.agent(node).pid();
+    let old = limit(node, pid, what, soft);
+    Box::new(move |world| {
+        // What the system took the agent's life for, systemd gives it back for.
+        if world.agent(node).is_alive() {
+            limit(node, pid, what, &old);
+        } else {
+            world.record.tell(format!("the agent of node {node} died"));
+            world.servers[node].agent = None;
+            world.start_agent(node);
+        }
+        world.record.unmute(node);
+    })
+}
+
+/// Sets a soft limit, by prlimit's name for it, and returns the old one. As the agent's user: even for root it takes
+/// a privilege to reach the limits of others.
+fn limit(node: Node, pid: u32, what: &str, soft: &str) -> String {
+    let user = agent_user(node);
+    let prlimit = format!("setpriv --reuid={user} --regid={user} --clear-groups prlimit --pid {pid}");
+    let old = network::shell(&format!("{prlimit} --{what} --output SOFT --noheadings"));
+    network::shell(&format!("{prlimit} --{what}={soft}:"));
+    old.trim().to_owned()
+}
+
+/// How long a step goes on: faults that are over at once need no time.
+pub fn hold(step: &Step) -> Duration {
+    match step.fault {
+        Fault::Restart(_) | Fault::KillBackend | Fault::TerminateSession => Duration::ZERO,
+        _ => step.hold,
+    }
+}

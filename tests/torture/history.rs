@@ -1,0 +1,134 @@
+//! What is written down while the campaign runs. All times are monotonic, counted from its beginning.
+
+use std::time::Duration;
+
+/// A moment of the campaign.
+pub type At = Duration;
+
+/// The number of a node: 0 or 1.
+pub type Node = usize;
+
+/// What a server can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Writes.
+    Primary,
+    /// Follows.
+    Standby,
+}
+
+/// What an agent said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// 200, 206, or a 503 that names the role which does not hold, such as `in-recovery`.
+    Is(Role),
+    /// `Down:` and the reason.
+    Unverified(String),
+    /// No complete reply.
+    Nothing(String),
+    /// Something that is no answer to what was asked.
+    Odd(String),
+}
+
+/// One question and its answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Whose agent.
+    pub node: Node,
+    /// Before the connect.
+    pub begun: At,
+    /// After the end of the connection.
+    pub ended: At,
+    /// The answer.
+    pub said: Said,
+}
+
+/// A stretch of time; still open where it has no end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// On which node.
+    pub node: Node,
+    /// Its beginning.
+    pub from: At,
+    /// Its end.
+    pub until: Option<At>,
+}
+
+/// A server from before its start until all its processes had ended. Within it the role changes once at most, from
+/// standby to primary.
+#[derive(Clone, Copy, Debug)]
+pub struct Life {
+    /// When.
+    pub span: Span,
+    /// As what it was started.
+    pub born: Role,
+    /// When it was first told to become a primary.
+    pub promoted: Option<At>,
+}
+
+/// What PostgreSQL itself said to the observer.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// Which server.
+    pub node: Node,
+    /// Before the question, in a session that was open.
+    pub begun: At,
+    /// After the answer.
+    pub ended: At,
+    /// The role.
+    pub role: Role,
+    /// How many sessions the agent had.
+    pub sessions: usize,
+}
+
+/// A time in which the answers have to be right: no fault concerns the node, and a new session of the agent's role
+/// has shown so at the beginning.
+#[derive(Clone, Copy, Debug)]
+pub struct Calm {
+    /// When.
+    pub span: Span,
+    /// What is right.
+    pub role: Role,
+}
+
+/// What an agent held while nobody asked it and no fault was left.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// Whose agent.
+    pub node: Node,
+    /// Its process: another process is another beginning.
+    pub pid: u32,
+    /// When.
+    pub at: At,
+    /// Open descriptors.
+    pub descriptors: u64,
+    /// Threads.
+    pub threads: u64,
+    /// Resident memory.
+    pub resident_kib: u64,
+    /// Its sessions in the server.
+    pub sessions: u64,
+}
+
+/// Everything.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// By all clients.
+    pub answers: Vec<Answer>,
+    /// In their order, for each node.
+    pub lives: Vec<Life>,
+    /// By both observers.
+    pub readings: Vec<Reading>,
+    /// Frozen postmasters: no new session is possible, so no role may be told.
+    pub frozen: Vec<Span>,
+    /// Agents that cannot answer: frozen, restarting, or deprived of what they need.
+    pub muted: Vec<Span>,
+    /// Calm times.
+    pub calms: Vec<Calm>,
+    /// Agents at rest.
+    pub samples: Vec<Sample>,
+    /// Where HAProxy did not come to the right view of the servers by the time it had for it.
+    pub misled: Vec<(At, String)>,
+    /// When the machine gave the campaign's own metronome no processor for a while.
+    pub stalls: Vec<(At, At)>,
+}

@@ -1,0 +1,103 @@
+//! Namespaces of the campaign's own: the program runs in a mount, process and network namespace that vanish with it;
+//! in there each node has a network namespace, joined to the others by a bridge.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::process::{Command, ExitStatus};
+use std::{env, thread};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::history::Node;
+use crate::support::postgresql::run;
+
+/// Set for the program inside.
+const INSIDE: &str = "PGSQLCHK_TORTURE_INSIDE";
+
+/// The port of the agents.
+const AGENT_PORT: u16 = 23267;
+
+/// Names of the nodes' namespaces.
+const NAMES: [&str; 2] = ["a", "b"];
+
+/// Runs this program again inside, and says how it ended; `None` where this is inside.
+pub fn enclose() -> Option<ExitStatus> {
+    if env::var_os(INSIDE).is_some() {
+        return None;
+    }
+    let program = env::current_exe().expect("the path of this program");
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    // The shell stays, as the first process in there: it reaps the orphans of killed servers.
+    unshare.args(["sh", "-c", "\"$0\"; exit $?"]).arg(program).env(INSIDE, "1");
+    Some(unshare.status().unwrap_or_else(|error| panic!("{unshare:?}: {error}; run make torture")))
+}
+
+/// The address of a node.
+pub fn address(node: Node) -> Ipv4Addr {
+    [Ipv4Addr::new(10, 77, 0, 2), Ipv4Addr::new(10, 77, 0, 3)][node]
+}
+
+/// Where clients and HAProxy are.
+pub const BALANCER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+
+/// Where a node's agent listens.
+pub fn agent_address(node: Node) -> SocketAddr {
+    (address(node), AGENT_PORT).into()
+}
+
+/// Makes bridge, links and namespaces.
+pub fn build() {
+    fs::create_dir_all("/run/netns").expect("make /run/netns");
+    shell("mount -t tmpfs tmpfs /run/netns");
+    // What servers that are killed and libfaketime leave there goes away with it.
+    shell("mount -t tmpfs -o mode=1777 tmpfs /dev/shm");
+    shell("ip link set lo up && ip link add hub type bridge && ip link set hub up");
+    shell(&format!("ip address add {BALANCER}/24 dev hub"));
+    for (node, name) in NAMES.iter().enumerate() {
+        let address = address(node);
+        shell(&format!(
+            "ip netns add {name} && ip -n {name} link set lo up
+             ip link add to-{name} type veth peer name eth0 netns {name}
+             ip link set to-{name} master hub up
+             ip -n {name} address add {address}/24 dev eth0 && ip -n {name} link set eth0 up"
+        ));
+    }
+}
+
+/// Runs something on a thread in a node's network namespace; what it starts is there, too.
+pub fn on<T: Send>(node: Node, work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            let namespace = File::open(format!("/run/netns/{}", NAMES[node])).expect("open a namespace");
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("enter it");
+            work()
+        });
+        worker.join().expect("work in a namespace")
+    })
+}
+
+/// What nft is to do with packets to this TCP port of a node; nothing without a verdict.
+pub fn filter(node: Node, port: u16, verdict: Option<&str>) {
+    let name = NAMES[node];
+    shell(&match verdict {
+        Some(verdict) => format!(
+            "ip netns exec {name} nft 'add table ip torture
+             add chain ip torture in {{ type filter hook input priority 0; }}
+             add rule ip torture in iif lo tcp dport {port} {verdict}'"
+        ),
+        None => format!("ip netns exec {name} nft delete table ip torture"),
+    });
+}
+
+/// Plugs a node's cable in or out.
+pub fn link(node: Node, is_up: bool) {
+    let name = NAMES[node];
+    shell(&format!("ip link set to-{name} {}", if is_up { "up" } else { "down" }));
+}
+
+/// Runs a script that has to succeed.
+pub fn shell(script: &str) -> String {
+    run(Command::new("sh").args(["-euc", script]))
+}

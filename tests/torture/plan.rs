@@ -1,0 +1,197 @@
+//! Which fault comes next. Pure: the same seed gives the same faults.
+
+use std::time::Duration;
+
+/// splitmix64: small, and good enough to draw lots.
+#[derive(Clone, Debug)]
+pub struct Lots(u64);
+
+impl Lots {
+    /// The sequence of this seed.
+    pub fn new(seed: u64) -> Lots {
+        Lots(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below this one.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    /// One of these.
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        let index = self.below(choices.len() as u64);
+        choices[usize::try_from(index).unwrap_or(0)]
+    }
+}
+
+/// How a server is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Waits for the sessions, until the fault ends; then fast.
+    Smart,
+    /// Ends the sessions.
+    Fast,
+    /// Ends everything.
+    Immediate,
+    /// SIGKILL of the postmaster.
+    Kill,
+}
+
+/// What can be frozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Process {
+    /// The one that accepts sessions.
+    Postmaster,
+    /// The agent's own backend.
+    Session,
+    /// On a standby; on a primary the WAL writer.
+    WalReceiver,
+    /// The checkpointer.
+    Checkpointer,
+    /// Postmaster and session.
+    Both,
+}
+
+/// What happens to packets of the agent on their way to PostgreSQL over TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packets {
+    /// They vanish.
+    Dropped,
+    /// An ICMP message comes back.
+    Rejected,
+    /// The connection is reset.
+    Reset,
+}
+
+/// What becomes of the old primary in a failover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Old {
+    /// Stopped before the promotion, rebuilt as a standby afterwards.
+    Stopped(Stop),
+    /// It goes on as a second primary, and is rebuilt when the fault ends.
+    LeftRunning,
+    /// Stopped before the promotion; it comes back as a primary for a while, then it is rebuilt.
+    Returns,
+}
+
+/// One fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The server stops, and starts again when the fault ends.
+    Down(Stop),
+    /// A stop and a start at once.
+    Restart(Stop),
+    /// SIGKILL of the agent's backend: the server restarts all of them.
+    KillBackend,
+    /// The agent's session is ended by an administrator.
+    TerminateSession,
+    /// SIGSTOP until the fault ends.
+    Freeze(Process),
+    /// The standby becomes the primary.
+    Failover(Old),
+    /// All sessions that the agent's role could have are taken; its own is ended if the flag says so.
+    Full(bool),
+    /// pg_hba.conf refuses the agent's role, and its session is ended if the flag says so.
+    Refused(bool),
+    /// The role's password is another one, and its session is ended if the flag says so.
+    Password(bool),
+    /// The socket file has gone.
+    SocketGone,
+    /// No space is left for data and log.
+    DiskFull,
+    /// The way to PostgreSQL over TCP.
+    Network(Packets),
+    /// The node's link is down: neither replication nor clients.
+    LinkDown,
+    /// The name server does not answer; the agent's session is ended, so that it has to ask.
+    NoDns,
+    /// The agent's clock, by which its log goes, jumps by this many seconds, and back.
+    ClockStep(i32),
+    /// SIGSTOP of the agent.
+    AgentFrozen,
+    /// SIGTERM of the agent, and a new one.
+    AgentRestart,
+    /// No new descriptors for the agent.
+    AgentDescriptors,
+    /// No new threads for the agent, while its backend hangs.
+    AgentThreads,
+    /// No new memory for the agent.
+    AgentMemory,
+}
+
+/// A fault, where, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What.
+    pub fault: Fault,
+    /// Whether on the primary, or else on the standby.
+    pub on_primary: bool,
+    /// For how long.
+    pub hold: Duration,
+}
+
+/// The longest time a fault holds.
+pub const LONGEST_HOLD_MS: u64 = 2500;
+
+const STOPS: [Stop; 4] = [Stop::Smart, Stop::Fast, Stop::Immediate, Stop::Kill];
+
+/// Draws faults for ever.
+pub struct Plan {
+    lots: Lots,
+}
+
+impl Plan {
+    /// The faults of this seed.
+    pub fn new(seed: u64) -> Plan {
+        Plan { lots: Lots::new(seed) }
+    }
+
+    /// The next fault.
+    pub fn draw(&mut self) -> Step {
+        let lots = &mut self.lots;
+        let flag = lots.below(2) == 0;
+        let fault = match lots.below(20) {
+            0 => Fault::Down(lots.pick(&STOPS)),
+            1 => Fault::Restart(lots.pick(&STOPS)),
+            2 => Fault::KillBackend,
+            3 => Fault::TerminateSession,
+            4 | 5 => Fault::Freeze(lots.pick(&[
+                Process::Postmaster,
+                Process::Session,
+                Process::WalReceiver,
+                Process::Checkpointer,
+                Process::Both,
+            ])),
+            6 => Fault::Failover(lots.pick(&[
+                Old::Stopped(Stop::Fast),
+                Old::Stopped(Stop::Kill),
+                Old::LeftRunning,
+                Old::Returns,
+            ])),
+            7 => Fault::Full(flag),
+            8 => Fault::Refused(flag),
+            9 => Fault::Password(flag),
+            10 => Fault::SocketGone,
+            11 => Fault::DiskFull,
+            12 => Fault::Network(lots.pick(&[Packets::Dropped, Packets::Rejected, Packets::Reset])),
+            13 => Fault::LinkDown,
+            14 => Fault::NoDns,
+            15 => Fault::ClockStep(lots.pick(&[-86_400, -60, -2, 2, 60, 86_400])),
+            16 => Fault::AgentFrozen,
+            17 => Fault::AgentRestart,
+            18 => lots.pick(&[Fault::AgentDescriptors, Fault::AgentThreads]),
+            _ => Fault::AgentMemory,
+        };
+        // Half of them are shorter than a deadline.
+        let hold = if lots.below(2) == 0 { lots.below(500) } else { lots.below(LONGEST_HOLD_MS) };
+        Step { fault, on_primary: lots.below(2) == 0, hold: Duration::from_millis(hold) }
+    }
+}

@@ -1,0 +1,123 @@
+//! The history while it is being written, shared by all threads.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::history::{Answer, At, Calm, History, Life, Node, Role, Said, Span};
+
+/// The history, and the clock it goes by.
+pub struct Record {
+    began: Instant,
+    history: Mutex<History>,
+    story: Mutex<Vec<(At, String)>>,
+}
+
+impl Record {
+    /// Nothing has happened yet.
+    pub fn new() -> Record {
+        Record { began: Instant::now(), history: Mutex::default(), story: Mutex::default() }
+    }
+
+    /// Now.
+    pub fn now(&self) -> At {
+        self.began.elapsed()
+    }
+
+    /// To write something down, or to read.
+    pub fn lock(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what happens, for whoever reads the findings.
+    pub fn tell(&self, what: String) {
+        let now = self.now();
+        self.story.lock().unwrap_or_else(PoisonError::into_inner).push((now, what));
+    }
+
+    /// What had been told last at this moment.
+    pub fn chapter(&self, at: At) -> String {
+        let story = self.story.lock().unwrap_or_else(PoisonError::into_inner);
+        let before: Vec<&str> =
+            story.iter().filter(|(then, _)| *then <= at).map(|(_, what)| what.as_str()).collect();
+        before[before.len().saturating_sub(2)..].join("; ")
+    }
+
+    /// A server is about to be started as this.
+    pub fn born(&self, node: Node, born: Role) {
+        let span = Span { node, from: self.now(), until: None };
+        self.lock().lives.push(Life { span, born, promoted: None });
+    }
+
+    /// All its processes have ended.
+    pub fn died(&self, node: Node) {
+        let now = self.now();
+        if let Some(life) = self.lock().lives.iter_mut().rfind(|life| life.span.node == node) {
+            life.span.until.get_or_insert(now);
+        }
+    }
+
+    /// A standby is about to be told to become a primary.
+    pub fn promoted(&self, node: Node) {
+        let now = self.now();
+        if let Some(life) = self.lock().lives.iter_mut().rfind(|life| life.span.node == node) {
+            life.promoted.get_or_insert(now);
+        }
+    }
+
+    /// The answers of this node have to be right from now on.
+    pub fn calm(&self, node: Node, from: At, role: Role) {
+        self.lock().calms.push(Calm { span: Span { node, from, until: None }, role });
+    }
+
+    /// They need not be right any more.
+    pub fn trouble(&self, node: Node) {
+        let now = self.now();
+        let mut history = self.lock();
+        if let Some(calm) = history.calms.iter_mut().rfind(|calm| calm.span.node == node) {
+            calm.span.until.get_or_insert(now);
+        }
+    }
+
+    /// From now on this agent cannot answer.
+    pub fn mute(&self, node: Node) {
+        let now = self.now();
+        self.lock().muted.push(Span { node, from: now, until: None });
+    }
+
+    /// Now it can again.
+    pub fn unmute(&self, node: Node) {
+        let now = self.now();
+        close(&mut self.lock().muted, node, now);
+    }
+
+    /// The postmaster stands still.
+    pub fn froze(&self, node: Node) {
+        let now = self.now();
+        self.lock().frozen.push(Span { node, from: now, until: None });
+    }
+
+    /// It is about to go on.
+    pub fn thaws(&self, node: Node) {
+        let now = self.now();
+        close(&mut self.lock().frozen, node, now);
+    }
+
+    /// Whether somebody got this answer to a question that began after `since`.
+    pub fn has_answered(&self, node: Node, role: Role, since: At) -> bool {
+        let is_it =
+            |answer: &&Answer| answer.node == node && answer.begun >= since && answer.said == Said::Is(role);
+        // Answers stand in the order of their ends, so the newest are at the end.
+        self.lock()
+            .answers
+            .iter()
+            .rev()
+            .take_while(|answer| answer.ended >= since)
+            .any(|answer| is_it(&answer))
+    }
+}
+
+fn close(spans: &mut [Span], node: Node, now: At) {
+    if let Some(span) = spans.iter_mut().rfind(|span| span.node == node) {
+        span.until.get_or_insert(now);
+    }
+}

@@ -1,0 +1,155 @@
+//! Who asks all the time: clients the agents, and an observer each PostgreSQL server itself. Bounded by the campaign.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use postgres::{Client, NoTls};
+
+use crate::history::{Answer, Node, Reading, Role, Said};
+use crate::network::agent_address;
+use crate::record::Record;
+use crate::support::{http::Reply, millis, secs};
+
+/// Clients of each agent.
+const CLIENTS: usize = 2;
+/// Between two questions of one client.
+const CLIENT_PAUSE: Duration = millis(25);
+/// After this a client gives up; every deadline is far below.
+const CLIENT_LIMIT: Duration = secs(5);
+/// HAProxy, too, waits for a connection no longer than that.
+const CONNECT_LIMIT: Duration = secs(1);
+/// Between two looks of an observer.
+const OBSERVER_PAUSE: Duration = millis(20);
+/// The metronome's beat, and how late it may be before that counts as a stall of the machine.
+const BEAT: Duration = millis(20);
+const STALL: Duration = millis(100);
+
+/// What the clients ask, one after the other.
+const PATHS: [&str; 6] = ["/", "/primary", "/", "/replica", "/", "/health"];
+
+/// All threads that watch; they end when dropped.
+pub struct Watchers {
+    stop: Arc<AtomicBool>,
+    /// Held by a client while it asks.
+    gate: Arc<RwLock<()>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Watchers {
+    /// Begins to watch; `dsns` are the superuser's, one for each node.
+    pub fn start(record: &Arc<Record>, dsns: [String; 2]) -> Watchers {
+        let (stop, gate) = (Arc::new(AtomicBool::new(false)), Arc::new(RwLock::new(())));
+        let mut threads = Vec::new();
+        for (node, dsn) in dsns.into_iter().enumerate() {
+            let (record_, stop_) = (Arc::clone(record), Arc::clone(&stop));
+            threads.push(thread::spawn(move || observe(node, &dsn, &record_, &stop_)));
+            for client in 0..CLIENTS {
+                let (record, stop, gate) = (Arc::clone(record), Arc::clone(&stop), Arc::clone(&gate));
+                threads.push(thread::spawn(move || ask_on(node, client, &record, &stop, &gate)));
+            }
+        }
+        let (record, stop_) = (Arc::clone(record), Arc::clone(&stop));
+        threads.push(thread::spawn(move || beat(&record, &stop_)));
+        Watchers { stop, gate, threads }
+    }
+
+    /// Does something while no client asks.
+    pub fn pause<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _quiet = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        work()
+    }
+}
+
+impl Drop for Watchers {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
+fn ask_on(node: Node, client: usize, record: &Record, stop: &AtomicBool, gate: &RwLock<()>) {
+    for turn in client.. {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        {
+            let _asking = gate.read().unwrap_or_else(PoisonError::into_inner);
+            let path = PATHS[turn % PATHS.len()];
+            let begun = record.now();
+            let reply = ask(agent_address(node), path);
+            let ended = record.now();
+            let said = meaning(path, reply);
+            record.lock().answers.push(Answer { node, begun, ended, said });
+        }
+        thread::sleep(CLIENT_PAUSE);
+    }
+}
+
+fn ask(addr: SocketAddr, path: &str) -> io::Result<Reply> {
+    let began = Instant::now();
+    let mut stream = TcpStream::connect_timeout(&addr, CONNECT_LIMIT)?;
+    stream.set_read_timeout(Some(CLIENT_LIMIT))?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: torture\r\n\r\n").as_bytes())?;
+    let mut raw = Vec::new();
+    stream.read_to_end(&mut raw)?;
+    let shown = String::from_utf8_lossy(&raw).into_owned();
+    Reply::parse(raw, began.elapsed()).ok_or_else(|| io::Error::other(format!("no whole reply: {shown:?}")))
+}
+
+fn meaning(path: &str, reply: io::Result<Reply>) -> Said {
+    let reply = match reply {
+        Ok(reply) => reply,
+        Err(error) => return Said::Nothing(error.to_string()),
+    };
+    match (path, reply.line().as_str()) {
+        ("/" | "/primary" | "/health", "200 Primary") | ("/replica", "503 not-in-recovery") => {
+            Said::Is(Role::Primary)
+        }
+        ("/", "206 Standby") | ("/replica" | "/health", "200 Standby") | ("/primary", "503 in-recovery") => {
+            Said::Is(Role::Standby)
+        }
+        (_, line) => match reply.body.strip_prefix("Down: ") {
+            Some(reason) if reply.status == 503 => Said::Unverified(reason.trim().to_owned()),
+            _ => Said::Odd(format!("{path}: {line}")),
+        },
+    }
+}
+
+fn observe(node: Node, dsn: &str, record: &Record, stop: &AtomicBool) {
+    let mut session: Option<Client> = None;
+    while !stop.load(Ordering::Relaxed) {
+        match &mut session {
+            None => session = Client::connect(&format!("{dsn} application_name=observer"), NoTls).ok(),
+            Some(client) => match look(node, client, record) {
+                Some(reading) => record.lock().readings.push(reading),
+                None => session = None,
+            },
+        }
+        thread::sleep(OBSERVER_PAUSE);
+    }
+}
+
+fn look(node: Node, client: &mut Client, record: &Record) -> Option<Reading> {
+    let sql =
+        "SELECT pg_is_in_recovery(), count(*) FROM pg_stat_activity WHERE application_name = 'pgsqlchk'";
+    let begun = record.now();
+    let row = client.query_one(sql, &[]).ok()?;
+    let role = if row.get(0) { Role::Standby } else { Role::Primary };
+    let sessions = usize::try_from(row.get::<_, i64>(1)).unwrap_or(0);
+    Some(Reading { node, begun, ended: record.now(), role, sessions })
+}
+
+fn beat(record: &Record, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let from = record.now();
+        thread::sleep(BEAT);
+        let until = record.now();
+        if until - from > BEAT + STALL {
+            record.lock().stalls.push((from, until));
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! What the campaign is about: two servers, an agent beside each, HAProxy, and everyone who watches them.
+
+use std::fs;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::{Client, NoTls};
+
+use crate::clock::Clock;
+use crate::history::{Node, Role, Sample};
+use crate::names::NameServer;
+use crate::network::{self, BALANCER, address, agent_address};
+use crate::record::Record;
+use crate::support::{Agent, Cluster, Haproxy, StopMode, millis, secs};
+use crate::watchers::Watchers;
+
+/// The agents' `--timeout` and `--knock-interval`.
+pub const TIMEOUT: Duration = secs(1);
+pub const KNOCK_INTERVAL: Duration = millis(100);
+/// The password of the agents' role.
+pub const PASSWORD: &str = "the-password";
+/// The name under which the server beside an agent is looked up, where it is looked up.
+pub const NAME: &str = "db.torture";
+/// The file system of each server: its data, its log, and room for WAL.
+const DISK: &str = "256m";
+/// So long a server may need to be itself again; nothing of the agent's.
+const REVIVAL_LIMIT: Duration = secs(60);
+/// So long the campaign waits for a right answer before it goes on; the checker judges more sternly.
+const ANSWER_LIMIT: Duration = secs(8);
+/// So long what was abandoned may take to end.
+const REST_LIMIT: Duration = secs(20);
+
+/// Everybody but the agents' role; the agents' lines are added below.
+const HBA: &str = "local all postgres,filler trust\nhost replication postgres 10.77.0.0/24 trust\n\
+    local replication postgres trust\n";
+const HBA_OF_AGENTS: &str = "local all pgsqlchk trust\nhost all pgsqlchk 10.77.0.0/24 scram-sha-256\n";
+
+/// A node.
+pub struct Server {
+    /// PostgreSQL.
+    pub cluster: Cluster,
+    /// The agent; none while it restarts.
+    pub agent: Option<Agent>,
+    /// The agent's connection string.
+    dsn: String,
+}
+
+/// All of it.
+pub struct World {
+    /// The history.
+    pub record: Arc<Record>,
+    /// The nodes.
+    pub servers: [Server; 2],
+    /// Which one is the primary.
+    pub primary: Node,
+    /// Whose agent connects over TCP, with a name and a password; the other one uses the socket.
+    pub tcp_node: Node,
+    /// Where the agent over TCP looks up its server.
+    pub names: NameServer,
+    /// The clock of the other agent.
+    pub clock: Clock,
+    watchers: Option<Watchers>,
+    haproxy: Haproxy,
+}
+
+impl World {
+    /// Everything runs, and node 0 is the primary.
+    pub fn new(record: &Arc<Record>, tcp_node: Node) -> World {
+        let clusters = [new_cluster(), new_cluster()];
+        let ports = [clusters[0].port(), clusters[1].port()];
+        for (node, cluster) in clusters.iter().enumerate() {
+            let other = 1 - node;
+            let source = format!("host={} port={} user=postgres", address(other), ports[other]);
+            cluster.configure(&[("primary_conninfo", &source)]);
+        }
+        let servers = [0, 1].map(|node| {
+            if node == tcp_node {
+                format!("host={NAME} port={} user=pgsqlchk dbname=postgres password={PASSWORD}", ports[node])
+            } else {
+                format!(
+                    "host={} port={} user=pgsqlchk dbname=postgres",
+                    clusters[node].socket_dir().display(),
+                    ports[node]
+                )
+            }
+        });
+        let [first, second] = clusters;
+        let [first_dsn, second_dsn] = servers;
+        let servers = [
+            Server { cluster: first, agent: None, dsn: first_dsn },
+            Server { cluster: second, agent: None, dsn: second_dsn },
+        ];
+        let haproxy = Haproxy::start(&sections());
+        let names = NameServer::start(address(tcp_node));
+        let (record_, clock) = (Arc::clone(record), Clock::new());
+        let mut world =
+            World { record: record_, servers, primary: 0, tcp_node, names, clock, watchers: None, haproxy };
+        world.start(0, Role::Primary);
+        let roles = format!(
+            "CREATE ROLE pgsqlchk LOGIN PASSWORD '{PASSWORD}'; CREATE ROLE filler LOGIN; \
+            CREATE TABLE load (text text)"
+        );
+        world.servers[0].cluster.psql(&roles);
+        world.rebuild(1);
+        world.start_agent(0);
+        world.start_agent(1);
+        let dsns = [world.servers[0].cluster.dsn(), world.servers[1].cluster.dsn()];
+        world.watchers = Some(Watchers::start(record, dsns));
+        world.settle(0);
+        world.settle(1);
+        world
+    }
+
+    /// What a node is now.
+    pub fn role(&self, node: Node) -> Role {
+        if node == self.primary { Role::Primary } else { Role::Standby }
+    }
+
+    /// Starts PostgreSQL, whose files make it a primary or a standby.
+    pub fn start(&mut self, node: Node, role: Role) {
+        self.record.born(node, role);
+        let cluster = &self.servers[node].cluster;
+        network::on(node, || cluster.start());
+    }
+
+    /// Stops PostgreSQL and waits for its end.
+    pub fn stop(&mut self, node: Node, mode: StopMode) {
+        self.servers[node].cluster.stop(mode);
+        self.record.died(node);
+    }
+
+    /// SIGKILL of the postmaster.
+    pub fn kill(&mut self, node: Node) {
+        self.servers[node].cluster.kill();
+        self.record.died(node);
+    }
+
+    /// Makes a standby of a stopped server.
+    pub fn rebuild(&mut self, node: Node) {
+        let (cluster, source) = (&self.servers[node].cluster, &self.servers[1 - node].cluster);
+        cluster.rebuild_as_standby_of(source);
+        // Where it streams from stands in postgresql.conf, and goes over the network.
+        fs::write(cluster.data().join("postgresql.auto.conf"), "").expect("empty postgresql.auto.conf");
+        self.start(node, Role::Standby);
+    }
+
+    /// Lets the agents' role in, or not.
+    pub fn admit_agent(&self, node: Node, is_admitted: bool) {
+        let agents = if is_admitted { HBA_OF_AGENTS } else { "" };
+        self.servers[node].cluster.write_hba(&format!("{HBA}{agents}"));
+    }
+
+    /// Starts the agent as a user of its own, so that limits of processes count.
+    pub fn start_agent(&mut self, node: Node) {
+        let user = agent_user(node);
+        let (uid, gid) = (format!("--reuid={user}"), format!("--regid={user}"));
+        let listen = agent_address(node).to_string();
+        let dsn = self.servers[node].dsn.clone();
+        let (timeout, knock) =
+            (format!("{}ms", TIMEOUT.as_millis()), format!("{}ms", KNOCK_INTERVAL.as_millis()));
+        let mut wrapper = vec!["setpriv".to_owned(), uid, gid, "--clear-groups".to_owned()];
+        if node != self.tcp_node {
+            wrapper.extend(self.clock.wrapper());
+        }
+        let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+        let agent = network::on(node, || {
+            Agent::start_under(&wrapper, |command| {
+                command.args(["--listen", &listen, "--dsn", &dsn]);
+                command.args(["--timeout", &timeout, "--knock-interval", &knock]);
+            })
+        });
+        self.servers[node].agent = Some(agent);
+    }
+
+    /// The agent of a node, which has to run.
+    pub fn agent(&mut self, node: Node) -> &mut Agent {
+        self.servers[node].agent.as_mut().expect("an agent")
+    }
+
+    /// Ends the agent's sessions.
+    pub fn terminate_sessions(&self, node: Node) {
+        let sql =
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgsqlchk'";
+        self.servers[node].cluster.psql(sql);
+    }
+
+    /// The fault is over: waits until PostgreSQL is itself again for the agent's role, from then on holds the agent to
+    /// the right answer, and waits for it.
+    pub fn settle(&mut self, node: Node) {
+        let role = self.role(node);
+        let began = Instant::now();
+        while !self.proves(node, role) {
+            assert!(began.elapsed() < REVIVAL_LIMIT, "node {node} does not become a {role:?} again");
+            // A full disk can have ended it.
+            if self.servers[node].cluster.has_ended() {
+                self.record.died(node);
+                self.start(node, role);
+            }
+            thread::sleep(millis(10));
+        }
+        let from = self.record.now();
+        self.record.calm(node, from, role);
+        let limit = from + ANSWER_LIMIT;
+        while !self.record.has_answered(node, role, from) && self.record.now() < limit {
+            thread::sleep(millis(10));
+        }
+    }
+
+    /// A new session of the agent's role, on the agent's way.
+    fn proves(&self, node: Node, role: Role) -> bool {
+        let dsn = format!("{} application_name=proof connect_timeout=5", self.servers[node].dsn);
+        network::on(node, || {
+            let Ok(mut client) = Client::connect(&dsn, NoTls) else { return false };
+            let row = client.query_one("SELECT pg_is_in_recovery()", &[]);
+            row.is_ok_and(|row| row.get::<_, bool>(0) == (role == Role::Standby))
+        })
+    }
+
+    /// Nobody asks, no fault is left: what do the agents still hold, and what does HAProxy think?
+    pub fn rest(&self) {
+        self.watchers.as_ref().expect("watchers").pause(|| {
+            for node in [0, 1] {
+                let sample = self.settled_sample(node);
+                self.record.lock().samples.push(sample);
+            }
+        });
+        let began = Instant::now();
+        while !self.is_haproxy_right() {
+            if began.elapsed() > secs(5) {
+                let view: Vec<String> =
+                    self.haproxy.servers().iter().map(|state| format!("{state:?}")).collect();
+                let now = self.record.now();
+                self.record.lock().misled.push((now, format!("HAProxy does not know: {}", view.join(", "))));
+                return;
+            }
+            thread::sleep(millis(20));
+        }
+    }
+
+    /// The first sample that shows no more than the first of this process, or the last one.
+    fn settled_sample(&self, node: Node) -> Sample {
+        let began = Instant::now();
+        loop {
+            let sample = self.sample(node);
+            let first = self.record.lock().samples.iter().find(|first| first.pid == sample.pid).copied();
+            let is_settled = sample.sessions <= 1
+                && first.is_none_or(|first| {
+                    sample.descriptors <= first.descriptors && sample.threads <= first.threads
+                });
+            // The first one has to be the least there is: HAProxy's checks come and go.
+            let is_due = first.is_some() || began.elapsed() > millis(300);
+            if (is_settled && is_due) || began.elapsed() > REST_LIMIT {
+                return sample;
+            }
+            thread::sleep(millis(50));
+        }
+    }
+
+    fn sample(&self, node: Node) -> Sample {
+        let server = &self.servers[node];
+        let agent = server.agent.as_ref().expect("an agent");
+        let sessions = server.cluster.backend_pids("pgsqlchk").len() as u64;
+        Sample {
+            node,
+            pid: agent.pid(),
+            at: self.record.now(),
+            descriptors: agent.descriptors() as u64,
+            threads: agent.threads(),
+            resident_kib: agent.rss_kib(),
+            sessions,
+        }
+    }
+
+    fn is_haproxy_right(&self) -> bool {
+        self.haproxy.servers().iter().all(|state| {
+            let node = usize::from(state.server == "b");
+            let is_wanted = (state.backend == "write") == (node == self.primary);
+            state.status == if is_wanted { "UP" } else { "DOWN" }
+        })
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Before what they watch goes.
+        self.watchers = None;
+        for server in &mut self.servers {
+            server.agent = None;
+            if server.cluster.is_started() {
+                server.cluster.stop(StopMode::Immediate);
+            }
+            network::shell(&format!("umount -l {}", server.cluster.socket_dir().display()));
+        }
+    }
+}
+
+/// The user id of an agent; nobody else has it.
+pub fn agent_user(node: Node) -> usize {
+    23_267 + node
+}
+
+/// A server that was never started, on a file system of its own.
+fn new_cluster() -> Cluster {
+    let cluster = Cluster::stopped(&[
+        ("listen_addresses", "*"),
+        ("wal_keep_size", "32MB"),
+        ("max_wal_size", "32MB"),
+        ("wal_receiver_timeout", "5s"),
+        ("wal_retrieve_retry_interval", "200ms"),
+    ]);
+    let folder = cluster.socket_dir().display();
+    network::shell(&format!(
+        "cp -a {folder} {folder}.copy && mount -t tmpfs -o size={DISK} tmpfs {folder}
+         cp -a {folder}.copy/. {folder} && rm -rf {folder}.copy"
+    ));
+    cluster.write_hba(&format!("{HBA}{HBA_OF_AGENTS}"));
+    cluster
+}
+
+fn sections() -> String {
+    let mut text = String::new();
+    for (name, port, code) in [("write", 5000, 200), ("read", 5001, 206)] {
+        text += &format!(
+            "listen {name}\n    bind {BALANCER}:{port}\n    option httpchk OPTIONS /\n    \
+             http-check expect status {code}\n    default-server inter 300ms fall 2 rise 1\n"
+        );
+        for (node, server) in ["a", "b"].into_iter().enumerate() {
+            let agent = agent_address(node);
+            text += &format!("    server {server} {}:5432 check port {}\n", address(node), agent.port());
+        }
+    }
+    text
+}

@@ -1,0 +1,218 @@
+//! What decides in the fault campaign (`make torture`): the checker catches what must not be and nothing else, and the
+//! same seed draws the same faults.
+
+#[path = "torture/checker.rs"]
+mod checker;
+#[path = "torture/history.rs"]
+mod history;
+#[path = "torture/plan.rs"]
+mod plan;
+
+use std::collections::HashSet;
+use std::mem::discriminant;
+use std::time::Duration;
+
+use checker::{Finding, Findings, Limits, check};
+use history::{Answer, At, Calm, History, Life, Reading, Role, Said, Sample, Span};
+use plan::{LONGEST_HOLD_MS, Plan, Step};
+
+const LIMITS: Limits = Limits {
+    timeout: Duration::from_secs(1),
+    slack: Duration::from_secs(1),
+    knock: Duration::from_millis(350),
+    recovery: Duration::from_secs(2),
+    sessions: 5,
+    descriptors: 0,
+    threads: 0,
+    memory_kib: 1000,
+};
+
+const fn ms(milliseconds: u64) -> At {
+    Duration::from_millis(milliseconds)
+}
+
+fn span(from: u64, until: Option<u64>) -> Span {
+    Span { node: 0, from: ms(from), until: until.map(ms) }
+}
+
+fn life(from: u64, until: Option<u64>, born: Role, promoted: Option<u64>) -> Life {
+    Life { span: span(from, until), born, promoted: promoted.map(ms) }
+}
+
+fn reading(begun: u64, ended: u64, role: Role, sessions: usize) -> Reading {
+    Reading { node: 0, begun: ms(begun), ended: ms(ended), role, sessions }
+}
+
+fn answer(begun: u64, ended: u64, said: Said) -> Answer {
+    Answer { node: 0, begun: ms(begun), ended: ms(ended), said }
+}
+
+/// A standby since the beginning that was told at 5 s to become a primary, was one at 5.1 s at the latest, was gone at
+/// 10 s, and came back as a primary at 12 s.
+fn failover() -> History {
+    History {
+        lives: vec![
+            life(0, Some(10_000), Role::Standby, Some(5000)),
+            life(12_000, None, Role::Primary, None),
+        ],
+        readings: vec![
+            reading(4000, 4001, Role::Standby, 1),
+            reading(5020, 5021, Role::Standby, 1),
+            reading(5090, 5100, Role::Primary, 1),
+        ],
+        ..History::default()
+    }
+}
+
+/// Of one answer in an otherwise faultless history.
+fn findings(history: &History, begun: u64, ended: u64, said: Said) -> Findings {
+    let mut history = history.clone();
+    history.answers.push(answer(begun, ended, said));
+    check(&history, &LIMITS)
+}
+
+fn counts(findings: &Findings) -> (usize, usize, usize) {
+    (findings.wrong.len(), findings.late.len(), findings.leaks.len())
+}
+
+fn down() -> Said {
+    Said::Unverified("connection-refused".into())
+}
+
+#[test]
+fn a_role_that_the_node_had_at_no_time_between_question_and_answer_is_wrong() {
+    use Role::{Primary, Standby};
+    let table = [
+        (4000, 4010, Primary, false, "before the promotion"),
+        (4000, 4010, Standby, true, "before the promotion"),
+        (5000, 5010, Primary, false, "PostgreSQL itself said later that it was a standby"),
+        (5000, 5030, Primary, true, "it may have become one before the answer"),
+        (5050, 5060, Primary, true, "nobody knows"),
+        (5050, 5060, Standby, true, "nobody knows"),
+        (5101, 5110, Standby, false, "PostgreSQL itself had said that it was a primary"),
+        (5099, 5110, Standby, true, "it may have been one when the question came"),
+        (9990, 10_050, Primary, true, "it lived when the question came"),
+        (10_001, 10_050, Primary, false, "it had ended"),
+        (10_001, 11_999, Primary, false, "it had ended and was not started"),
+        (10_001, 12_001, Primary, true, "it was started before the answer"),
+        (12_500, 12_510, Standby, false, "it came back as a primary"),
+    ];
+    for (begun, ended, role, is_right, why) in table {
+        let found = findings(&failover(), begun, ended, Said::Is(role));
+        assert_eq!(counts(&found), (usize::from(!is_right), 0, 0), "{begun} {ended} {role:?}: {why}");
+    }
+    assert_eq!(counts(&findings(&failover(), 10_001, 10_002, down())), (0, 0, 0), "503 is never wrong");
+    assert_eq!(counts(&findings(&failover(), 1, 2, Said::Odd("/: 500".into()))), (1, 0, 0));
+}
+
+#[test]
+fn the_other_nodes_life_proves_nothing() {
+    let mut history = failover();
+    let other = Span { node: 1, from: ms(0), until: None };
+    history.lives.push(Life { span: other, born: Role::Primary, promoted: None });
+    assert_eq!(counts(&findings(&history, 4000, 4010, Said::Is(Role::Primary))), (1, 0, 0));
+}
+
+#[test]
+fn a_role_told_while_the_postmaster_is_frozen_is_wrong_once_no_knock_can_be_good() {
+    let mut history = failover();
+    history.frozen.push(span(6000, Some(8000)));
+    for (begun, ended, wrong) in [(6100, 6101, 0), (6400, 6401, 1), (7900, 8001, 0)] {
+        let found = findings(&history, begun, ended, Said::Is(Role::Primary));
+        assert_eq!(counts(&found), (wrong, 0, 0), "{begun}");
+    }
+}
+
+#[test]
+fn an_answer_past_the_deadline_is_late_and_none_at_all_too() {
+    let history = failover();
+    assert_eq!(counts(&findings(&history, 1000, 3000, down())), (0, 0, 0));
+    assert_eq!(counts(&findings(&history, 1000, 3001, down())), (0, 1, 0));
+    assert_eq!(counts(&findings(&history, 1000, 1001, Said::Nothing("reset".into()))), (0, 1, 0));
+}
+
+#[test]
+fn a_muted_agent_and_a_machine_that_stands_still_excuse_lateness_but_no_lie() {
+    let mut history = failover();
+    history.muted.push(span(2000, Some(3000)));
+    for (begun, ended, late) in [(500, 2500, 0), (3500, 6000, 0), (4001, 7000, 1), (500, 1999, 0)] {
+        let found = findings(&history, begun, ended, Said::Nothing("reset".into()));
+        let late = if ended < 2000 { 1 } else { late };
+        assert_eq!(counts(&found), (0, late, 0), "{begun}");
+    }
+    assert_eq!(counts(&findings(&history, 2100, 2200, Said::Is(Role::Primary))), (1, 0, 0));
+
+    let mut history = failover();
+    history.stalls.push((ms(1500), ms(2000)));
+    assert_eq!(counts(&findings(&history, 1000, 3400, down())), (0, 0, 0));
+    assert_eq!(counts(&findings(&history, 1000, 3600, down())), (0, 1, 0));
+}
+
+#[test]
+fn a_recovery_that_takes_too_long_is_late_and_a_relapse_too() {
+    let calm = Calm { span: span(6000, Some(9000)), role: Role::Primary };
+    let right = Said::Is(Role::Primary);
+    let table = [
+        (vec![(6100, 6200, down()), (7900, 7990, right.clone())], 0, "in time"),
+        (vec![(6100, 6200, down()), (7900, 8001, right.clone())], 1, "too late"),
+        (vec![(6100, 6200, down())], 1, "never"),
+        (vec![(6100, 6200, right.clone()), (6300, 6400, down())], 1, "a relapse"),
+        (vec![(6100, 6200, right.clone()), (6150, 6400, down())], 0, "asked before"),
+        (vec![(6100, 6200, right.clone()), (8900, 9100, down())], 0, "answered in the next fault"),
+    ];
+    for (answers, late, why) in table {
+        let mut history = failover();
+        history.calms.push(calm);
+        history.answers.extend(answers.into_iter().map(|(begun, ended, said)| answer(begun, ended, said)));
+        assert_eq!(counts(&check(&history, &LIMITS)), (0, late, 0), "{why}");
+    }
+}
+
+#[test]
+fn sessions_above_the_cap_are_a_leak_at_any_time() {
+    for (sessions, leaks) in [(5, 0), (6, 1)] {
+        let mut history = failover();
+        history.readings.push(reading(6000, 6001, Role::Primary, sessions));
+        assert_eq!(counts(&check(&history, &LIMITS)), (0, 0, leaks));
+    }
+}
+
+#[test]
+fn what_an_agent_at_rest_holds_beyond_its_first_rest_is_a_leak() {
+    let first =
+        Sample { node: 0, pid: 7, at: ms(1), descriptors: 20, threads: 8, resident_kib: 2000, sessions: 1 };
+    let table = [
+        (Sample { at: ms(2), ..first }, 0),
+        (Sample { descriptors: 21, ..first }, 1),
+        (Sample { threads: 9, ..first }, 1),
+        (Sample { resident_kib: 3000, ..first }, 0),
+        (Sample { resident_kib: 3001, ..first }, 1),
+        (Sample { sessions: 2, ..first }, 1),
+        (Sample { pid: 8, descriptors: 30, ..first }, 0),
+    ];
+    for (sample, leaks) in table {
+        let history = History { samples: vec![first, sample], ..failover() };
+        assert_eq!(counts(&check(&history, &LIMITS)), (0, 0, leaks), "{sample:?}");
+    }
+}
+
+#[test]
+fn what_misleads_haproxy_is_wrong() {
+    let misled = vec![(ms(3), "write/a is DOWN".to_owned())];
+    let found = check(&History { misled, ..failover() }, &LIMITS);
+    let [Finding { at, what }] = found.wrong.as_slice() else { panic!("{found:?}") };
+    assert_eq!((*at, what.as_str()), (ms(3), "write/a is DOWN"));
+}
+
+#[test]
+fn the_same_seed_draws_the_same_faults_and_every_kind_has_its_turn() {
+    let draw = |seed| -> Vec<Step> {
+        let mut plan = Plan::new(seed);
+        (0..400).map(|_| plan.draw()).collect()
+    };
+    assert_eq!(draw(7), draw(7));
+    assert_ne!(draw(7), draw(8));
+    let kinds: HashSet<_> = draw(7).iter().map(|step| discriminant(&step.fault)).collect();
+    assert_eq!(kinds.len(), 20, "one of the kinds of faults is never drawn");
+    assert!(draw(7).iter().all(|step| step.hold < Duration::from_millis(LONGEST_HOLD_MS)));
+}
