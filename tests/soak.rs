@@ -45,6 +45,9 @@ struct Sample {
     threads: u64,
 }
 
+/// One figure of a sample.
+type Value = fn(&Sample) -> u64;
+
 #[test]
 fn nothing_grows() {
     let wanted = env::var("SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
@@ -127,7 +130,7 @@ fn fault(primary: &Cluster, number: usize) {
 
 #[expect(clippy::print_stdout, reason = "the figures are what this is run for")]
 fn report(samples: &[Sample], asked: u64, faults: usize, peak_kib: u64) {
-    let figures: [(&str, &str, fn(&Sample) -> u64); 3] = [
+    let figures: [(&str, &str, Value); 3] = [
         ("resident memory", "KiB", |sample| sample.memory_kib),
         ("descriptors", "", |sample| sample.descriptors),
         ("threads", "", |sample| sample.threads),
@@ -146,7 +149,7 @@ fn report(samples: &[Sample], asked: u64, faults: usize, peak_kib: u64) {
 }
 
 /// The straight line through all samples (least squares).
-fn slope_per_minute(samples: &[Sample], value: fn(&Sample) -> u64) -> f64 {
+fn slope_per_minute(samples: &[Sample], value: Value) -> f64 {
     let count = samples.len() as f64;
     let mean_x = samples.iter().map(|sample| sample.minutes).sum::<f64>() / count;
     let mean_y = samples.iter().map(|sample| value(sample) as f64).sum::<f64>() / count;
