@@ -95,6 +95,7 @@ siege:
 
 soak:
 	packaging/install-dependencies test
+	cargo clippy --locked --test soak -- -D warnings
 	SOAK_SECONDS=$(SECONDS) cargo test --release --locked --target $(TARGET) --test soak -- --nocapture
 
 deny:
