@@ -19,7 +19,7 @@
 //! | `probe` (`--mode check`, one client of xinetd's) | a look at the instance | contained: 503 `agent-out-of-resources`, exit code 2 |
 //! | tiny_http's own, which have no names | anywhere | process |
 //!
-//! `tests/panics.rs` makes each of them happen, by [`trip`].
+//! `tests/panics.rs` makes each of them happen, by `trip`.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};

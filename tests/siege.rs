@@ -342,19 +342,7 @@ fn documents_that_are_asked_for_and_never_read() {
 
 #[test]
 fn documents_asked_for_again_and_again_without_reading() {
-    let mut siege = Siege::begin(&[]);
-    let requests = b"GET /metrics HTTP/1.1\r\n\r\n".repeat(1000);
-    let mut crowd = siege.crowd(32);
-    thread::scope(|scope| {
-        for wire in &mut crowd {
-            let requests = &requests;
-            scope.spawn(move || wire.flood(requests, FLOOD, STALL));
-        }
-    });
-    siege.wait_for_checks(10);
-    siege.wait_for_footprint();
-    drop(crowd);
-    siege.finish();
+    Siege::begin(&[]).withstand_pipelines(32, b"GET /metrics HTTP/1.1\r\n\r\n", FLOOD, STALL);
 }
 
 /// Documents asked for by as many as there is room for, in the same moment, again and again.

@@ -89,6 +89,24 @@ impl Siege {
         (0..count).map(|_| self.connect()).collect()
     }
 
+    /// So many clients send the request again and again, read nothing and stay; each ends its flood after so many bytes,
+    /// or when nothing was taken for so long. It is the agent that lets go of them.
+    #[track_caller]
+    pub fn withstand_pipelines(mut self, clients: usize, request: &[u8], limit: usize, stall: Duration) {
+        let requests = request.repeat(1000);
+        let mut crowd = self.crowd(clients);
+        thread::scope(|scope| {
+            for wire in &mut crowd {
+                let requests = &requests;
+                scope.spawn(move || wire.flood(requests, limit, stall));
+            }
+        });
+        self.wait_for_checks(10);
+        self.wait_for_footprint();
+        drop(crowd);
+        self.finish();
+    }
+
     /// Waits until the well-behaved client has made `count` more checks.
     #[track_caller]
     pub fn wait_for_checks(&self, count: usize) {
