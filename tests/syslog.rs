@@ -2,11 +2,14 @@
 
 mod support;
 
+use std::fs::{self, Permissions};
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Child, Stdio};
 
+use support::folder::Folder;
 use support::process::wait_for_exit;
 use support::servers::servers;
 use support::syslog::{self, NoSyslog, Syslog};
@@ -94,6 +97,31 @@ fn a_failure_to_serve_is_in_the_syslog() {
     let mut agent = OneShot::on_socket(&syslog.wrapper(), "", datagram);
     assert_ne!(agent.wait().code(), Some(0));
     assert_syslog_line(&syslog.wait_for("not a stream socket"), 27, Some(agent.pid()), "--mode xinetd");
+}
+
+/// Under xinetd a warning for each process would be one for each check.
+#[test]
+fn a_process_per_check_keeps_its_warnings_for_the_level_debug() {
+    let (syslog, servers) = (Syslog::start(), servers());
+    let folder = Folder::new("passfile");
+    let passfile = folder.path().join("pgpass");
+    fs::write(&passfile, "").expect("write the passfile");
+    fs::set_permissions(&passfile, Permissions::from_mode(0o644)).expect("chmod");
+    let settings = format!("dsn = {} passfile={}\n", servers.primary.dsn(), passfile.display());
+    let ask = |level: &str| {
+        let settings = format!("{settings}log-level = {level}\n");
+        let (mut agent, mut wire) = OneShot::with_client(&syslog.wrapper(), &settings);
+        wire.send("GET / HTTP/1.1\r\n\r\n");
+        assert_eq!(wire.receive(PATIENCE).text(), reply("200 Primary", "Primary\n"));
+        drop(wire);
+        assert_eq!(agent.wait().code(), Some(0));
+        agent.pid()
+    };
+    let quiet = format!("pgsqlchk[{}]", ask("info"));
+    let loud = ask("debug");
+    // The syslog takes lines in their order: what the first had said would be here by now.
+    assert_syslog_line(&syslog.wait_for("pgpass"), 31, Some(loud), "permissions");
+    assert_eq!(syslog.lines().iter().find(|line| line.contains(&quiet)), None);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use super::address::Address;
@@ -186,8 +186,12 @@ impl Prober {
 
     fn look_for_drain(&self) -> Drain {
         self.stage.enter(Stage::LookingForDrain);
-        let trouble_level = if self.is_for_one_look { log::Level::Debug } else { log::Level::Warn };
-        self.settings.look_for_drain(trouble_level)
+        self.settings.look_for_drain(self.trouble_level())
+    }
+
+    /// Of trouble that is worth one line per process, but not one per check.
+    fn trouble_level(&self) -> log::Level {
+        if self.is_for_one_look { log::Level::Debug } else { log::Level::Warn }
     }
 
     fn look_at_instance(&mut self, needs: Needs, deadline: Instant) -> Result<Sighting, Failure> {
@@ -245,7 +249,7 @@ impl Prober {
             self.knocker.knock(&address, deadline, &self.stage)?;
         }
         let password = self.settings.connection.look_up_password().unwrap_or_else(|problem| {
-            warn_once_about_passfile(&problem.to_string());
+            log_once_about_passfile(&problem.to_string(), self.trouble_level());
             None
         });
         self.stage.enter(Stage::LoggingIn);
@@ -304,7 +308,7 @@ fn log_change_of_trouble(path: &Path, error: Option<&io::Error>, level: log::Lev
 }
 
 /// One line per process: the passfile is read at every login, and a log line per login helps nobody.
-fn warn_once_about_passfile(problem: &str) {
-    static WARNED: std::sync::Once = std::sync::Once::new();
-    WARNED.call_once(|| log::warn!(target: "pgsqlchk", "{problem}"));
+fn log_once_about_passfile(problem: &str, level: log::Level) {
+    static LOGGED: Once = Once::new();
+    LOGGED.call_once(|| log::log!(target: "pgsqlchk", level, "{problem}"));
 }
