@@ -1,15 +1,17 @@
 //! How each fault is done and undone.
 
 use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postgres::{Client, NoTls};
 
 use crate::history::{Node, Role};
-use crate::network;
+use crate::network::{self, STRANGER, agent_address};
 use crate::plan::{Fault, Old, Packets, Process, Step, Stop};
 use crate::support::process::status_number;
-use crate::support::{Frozen, Signal, StopMode, signal};
+use crate::support::{Frozen, Signal, StopMode, secs, signal};
 use crate::world::{PASSWORD, World, agent_user};
 
 /// Ends a fault.
@@ -17,6 +19,12 @@ pub type Undo = Box<dyn FnOnce(&mut World)>;
 
 /// More sessions than the server allows.
 const SESSIONS_TO_FILL: usize = 40;
+
+/// More clients than the agent serves at once (`--max-connections`, 128).
+const STRANGERS: usize = 200;
+
+/// What they have said when they vanish.
+const SAID: [&str; 3] = ["", "GET /metrics HTTP/1.1\r\nHost: ", "GET /metrics HTTP/1.1\r\n\r\n"];
 
 /// On which node a step happens: some faults concern only the agent that connects over TCP, or the other one.
 pub fn place(step: &Step, world: &World) -> Node {
@@ -33,6 +41,7 @@ pub fn place(step: &Step, world: &World) -> Node {
         | Fault::Refused(_)
         | Fault::DiskFull
         | Fault::LinkDown
+        | Fault::HalfOpen
         | Fault::AgentFrozen
         | Fault::AgentRestart
         | Fault::AgentDescriptors
@@ -118,6 +127,7 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
                 world.record.unmute(node);
             })
         }
+        Fault::HalfOpen => vanish(node),
         Fault::AgentFrozen => {
             world.record.mute(node);
             let frozen = Frozen::new(world.agent(node).pid());
@@ -294,6 +304,22 @@ fn fill_disk(world: &World, node: Node) -> Undo {
         let primary = &world.servers[world.primary].cluster;
         let _ = primary.try_psql("TRUNCATE load");
     })
+}
+
+/// Strangers connect, say something, and lose their network for good: neither reply nor end of connection gets through.
+/// The others have to be served as if nothing had been.
+fn vanish(node: Node) -> Undo {
+    let mut crowd: Vec<TcpStream> = network::on(STRANGER, || {
+        let connect = |_| TcpStream::connect_timeout(&agent_address(node), secs(5));
+        (0..STRANGERS).map(connect).collect::<Result<_, _>>().expect("connect to the agent")
+    });
+    for (stream, said) in crowd.iter_mut().zip(SAID.iter().cycle()) {
+        // The agent may have closed it already: somebody else needed the place.
+        let _ = stream.write_all(said.as_bytes());
+    }
+    network::silence(STRANGER, true);
+    drop(crowd);
+    Box::new(|_| network::silence(STRANGER, false))
 }
 
 /// Lowers a soft limit of the agent. It may keep clients waiting, and give up others, but may tell no lies.

@@ -18,8 +18,11 @@ const INSIDE: &str = "PGSQLCHK_TORTURE_INSIDE";
 /// The port of the agents.
 const AGENT_PORT: u16 = 23267;
 
-/// Names of the nodes' namespaces.
-const NAMES: [&str; 2] = ["a", "b"];
+/// A host beside the nodes, with clients that nobody knows.
+pub const STRANGER: Node = 2;
+
+/// Names of the namespaces: of the nodes, and of the stranger.
+const NAMES: [&str; 3] = ["a", "b", "c"];
 
 /// Runs this program again inside, and says how it ended; `None` where this is inside.
 pub fn enclose() -> Option<ExitStatus> {
@@ -34,9 +37,9 @@ pub fn enclose() -> Option<ExitStatus> {
     Some(unshare.status().unwrap_or_else(|error| panic!("{unshare:?}: {error}; run make torture")))
 }
 
-/// The address of a node.
+/// The address of a node, or of the stranger.
 pub fn address(node: Node) -> Ipv4Addr {
-    [Ipv4Addr::new(10, 77, 0, 2), Ipv4Addr::new(10, 77, 0, 3)][node]
+    [Ipv4Addr::new(10, 77, 0, 2), Ipv4Addr::new(10, 77, 0, 3), Ipv4Addr::new(10, 77, 0, 4)][node]
 }
 
 /// Where clients and HAProxy are.
@@ -94,6 +97,20 @@ pub fn filter(node: Node, port: u16, verdict: Option<&str>) {
              add rule ip torture in iif lo tcp dport {port} {verdict}'"
         ),
         None => format!("ip netns exec {name} nft delete table ip torture"),
+    });
+}
+
+/// Whether a host neither hears nor is heard. At once, both ways: a link that comes up again takes a second.
+pub fn silence(node: Node, is_silent: bool) {
+    let name = NAMES[node];
+    shell(&if is_silent {
+        format!(
+            "ip netns exec {name} nft 'add table ip torture
+             add chain ip torture in {{ type filter hook input priority 0; policy drop; }}
+             add chain ip torture out {{ type filter hook output priority 0; policy drop; }}'"
+        )
+    } else {
+        format!("ip netns exec {name} nft delete table ip torture")
     });
 }
 

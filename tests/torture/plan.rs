@@ -115,6 +115,8 @@ pub enum Fault {
     NoDns,
     /// The clock of agent and server jumps by this many seconds, and back.
     ClockStep(i32),
+    /// A host with many clients of the agent's vanishes: the agent never hears of them again.
+    HalfOpen,
     /// SIGSTOP of the agent.
     AgentFrozen,
     /// SIGTERM of the agent, and a new one.
@@ -128,10 +130,10 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether both doing and undoing it need nothing of the other node.
+    /// Whether both doing and undoing it need nothing of the other node, and nothing that there is only once.
     pub fn bears_company(self) -> bool {
         match self {
-            Fault::Failover(_) | Fault::Password(_) | Fault::DiskFull => false,
+            Fault::Failover(_) | Fault::Password(_) | Fault::DiskFull | Fault::HalfOpen => false,
             Fault::Down(_)
             | Fault::Restart(_)
             | Fault::KillBackend
@@ -196,7 +198,7 @@ impl Plan {
     fn draw_one(&mut self) -> Step {
         let lots = &mut self.lots;
         let flag = lots.below(2) == 0;
-        let fault = match lots.below(20) {
+        let fault = match lots.below(21) {
             0 => Fault::Down(lots.pick(&STOPS)),
             1 => Fault::Restart(lots.pick(&STOPS)),
             2 => Fault::KillBackend,
@@ -226,7 +228,8 @@ impl Plan {
             16 => Fault::AgentFrozen,
             17 => Fault::AgentRestart,
             18 => lots.pick(&[Fault::AgentDescriptors, Fault::AgentThreads]),
-            _ => Fault::AgentMemory(flag),
+            19 => Fault::AgentMemory(flag),
+            _ => Fault::HalfOpen,
         };
         // Half of them are shorter than a deadline.
         let hold = if lots.below(2) == 0 { lots.below(500) } else { lots.below(LONGEST_HOLD_MS) };
