@@ -34,6 +34,8 @@ pub fn enclose() -> Option<ExitStatus> {
     unshare.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
     // The shell stays, as the first process in there: it reaps the orphans of killed servers.
     unshare.args(["sh", "-c", "\"$0\"; exit $?"]).arg(program).env(INSIDE, "1");
+    // Where this was started may be below /tmp, which is another one in there.
+    unshare.current_dir("/");
     Some(unshare.status().unwrap_or_else(|error| panic!("{unshare:?}: {error}; run make torture")))
 }
 
