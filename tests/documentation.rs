@@ -9,11 +9,7 @@ use std::process::{Command, Stdio};
 
 use pgsqlchk::reason::Reason;
 use support::folder::Folder;
-use support::{Agent, Cluster, StopMode, agent, haproxy};
-
-fn readme() -> String {
-    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("read README.md")
-}
+use support::{Agent, Cluster, StopMode, agent, haproxy, readme};
 
 /// The rows of the table with this heading, each as its trimmed cells.
 fn table(readme: &str, heading: &str) -> Vec<Vec<String>> {

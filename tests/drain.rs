@@ -1,22 +1,20 @@
-//! Draining: while the drain file exists, every path about the role is 404, whatever PostgreSQL does, on every front;
-//! `--mode drain` and `--mode undrain` are its switch; and a real HAProxy does with it what the documents say.
+//! Draining: while the drain file exists, every path about the role is 404, whatever PostgreSQL does, on every front; and
+//! a real HAProxy does with it what the documents say. (The switch of the file: tests/drain_switch.rs.)
 
 mod support;
 
 use std::fs::{self, Permissions};
-use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::folder::Folder;
+use support::drain::{Switch, chmod, run, run_under, switch_with, without_privileges};
 use support::servers::servers;
 use support::syslog::Syslog;
 use support::table::PATHS;
 use support::wire::{End, PATIENCE, reply, talk};
 use support::{Agent, Cluster, Front, Frozen, Haproxy, OneShot, StopMode, Stream};
-use support::{agent, eventually, free_port, millis, secs};
+use support::{eventually, free_port, millis, secs};
 
 /// The paths about the role.
 const ROLES: [&str; 9] =
@@ -24,37 +22,6 @@ const ROLES: [&str; 9] =
 
 /// No deadline is waited for: the agents here have one of a second or two.
 const AT_ONCE: Duration = millis(500);
-
-/// A drain file in a folder of its own, which is not there yet.
-struct Switch {
-    folder: Folder,
-}
-
-impl Switch {
-    fn new() -> Switch {
-        Switch { folder: Folder::new("drain") }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("drain")
-    }
-
-    fn text(&self) -> String {
-        self.path().display().to_string()
-    }
-
-    fn on(&self) {
-        self.folder.write("drain", "");
-    }
-
-    fn off(&self) {
-        fs::remove_file(self.path()).expect("remove the drain file");
-    }
-
-    fn agent(&self, dsn: &str) -> Agent {
-        Agent::start(&["--dsn", dsn, "--drain-file", &self.text(), "--timeout=1s", "--knock-interval=100ms"])
-    }
-}
 
 #[track_caller]
 fn assert_drains(agent: &Agent) {
@@ -338,18 +305,6 @@ fn anything_of_that_name_drains() {
     }
 }
 
-/// Root gets through every folder, so it has to give that up.
-fn without_privileges() -> &'static [&'static str] {
-    match rustix::process::geteuid().is_root() {
-        true => &["setpriv", "--bounding-set=-all", "--inh-caps=-all"],
-        false => &[],
-    }
-}
-
-fn chmod(folder: &Folder, mode: u32) {
-    fs::set_permissions(folder.path(), Permissions::from_mode(mode)).expect("chmod");
-}
-
 #[test]
 fn a_drain_file_that_cannot_be_looked_for_is_503_with_one_line_in_the_log() {
     let servers = servers();
@@ -408,152 +363,6 @@ fn a_one_shot_check_that_cannot_look_for_the_drain_file_exits_2_and_says_what_to
         line.contains(&switch.text()) && line.contains("chmod o+x") && line.lines().count() == 1,
         "{line}"
     );
-}
-
-// --- The switch ---------------------------------------------------------------------------------------------------
-
-/// Exit code, stdout and stderr.
-type Outcome = (i32, String, String);
-
-fn run(arguments: &[&str]) -> Outcome {
-    run_under(&[], arguments)
-}
-
-/// The program to its end, with an empty configuration file unless the arguments name one.
-#[track_caller]
-fn run_under(wrapper: &[&str], arguments: &[&str]) -> Outcome {
-    let command = agent::command();
-    let program = command.get_program().to_str().expect("a path");
-    let words: Vec<&str> = wrapper.iter().copied().chain([program]).collect();
-    let mut command = Command::new(words[0]);
-    support::postgresql::without_pg_variables(&mut command);
-    command.args(&words[1..]).args(arguments).stdin(Stdio::null());
-    if !arguments.contains(&"--config") {
-        command.args(["--config", "/dev/null"]);
-    }
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (output.status.code().expect("an exit code"), text(output.stdout), text(output.stderr))
-}
-
-fn switch_with(mode: &str, path: &Path) -> Outcome {
-    run(&["--mode", mode, "--drain-file", path.to_str().expect("a path")])
-}
-
-#[test]
-fn the_switch_can_be_pressed_twice_and_its_line_says_what_follows_in_haproxy() {
-    let servers = servers();
-    let switch = Switch::new();
-    let (path, agent) = (switch.path(), switch.agent(&servers.primary.dsn()));
-    for begun in ["draining: ", "draining already: "] {
-        let (code, line, error) = switch_with("drain", &path);
-        assert_eq!((code, error.as_str(), line.lines().count()), (0, "", 1), "{line}");
-        assert!(line.starts_with(&format!("{begun}{} exists", path.display())), "{line}");
-        for word in ["404", "disable-on-404", "goes down", "agent-check", "--mode undrain"] {
-            assert!(line.contains(word), "{word}: {line}");
-        }
-        assert_eq!(agent.get("/").line(), "404 draining");
-    }
-    for begun in ["draining no more: ", "not draining: "] {
-        let (code, line, error) = switch_with("undrain", &path);
-        assert_eq!((code, error.as_str(), line.lines().count()), (0, "", 1), "{line}");
-        assert!(line.starts_with(begun) && line.contains(path.to_str().expect("a path")), "{line}");
-        assert_eq!(agent.get("/").line(), "200 Primary");
-    }
-}
-
-#[test]
-fn the_switch_finds_the_file_where_the_agents_configuration_says() {
-    let switch = Switch::new();
-    let (of_file, of_command_line) = (switch.folder.path().join("a"), switch.path());
-    let config = switch.folder.write("pgsqlchk.conf", &format!("drain-file = {}\n", of_file.display()));
-    let config = config.to_str().expect("a path");
-    assert_eq!(run(&["--mode", "drain", "--config", config]).0, 0);
-    assert!(of_file.is_file() && !of_command_line.exists());
-    assert_eq!(run(&["--mode", "drain", "--config", config, "--drain-file", &switch.text()]).0, 0);
-    assert!(of_command_line.is_file());
-    assert_eq!(run(&["--mode", "undrain", "--config", config]).0, 0);
-    assert!(!of_file.exists() && of_command_line.is_file());
-}
-
-/// An administrator's umask of 077 would give the agent's user a folder that it cannot look into, and HAProxy a 503.
-#[test]
-fn a_missing_folder_is_made_so_that_the_agent_sees_into_it_whatever_the_umask() {
-    let switch = Switch::new();
-    for umask in ["000", "022", "077"] {
-        let above = switch.folder.path().join(umask);
-        let path = above.join("below").join("drain");
-        let program = agent::command();
-        let shell = format!("umask {umask} && exec \"$@\"");
-        let wrapper = ["sh", "-c", &shell, "sh"];
-        assert!(
-            program.get_envs().all(|(_, value)| value.is_none()),
-            "nothing but the program is taken over"
-        );
-        let outcome = run_under(&wrapper, &["--mode=drain", "--drain-file", path.to_str().expect("a path")]);
-        assert_eq!(outcome.0, 0, "{outcome:?}");
-        let mode = |path: &Path| fs::metadata(path).expect("stat").permissions().mode() & 0o7777;
-        assert_eq!((mode(&above), mode(&above.join("below"))), (0o755, 0o755), "umask {umask}");
-        assert_eq!(mode(&path) & 0o022, 0, "umask {umask}: only its owner writes it");
-    }
-    // What was there keeps its mode.
-    chmod(&switch.folder, 0o700);
-    assert_eq!(switch_with("drain", &switch.path()).0, 0);
-    assert_eq!(fs::metadata(switch.folder.path()).expect("stat").permissions().mode() & 0o777, 0o700);
-}
-
-#[test]
-fn a_switch_that_cannot_be_pressed_is_one_line_and_exit_code_1() {
-    let switch = Switch::new();
-    let file = switch.folder.write("file", "");
-    let folder = switch.folder.path().join("folder");
-    fs::create_dir(&folder).expect("mkdir");
-    switch.on();
-    chmod(&switch.folder, 0o500);
-    let below_file = file.join("drain").display().to_string();
-    let (drain_file, other, folder) = (
-        switch.text(),
-        switch.folder.path().join("other").display().to_string(),
-        folder.display().to_string(),
-    );
-    for (mode, path, what) in [
-        ("drain", &other, "cannot create the drain file"),
-        ("undrain", &drain_file, "cannot remove the drain file"),
-        ("drain", &below_file, "cannot create the drain file"),
-        ("undrain", &folder, "cannot remove the drain file"),
-    ] {
-        let (code, line, error) = run_under(without_privileges(), &["--mode", mode, "--drain-file", path]);
-        assert_eq!((code, line.as_str(), error.lines().count()), (1, "", 1), "{mode} {path}: {error}");
-        assert!(error.starts_with(&format!("pgsqlchk: {what} {path}: ")), "{error}");
-    }
-    chmod(&switch.folder, 0o755);
-    assert!(switch.path().is_file());
-    let (_, _, error) = switch_with("undrain", Path::new(&folder));
-    assert!(error.contains("it is a folder"), "{error}");
-    let (_, _, error) = switch_with("drain", Path::new(&below_file));
-    assert!(error.contains("what should be its folder is none"), "{error}");
-    assert_eq!(run(&["--mode", "undrain", "--drain-file", &below_file]).0, 0, "there is none");
-}
-
-#[test]
-fn bad_usage_of_the_switch_is_exit_code_3() {
-    for path in ["drain", "", "/run/pgsqlchk/"] {
-        let (code, line, error) = run(&["--mode=drain", "--drain-file", path]);
-        assert_eq!((code, line.as_str(), error.lines().count()), (3, "", 1), "{path:?}: {error}");
-        assert!(error.contains("--drain-file"), "{error}");
-    }
-    assert_eq!(run(&["--mode=drian"]).0, 3);
-}
-
-#[test]
-fn undrain_removes_a_link_and_leaves_what_it_leads_to() {
-    let switch = Switch::new();
-    let target = switch.folder.write("target", "");
-    symlink(&target, switch.path()).expect("ln -s");
-    assert_eq!(switch_with("undrain", &switch.path()).0, 0);
-    assert!(target.is_file());
-    let gone = fs::symlink_metadata(switch.path()).expect_err("the link is gone");
-    assert_eq!(gone.kind(), ErrorKind::NotFound);
 }
 
 // --- HAProxy ------------------------------------------------------------------------------------------------------

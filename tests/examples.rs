@@ -13,7 +13,9 @@ use postgres::{Client, NoTls};
 use support::cluster::psql_command;
 use support::folder::Folder;
 use support::postgresql::run;
-use support::{Agent, Cluster, Haproxy, ServerState, StopMode, agent, eventually, free_port, haproxy, secs};
+use support::{
+    Agent, Cluster, Haproxy, ServerState, StopMode, agent, eventually, free_port, haproxy, readme, secs,
+};
 
 /// HAProxy needs three failed checks at one second, each one at most a deadline long.
 const SOON: std::time::Duration = secs(20);
@@ -94,7 +96,7 @@ fn every_example_says_what_it_is_for_and_the_readme_lists_it() {
         entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
     names.sort();
     assert_eq!(names, EXAMPLES, "packaging/examples (left) and the tests (right)");
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md");
+    let readme = readme();
     for name in EXAMPLES {
         assert!(readme.contains(&format!("(packaging/examples/{name})")), "README.md links {name}");
         let text = example(name);
@@ -130,7 +132,7 @@ fn every_example_asks_the_default_port_for_what_the_agent_knows() {
 
 #[test]
 fn the_classic_example_is_the_configuration_of_the_readme() {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md");
+    let readme = readme();
     let block = readme.split("```haproxy\n").nth(1).and_then(|rest| rest.split("```").next());
     let text = example("classic.cfg");
     let config = text.split_once("\n\n").map(|(_, config)| config);

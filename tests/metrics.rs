@@ -1,4 +1,4 @@
-//! `/metrics`: what it says of a real instance in every state, what it counts, and that Prometheus likes it.
+//! `/metrics`: what it says of a real instance in every state, and what it counts. (Prometheus itself: tests/prometheus.rs.)
 
 mod support;
 
@@ -8,12 +8,12 @@ use std::net::Ipv4Addr;
 
 use support::folder::Folder;
 use support::http::Reply;
-use support::prometheus::{Page, Prometheus, promtool};
+use support::prometheus::Page;
 use support::servers::servers;
 use support::siege::waiting_check;
 use support::table::head_of;
 use support::wire::{PATIENCE, Wire};
-use support::{Agent, Cluster, Frozen, OneShot, StopMode, eventually, secs};
+use support::{Agent, Cluster, Frozen, OneShot, StopMode, eventually, readme, secs};
 
 /// The families that are there only while something was observed.
 const OBSERVED: [&str; 6] = [
@@ -472,10 +472,6 @@ fn a_process_per_check_says_what_it_saw_and_counts_itself() {
     assert_eq!(page.sum("pgsqlchk_requests_total"), 0.0);
 }
 
-fn readme() -> String {
-    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("read README.md")
-}
-
 /// Name with labels, type and meaning of each row of the README's table.
 fn documented(readme: &str) -> Vec<[String; 3]> {
     let rows = readme.lines().skip_while(|line| *line != "| metric | type | meaning |").skip(2);
@@ -542,87 +538,4 @@ fn a_crowd_that_asks_at_once_gets_whole_pages() {
     assert_eq!(page.value(r#"pgsqlchk_requests_total{path="/metrics",code="200"}"#), 601.0);
     let looks = page.value(r#"pgsqlchk_probes_total{outcome="primary"}"#);
     assert!((3.0..602.0).contains(&looks), "requests that arrive together share a look: {looks}");
-}
-
-/// The README's YAML: how to scrape, and the alerts.
-fn yaml(readme: &str) -> [String; 2] {
-    let blocks =
-        readme.split("```yaml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0.to_owned()));
-    let mut blocks =
-        blocks.filter(|block| block.starts_with("scrape_configs:") || block.starts_with("groups:"));
-    [blocks.next().expect("a scrape_config"), blocks.next().expect("alert rules")]
-}
-
-const SCENES: &str = r#"
-rule_files: [rules.yml]
-evaluation_interval: 30s
-tests:
-  - name: all is well, then a second primary, then none
-    interval: 30s
-    input_series:
-      - { series: 'up{job="pgsqlchk",instance="a"}', values: '1x60' }
-      - { series: 'up{job="pgsqlchk",instance="b"}', values: '1x60' }
-      - { series: 'pgsqlchk_up{job="pgsqlchk",instance="a"}', values: '1x40 0x20' }
-      - { series: 'pgsqlchk_up{job="pgsqlchk",instance="b"}', values: '1x60' }
-      - { series: 'pgsqlchk_primary{job="pgsqlchk",instance="a"}', values: '1x39 stale' }
-      - { series: 'pgsqlchk_primary{job="pgsqlchk",instance="b"}', values: '0x19 1x19 0x20' }
-      - { series: 'pgsqlchk_standby{job="pgsqlchk",instance="b"}', values: '1x19 0x19 1x20' }
-      - { series: 'pgsqlchk_replication_lag_bytes{job="pgsqlchk",instance="b"}', values: '9x18 stale' }
-    alert_rule_test:
-      - { eval_time: 8m, alertname: NotOnePrimary, exp_alerts: [] }
-      - { eval_time: 8m, alertname: PostgresqlDown, exp_alerts: [] }
-      - { eval_time: 8m, alertname: StandbyNotFollowing, exp_alerts: [] }
-      - eval_time: 18m
-        alertname: NotOnePrimary
-        exp_alerts:
-          - { exp_labels: { job: pgsqlchk }, exp_annotations: { summary: 'pgsqlchk: 2 primaries' } }
-      - eval_time: 28m
-        alertname: NotOnePrimary
-        exp_alerts:
-          - { exp_labels: { job: pgsqlchk }, exp_annotations: { summary: 'pgsqlchk: 0 primaries' } }
-      - eval_time: 28m
-        alertname: PostgresqlDown
-        exp_alerts:
-          - exp_labels: { job: pgsqlchk, instance: a }
-            exp_annotations: { summary: 'a: PostgreSQL or its agent does not answer' }
-      - eval_time: 28m
-        alertname: StandbyNotFollowing
-        exp_alerts:
-          - exp_labels: { job: pgsqlchk, instance: b }
-            exp_annotations: { summary: 'b: lags by more than 256 MB, or nobody knows' }
-"#;
-
-#[test]
-fn the_alerts_of_the_readme_are_valid_and_fire_when_they_should() {
-    let [_, rules] = yaml(&readme());
-    let folder = Folder::new("rules");
-    let file = folder.write("rules.yml", &rules);
-    let said = promtool(&["check", "rules"], &file);
-    assert!(said.contains("SUCCESS: 3 rules found"), "{said}");
-    promtool(&["test", "rules"], &folder.write("scenes.yml", SCENES));
-}
-
-#[test]
-fn a_real_prometheus_scrapes_the_agent_as_the_readme_says() {
-    let primary = Cluster::primary();
-    let agent = Agent::start(&["--dsn", &primary.dsn()]);
-    let [scrape, _] = yaml(&readme());
-    let targets = r#"["192.0.2.11:23267", "192.0.2.12:23267"]"#;
-    assert!(scrape.contains(targets), "{scrape}");
-    let scrape = scrape.replace(targets, &format!("[\"{}\"]", agent.addr()));
-    let prometheus = Prometheus::start(&format!("global:\n  scrape_interval: 1s\n{scrape}"));
-    let has = |expression: &str, value: &str| {
-        let answer = prometheus.query(expression);
-        answer.contains(&format!("\"instance\":\"{}\"", agent.addr()))
-            && answer.contains(&format!(",\"{value}\"]"))
-    };
-    eventually(secs(30), "Prometheus has the agent's metrics", || has("pgsqlchk_primary", "1"));
-    assert!(has("up", "1"), "{}", prometheus.query("up"));
-    assert!(has("pgsqlchk_probe_duration_seconds_bucket", "0") || has("pgsqlchk_standby", "0"));
-
-    primary.stop(StopMode::Fast);
-    eventually(secs(30), "Prometheus knows that PostgreSQL is down", || has("pgsqlchk_up", "0"));
-    assert!(has("up", "1"), "the agent is not");
-    let gone = prometheus.query("pgsqlchk_primary");
-    assert!(gone.contains("\"result\":[]"), "a role that was not observed is gone at once: {gone}");
 }

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 use support::folder::Folder;
 use support::servers::servers;
-use support::{Agent, Cluster, Front, Reply, StopMode, eventually, exchange, http, secs};
+use support::{Agent, Cluster, Front, Reply, StopMode, eventually, exchange, http, readme, secs};
 
 /// What Chromium sends.
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8";
@@ -51,7 +51,7 @@ fn fields(document: &Value) -> BTreeMap<String, Vec<Value>> {
 
 /// The README's table of fields: name and type.
 fn documented() -> BTreeMap<String, String> {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md");
+    let readme = readme();
     let (_, table) = readme.split_once("| field | type | meaning |\n").expect("a table of fields");
     let rows: Vec<Vec<&str>> = table
         .lines()

@@ -7,10 +7,10 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
 use support::folder::Folder;
-use support::process::wait_for_exit;
+use support::process::{Killed, wait_for_exit};
 use support::servers::servers;
 use support::syslog::{self, NoSyslog, Syslog};
 use support::wire::{End, PATIENCE, Wire, reply};
@@ -34,7 +34,7 @@ fn the_log_goes_to_the_syslog_with_facility_severity_tag_and_pid() {
     let mut command = syslog::command_behind(&wrapper, env!("CARGO_BIN_EXE_pgsqlchk"));
     command.args(["--config", "/dev/null", "--listen", "127.0.0.1:0", "--log-target", "syslog"]);
     command.args(["--log-level", "debug", "--dsn", &primary.dsn()]);
-    let mut agent = Spawned(command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("start"));
+    let mut agent = Killed(command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("start"));
     let listening = syslog.wait_for("listening on ");
     // <30>: daemon (3) * 8 + informational (6).
     assert_syslog_line(&listening, 30, Some(agent.0.id()), "listening on 127.0.0.1:");
@@ -50,16 +50,6 @@ fn the_log_goes_to_the_syslog_with_facility_severity_tag_and_pid() {
     let mut stderr = String::new();
     agent.0.stderr.take().expect("a pipe").read_to_string(&mut stderr).expect("read its stderr");
     assert_eq!(stderr, "");
-}
-
-/// A child that is killed when dropped.
-struct Spawned(Child);
-
-impl Drop for Spawned {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]
@@ -162,7 +152,7 @@ fn standalone_mode_on_a_socket_is_refused_in_the_syslog_and_not_in_the_reply() {
     let copy = || Stdio::from(OwnedFd::from(socket.try_clone().expect("a second handle")));
     let mut command = syslog::command_behind(&syslog.wrapper(), env!("CARGO_BIN_EXE_pgsqlchk"));
     command.args(["--config", "/dev/null", "--listen", "127.0.0.1:0"]);
-    let mut agent = Spawned(command.stdin(copy()).stdout(copy()).stderr(copy()).spawn().expect("start"));
+    let mut agent = Killed(command.stdin(copy()).stdout(copy()).stderr(copy()).spawn().expect("start"));
     // They hold the socket, too.
     drop((command, socket));
     let status = wait_for_exit(&mut agent.0, secs(10)).expect("the agent ends");

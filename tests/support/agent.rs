@@ -11,6 +11,10 @@ use super::http::{self, Reply};
 use super::process::{self, Signal, wait_for_exit};
 use super::{eventually, postgresql, secs, show_log};
 
+/// The agent as systemd starts it: what was standard input is descriptor 3.
+pub const PASS_STDIN: [&str; 4] =
+    ["bash", "-c", "exec 3<&0 </dev/null; LISTEN_PID=${PID-$$} LISTEN_FDS=1 exec \"$@\"", "bash"];
+
 /// A running agent; killed when dropped.
 pub struct Agent {
     child: Child,

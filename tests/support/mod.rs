@@ -8,10 +8,12 @@
 #![allow(dead_code)]
 
 pub mod agent;
+pub mod agent_check;
 pub mod chromium;
 pub mod cluster;
 pub mod contract;
 pub mod daemon;
+pub mod drain;
 pub mod folder;
 pub mod front;
 pub mod haproxy;
@@ -47,6 +49,7 @@ pub use self::{
 };
 
 use std::collections::hash_map::RandomState;
+use std::fs;
 use std::hash::{BuildHasher, Hasher};
 use std::net::{Ipv4Addr, TcpListener};
 use std::thread;
@@ -73,6 +76,11 @@ pub fn eventually(limit: Duration, what: &str, mut condition: impl FnMut() -> bo
         assert!(began.elapsed() < limit, "not within {limit:?}: {what}");
         thread::sleep(PAUSE);
     }
+}
+
+/// The README's text.
+pub fn readme() -> String {
+    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("read README.md")
 }
 
 /// A TCP port of 127.0.0.1 that nobody listens on.

@@ -93,3 +93,13 @@ impl Drop for Frozen {
         signal(self.pid, Signal::CONT);
     }
 }
+
+/// A child that is killed when dropped.
+pub struct Killed(pub Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

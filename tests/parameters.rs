@@ -1,0 +1,75 @@
+//! What may stand behind the question mark of a path, and how the agent refuses what may not.
+
+mod support;
+
+use support::servers::servers;
+use support::{Agent, Cluster, eventually, readme, secs};
+
+#[test]
+fn a_parameter_that_means_nothing_is_a_400_that_says_which() {
+    let primary = Cluster::primary();
+    let agent = Agent::start(&["--dsn", &primary.dsn()]);
+    let size = "lag: expected a whole number and a unit (16MB; B, kB, MB, GB, TB)";
+    let time = "lag_time: expected a whole number and a unit (2s, 500ms)";
+    for (path, what) in [
+        ("/?lag", size),
+        ("/?lag=", size),
+        ("/?lag=-1", size),
+        ("/?lag=1.5MB", size),
+        ("/?lag=16%4DB", size),
+        ("/?lag=16+MB", size),
+        ("/?lag=16mb", "lag: unknown unit mb, expected B, kB, MB, GB or TB"),
+        ("/?lag=99999999TB", "lag: the number is too large"),
+        ("/replica?lag_time=soon", time),
+        ("/replica?lag_time=10", "lag_time: a duration needs a unit (2s, 500ms)"),
+        ("/replica?lag_time=10sec", "lag_time: unknown unit sec, expected us, ms, s, min, h or d"),
+        ("/read-only?replication_state=stopped", "replication_state: expected streaming"),
+        ("/read-only?replication_state", "replication_state: expected streaming"),
+        ("/read-only?lag=1&lag=1", "lag is given twice"),
+        ("/read-only?lag_time=1s&lag=1&lag_time=1s", "lag_time is given twice"),
+        ("/?Lag=1", "unknown parameter \"Lag\" (lag, lag_time, replication_state)"),
+        ("/?lag=1&", "unknown parameter \"\" (lag, lag_time, replication_state)"),
+        ("/?tag=1", "unknown parameter \"tag\" (lag, lag_time, replication_state)"),
+        ("/primary?lag=1", "/primary takes no parameters"),
+        ("/master?replication_state=streaming", "/primary takes no parameters"),
+        ("/read-write?lag_time=1s", "/read-write takes no parameters"),
+        ("/health?lag=1", "/health takes no parameters"),
+        ("/liveness?lag=1", "/liveness takes no parameters"),
+    ] {
+        let reply = agent.get(path);
+        let expected = ("400 Bad Request".to_owned(), format!("Bad Request: {what}\n"));
+        assert_eq!((reply.line(), reply.body), expected, "{path}");
+    }
+    assert_eq!(agent.get("/?lag=0&lag_time=0&replication_state=streaming").line(), "200 Primary");
+}
+
+/// The rows of the README's table of parameters: name and example, without their backticks.
+fn documented_parameters() -> Vec<(String, String)> {
+    let readme = readme();
+    let rows = readme.lines().skip_while(|line| *line != "| parameter | example | meaning |").skip(2);
+    let cell = |cell: &str| cell.trim().trim_matches('`').to_owned();
+    rows.take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').collect();
+            assert!(cells.len() == 3 && !cells[2].trim().is_empty(), "{line}");
+            (cell(cells[0]), cell(cells[1]))
+        })
+        .collect()
+}
+
+#[test]
+fn the_readme_lists_the_parameters_that_there_are_and_its_examples_work() {
+    let servers = servers();
+    let agent = Agent::start(&["--dsn", &servers.standby.dsn()]);
+    let documented = documented_parameters();
+    let names: Vec<&str> = documented.iter().map(|(name, _)| name.as_str()).collect();
+    let refusal = agent.get("/?nothing").body;
+    let known =
+        refusal.trim().rsplit_once('(').expect("a list in brackets").1.trim_end_matches(')').to_owned();
+    assert_eq!(known.split(", ").collect::<Vec<_>>(), names, "the program (left) and README.md (right)");
+    eventually(secs(20), "the lag is known", || agent.get("/replica?lag_time=1d").status == 200);
+    for (name, example) in &documented {
+        assert!(example.contains(&format!("?{name}=")), "{example}");
+        assert_eq!(agent.get(example).line(), "200 Standby", "{example}");
+    }
+}
