@@ -1,7 +1,7 @@
 //! What takes more than the distribution's own programs (`make test-system`): the units on a real systemd, in a container
 //! of each test's own, sandbox included; every major version of PostgreSQL ([`majors`]); and what is released: that the
 //! packages install ([`deb`], [`rpm`], [`xinetd`]), as the page says ([`readme`]), and that the programs for all machines
-//! run ([`programs`]).
+//! run ([`programs`]); and `/tmp`, which others can write to ([`shared_directory`]).
 
 mod container;
 mod deb;
@@ -10,6 +10,7 @@ mod packages;
 mod programs;
 mod readme;
 mod rpm;
+mod shared_directory;
 #[path = "../support/mod.rs"]
 mod support;
 mod xinetd;
