@@ -14,6 +14,7 @@ mod lane;
 mod line;
 mod listener;
 mod one_shot;
+mod places;
 mod pool;
 mod service;
 mod standalone;

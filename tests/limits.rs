@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -176,6 +177,49 @@ fn over_max_connections_the_oldest_client_still_sending_its_head_gives_way() {
         wire.send("TP/1.1\r\n\r\n");
         assert_eq!(wire.receive(PATIENCE).text(), reply("200 Alive", "Alive\n"));
     }
+}
+
+/// `make torture SEED=2003`: two hundred connections came from one host in the moment in which a client of another one
+/// was connected and had not asked yet, and it was this one that had to go.
+#[test]
+fn a_crowd_from_one_host_takes_no_place_from_another() {
+    let primary = Cluster::primary();
+    let agent = Agent::start(&["--dsn", &primary.dsn(), "--max-connections", "4"]);
+    let connect = |last| Wire::connect_from(Ipv4Addr::new(127, 0, 0, last), agent.addr());
+    let held = |wire: &mut Wire| {
+        wire.send("GET /liveness HT");
+        wire.wait_consumed();
+    };
+    let mut lonely = connect(2);
+    held(&mut lonely);
+    let mut crowd: Vec<Wire> = (0..100).map(|_| connect(3)).collect();
+    let mut last: Vec<Wire> = crowd.split_off(97);
+    last.iter_mut().for_each(held);
+    check(agent.addr()).expect("a check from a third host");
+    let [mut first, rest @ ..] = <[Wire; 3]>::try_from(last).ok().expect("the last three");
+    assert_eq!(first.receive(PATIENCE).text(), "", "the oldest of the crowd has to go");
+    for mut wire in rest.into_iter().chain([lonely]) {
+        wire.send("TP/1.1\r\n\r\n");
+        assert_eq!(wire.receive(PATIENCE).text(), reply("200 Alive", "Alive\n"));
+    }
+}
+
+/// With the crowd's requests all under way, only the one of the other host could give way to the next of the crowd.
+#[test]
+fn a_crowd_that_waits_for_its_answers_takes_no_place_from_another() {
+    let primary = Cluster::primary();
+    let args = ["--max-connections", "3", "--timeout", "4s", "--knock-interval", "10ms"];
+    let agent = Agent::start(&[&["--dsn", primary.dsn().as_str()], args.as_slice()].concat());
+    check(agent.addr()).expect("a check before the freeze");
+    let postmaster = Frozen::new(primary.postmaster_pid());
+    let _waiting = [waiting_check(agent.addr()), waiting_check(agent.addr())];
+    let mut lonely = Wire::connect_from(Ipv4Addr::new(127, 0, 0, 2), agent.addr());
+    lonely.send("GET /liveness HT");
+    lonely.wait_consumed();
+    assert_eq!(Wire::connect(agent.addr()).receive(PATIENCE).text(), "", "one more of the crowd");
+    lonely.send("TP/1.1\r\n\r\n");
+    assert_eq!(lonely.receive(PATIENCE).text(), reply("200 Alive", "Alive\n"));
+    postmaster.thaw();
 }
 
 #[test]

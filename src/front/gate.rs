@@ -8,8 +8,8 @@
 //!
 //! Owns every client; nothing here blocks but `poll`.
 
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,10 +22,11 @@ use super::dialect;
 use super::dispatch::{Dispatcher, Errand};
 use super::head::{Refusal, RequestHead};
 use super::listener::{AcceptError, Listener};
+use super::places::{Origin, Places};
 use super::service::Service;
 use super::stop_signal::StopSignal;
 use super::watchdog::Caller;
-use crate::config::{Allow, Protocol};
+use crate::config::Allow;
 use crate::panics;
 use crate::reason::Reason;
 use crate::system::notify;
@@ -57,8 +58,7 @@ pub(super) struct Gate {
     service: Arc<Service>,
     dispatcher: Dispatcher,
     stop_signal: StopSignal,
-    /// A client keeps its index for life; free places are reused.
-    clients: Vec<Option<Client>>,
+    places: Places,
     accept_again_at: Option<Instant>,
     /// Since when a new client finds no room, and nobody has left.
     full_since: Option<Instant>,
@@ -88,9 +88,12 @@ impl Rules {
             return Welcome::Always;
         }
         // Who may use a Unix socket is said by its file's mode.
-        let ip = peer.and_then(|peer| SocketAddr::try_from(peer.clone()).ok()).map(|address| address.ip());
-        if ip.is_none_or(|ip| self.allow.permits(ip)) { Welcome::IfRoom } else { Welcome::Never }
+        if ip_of(peer).is_none_or(|ip| self.allow.permits(ip)) { Welcome::IfRoom } else { Welcome::Never }
     }
+}
+
+fn ip_of(peer: Option<&SocketAddrAny>) -> Option<IpAddr> {
+    peer.and_then(|peer| SocketAddr::try_from(peer.clone()).ok()).map(|address| address.ip())
 }
 
 /// What became ready, in the order in which it is served: replies before requests, new clients last.
@@ -117,7 +120,7 @@ impl Gate {
             service,
             dispatcher,
             stop_signal,
-            clients: Vec::new(),
+            places: Places::default(),
             accept_again_at: None,
             full_since: None,
             stopping_since: None,
@@ -156,8 +159,8 @@ impl Gate {
     }
 
     fn wait(&self) -> Result<Vec<Ready>, Errno> {
-        let mut items = Vec::with_capacity(self.clients.len() + 16);
-        let mut fds = Vec::with_capacity(self.clients.len() + 16);
+        let mut items = Vec::with_capacity(self.places.end() + 16);
+        let mut fds = Vec::with_capacity(self.places.end() + 16);
         if self.stopping_since.is_none() {
             items.push(Ready::Stop);
             fds.push(PollFd::new(&self.stop_signal.readable, PollFlags::IN));
@@ -166,8 +169,7 @@ impl Gate {
             items.push(Ready::Lane(index));
             fds.push(PollFd::from_borrowed_fd(socket, PollFlags::IN));
         }
-        for (index, client) in self.clients.iter().enumerate() {
-            let Some(client) = client else { continue };
+        for (index, client) in self.places.clients() {
             items.push(Ready::Client(index));
             fds.push(PollFd::from_borrowed_fd(client.socket.as_fd(), client.poll_flags()));
         }
@@ -191,7 +193,7 @@ impl Gate {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let clients = self.clients.iter().flatten().filter_map(Client::deadline);
+        let clients = self.places.clients().filter_map(|(_, client)| client.deadline());
         let stop = self.stopping_since.map(|since| {
             let grace = since + STOP_ANSWER_GRACE;
             if Instant::now() < grace { grace } else { since + STOP_LIMIT }
@@ -203,8 +205,9 @@ impl Gate {
     /// When the gate closes for lack of requests, if it is to close for that at all.
     /// Who has connected and has not asked yet will do so in a moment, or is gone after the head's deadline.
     fn idle_until(&self) -> Option<Instant> {
-        let has_question = |client: &Client| client.is_heading() || client.is_asking();
-        let is_busy = self.stopping_since.is_some() || self.clients.iter().flatten().any(has_question);
+        let mut clients = self.places.clients();
+        let is_busy = self.stopping_since.is_some()
+            || clients.any(|(_, client)| client.is_heading() || client.is_asking());
         self.rules.idle_exit.filter(|_| !is_busy).map(|limit| self.last_request + limit)
     }
 
@@ -216,8 +219,8 @@ impl Gate {
 
     /// Whether there is no room for another client, whoever gives way.
     fn is_full(&self) -> bool {
-        self.clients.iter().flatten().count() >= self.rules.max_connections
-            && self.clients.iter().flatten().all(|client| client.dispensability().is_none())
+        self.places.count() >= self.rules.max_connections
+            && self.places.clients().all(|(_, client)| client.dispensability().is_none())
     }
 
     fn accept(&mut self, index: usize, now: Instant) {
@@ -230,12 +233,16 @@ impl Gate {
             let Some(listener) = self.listeners.get(index) else { return };
             let protocol = listener.protocol;
             match listener.accept() {
-                Ok((socket, peer)) => match self.rules.welcome(peer.as_ref()) {
-                    Welcome::Always => self.enter(socket, protocol, now),
-                    Welcome::IfRoom => self.admit(socket, protocol, now),
-                    // Closed at once, without a byte: who is not allowed gets nothing to work with.
-                    Welcome::Never => self.refused(tally::Refusal::NotAllowed),
-                },
+                Ok((socket, peer)) => {
+                    let origin = Origin::of(ip_of(peer.as_ref()));
+                    let client = Client::new(socket, protocol, now);
+                    match self.rules.welcome(peer.as_ref()) {
+                        Welcome::Always => self.enter(origin, client, now),
+                        Welcome::IfRoom => self.admit(origin, client, now),
+                        // Closed at once, without a byte: who is not allowed gets nothing to work with.
+                        Welcome::Never => self.refused(tally::Refusal::NotAllowed),
+                    }
+                }
                 Err(AcceptError::Lost) => {}
                 Err(AcceptError::Empty) => return,
                 Err(AcceptError::Closed) => {
@@ -246,7 +253,7 @@ impl Gate {
                 Err(AcceptError::Exhausted) => {
                     log::debug!("accept rests: out of descriptors or memory");
                     // Makes room for one; the pause keeps a full system from being polled in circles.
-                    self.make_room();
+                    self.make_room(None, now);
                     self.accept_again_at = Some(now + EXHAUSTED_PAUSE);
                     return;
                 }
@@ -254,45 +261,38 @@ impl Gate {
         }
     }
 
-    /// Takes the client in. Where the house is full, one that has its reply already gives way, or else the oldest
-    /// one that does not take it or has not asked yet, or else the new one.
-    fn admit(&mut self, socket: OwnedFd, protocol: Protocol, now: Instant) {
-        let count = self.clients.iter().flatten().count();
-        if count >= self.rules.max_connections && !self.make_room() {
+    /// Takes the client in. Where the house is full somebody else gives way, or nobody, and then it is the new one
+    /// that has to go.
+    fn admit(&mut self, origin: Origin, client: Client, now: Instant) {
+        if self.places.count() >= self.rules.max_connections && !self.make_room(Some(origin), now) {
             self.refused(tally::Refusal::Full);
             return;
         }
-        self.enter(socket, protocol, now);
+        self.enter(origin, client, now);
     }
 
-    fn enter(&mut self, socket: OwnedFd, protocol: Protocol, now: Instant) {
-        let index = match self.clients.iter().position(Option::is_none) {
-            Some(index) => index,
-            None => {
-                self.clients.push(None);
-                self.clients.len() - 1
-            }
-        };
-        self.clients[index] = Some(Client::new(socket, protocol, now));
+    fn enter(&mut self, origin: Origin, client: Client, now: Instant) {
+        let index = self.places.take(origin, client);
         self.service.tally.clients.enter();
         // The request has mostly come with the connection.
         self.advance(index, now, Client::on_ready);
     }
 
-    fn make_room(&mut self) -> bool {
-        let dispensable = self.clients.iter().enumerate().filter_map(|(index, client)| {
-            let client = client.as_ref()?;
-            client.dispensability().map(|rank| (rank, client.since(), index))
-        });
-        let first = dispensable.min().map(|(_, _, index)| index);
-        if let Some(index) = first {
-            // The others have their answer.
-            if self.clients[index].as_ref().is_some_and(Client::is_heading) {
-                self.refused(tally::Refusal::GaveWay);
+    fn make_room(&mut self, newcomer: Option<Origin>, now: Instant) -> bool {
+        while let Some(index) = self.places.dispensable(newcomer) {
+            // Who has not asked may have in the meantime.
+            if self.places.get(index).is_some_and(Client::is_heading) {
+                self.advance(index, now, Client::on_ready);
+                match self.places.get(index) {
+                    Some(client) if client.is_heading() => self.refused(tally::Refusal::GaveWay),
+                    Some(_) => continue,
+                    None => return true,
+                }
             }
             self.leave(index);
+            return true;
         }
-        first.is_some()
+        false
     }
 
     fn refused(&self, why: tally::Refusal) {
@@ -300,7 +300,7 @@ impl Gate {
     }
 
     fn leave(&mut self, index: usize) {
-        if self.clients[index].take().is_some() {
+        if self.places.free(index) {
             self.full_since = None;
             self.service.tally.clients.leave();
         }
@@ -308,7 +308,7 @@ impl Gate {
 
     /// Lets a client take its next step, and acts on what comes of it.
     fn advance(&mut self, index: usize, now: Instant, step: impl FnOnce(&mut Client, Instant) -> Next) {
-        let Some(client) = &mut self.clients[index] else { return };
+        let Some(client) = self.places.get_mut(index) else { return };
         match step(client, now) {
             Next::Wait => {}
             Next::Close => self.close(index),
@@ -320,7 +320,7 @@ impl Gate {
     /// The request has arrived, at `now`: truth and deadline count from here. What asks for nothing we know is
     /// answered here, so that tiny_http only sees heads of a known, small shape.
     fn ask(&mut self, index: usize, request: &RequestHead, now: Instant) {
-        let Some(client) = &self.clients[index] else { return };
+        let Some(client) = self.places.get(index) else { return };
         panics::trip("gate");
         let protocol = client.protocol();
         let is_head = request.is_head();
@@ -359,8 +359,8 @@ impl Gate {
             self.begin_stop("idle", now);
         }
         let is_answer_late = self.stopping_since.is_some_and(|since| now >= since + STOP_ANSWER_GRACE);
-        for index in 0..self.clients.len() {
-            let Some(client) = &self.clients[index] else { continue };
+        for index in 0..self.places.end() {
+            let Some(client) = self.places.get(index) else { continue };
             if client.deadline().is_some_and(|deadline| deadline <= now) {
                 self.advance(index, now, Client::on_deadline);
             } else if is_answer_late && client.is_asking() {
@@ -381,13 +381,12 @@ impl Gate {
         }
         self.listeners.clear();
         self.accept_again_at = None;
-        for client in self.clients.iter_mut().flatten() {
+        for client in self.places.clients_mut() {
             client.hurry(now + STOP_HEAD_GRACE);
         }
     }
 
     fn is_stopped(&self, now: Instant) -> bool {
-        self.stopping_since
-            .is_some_and(|since| now >= since + STOP_LIMIT || self.clients.iter().all(Option::is_none))
+        self.stopping_since.is_some_and(|since| now >= since + STOP_LIMIT || self.places.count() == 0)
     }
 }
