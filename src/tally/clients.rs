@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub enum Refusal {
     /// `--allow` does not name the client.
     NotAllowed,
-    /// `--max-connections` clients were connected, and none of them could give way.
+    /// `--max-connections` clients were connected, and none of them had to give way.
     Full,
     /// It had not asked yet when a new client needed its place.
     GaveWay,
