@@ -25,7 +25,7 @@ help:
 	@echo "             HOME_IS=xinetd runs the agents under xinetd"
 	@echo "make test    everything that must hold: formatting, lints, tests on real servers, documentation"
 	@echo "make test-system   makes a release, installs its packages in containers, runs its programs for ARM; the units on"
-	@echo "             a real systemd; PostgreSQL 10 to 18; short runs of torture and fuzz (Debian, root, x86-64)"
+	@echo "             a real systemd; PostgreSQL 10 to 18; short runs of torture, soak and fuzz (Debian, root, x86-64)"
 	@echo "make torture faults drawn by lot, and every answer held against what PostgreSQL itself says (root);"
 	@echo "             SEED= and FAULTS= are optional"
 	@echo "make fuzz    every parser and writer with coverage-guided junk; FUZZ_SECONDS=10 for each of them"
@@ -71,6 +71,8 @@ test-system: release
 	done
 	cargo clippy --locked --test torture -- -D warnings
 	SEED=1 FAULTS=40 cargo test --locked --test torture
+	cargo clippy --locked --test soak -- -D warnings
+	SOAK_SECONDS=60 cargo test --locked --target $(TARGET) --test soak -- --nocapture
 	FUZZ_SECONDS=2 fuzz/run
 
 # In namespaces of its own. Not the static program: the clock that jumps reaches only one that is linked dynamically.
