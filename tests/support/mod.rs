@@ -110,6 +110,6 @@ pub fn show_log(title: &str, log: &str) {
 }
 
 /// A number nobody else got: std seeds every `RandomState` differently.
-fn random() -> u64 {
+pub fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

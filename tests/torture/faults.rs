@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use postgres::{Client, NoTls};
 
 use crate::history::{Node, Role};
+use crate::memory_group::MemoryGroup;
 use crate::network::{self, STRANGER, agent_address};
-use crate::plan::{Fault, Old, Packets, Process, Step, Stop};
+use crate::plan::{Fault, Memory, Old, Packets, Process, Step, Stop};
 use crate::support::process::status_number;
 use crate::support::{Frozen, Signal, StopMode, secs, signal};
 use crate::world::{PASSWORD, World, agent_user};
@@ -22,6 +23,9 @@ const SESSIONS_TO_FILL: usize = 40;
 
 /// More clients than the agent serves at once (`--max-connections`, 128).
 const STRANGERS: usize = 200;
+
+/// What the agent still gets in a control group: at times enough, at times its end.
+const GROUP_LIMIT_BYTES: u64 = 128 * 1024;
 
 /// What they have said when they vanish.
 const SAID: [&str; 3] = ["", "GET /metrics HTTP/1.1\r\nHost: ", "GET /metrics HTTP/1.1\r\n\r\n"];
@@ -174,10 +178,14 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
                 thaw(world);
             })
         }
-        Fault::AgentMemory(is_data) => {
-            let (what, figure) = if is_data { ("data", "VmData") } else { ("as", "VmSize") };
-            let now = status_number(world.agent(node).pid(), figure) * 1024;
-            let restore = deprive(world, node, what, &now.to_string());
+        Fault::AgentMemory(memory) => {
+            let pid = world.agent(node).pid();
+            let now = |figure| (status_number(pid, figure) * 1024).to_string();
+            let restore = match memory {
+                Memory::AddressSpace => deprive(world, node, "as", &now("VmSize")),
+                Memory::Data => deprive(world, node, "data", &now("VmData")),
+                Memory::Group => confine(world, node),
+            };
             // A new session wants memory.
             world.terminate_sessions(node);
             restore
@@ -330,14 +338,31 @@ fn deprive(world: &mut World, node: Node, what: &'static str, soft: &str) -> Und
     Box::new(move |world| {
         if world.agent(node).is_alive() {
             limit(node, pid, what, &old);
-        } else {
-            // Without memory a program may end, and systemd starts it again; without anything else it has to live.
-            world.record.died_agent(node, ["as", "data"].contains(&what));
-            world.servers[node].agent = None;
-            world.start_agent(node);
         }
+        // Without memory a program may end; without anything else it has to live.
+        revive(world, node, ["as", "data"].contains(&what));
         world.record.unmute(node);
     })
+}
+
+/// Bounds what the agent takes from now on. The kernel may refuse it, or kill the agent.
+fn confine(world: &mut World, node: Node) -> Undo {
+    world.record.mute(node);
+    let group = MemoryGroup::enter(world.agent(node).pid(), GROUP_LIMIT_BYTES);
+    Box::new(move |world| {
+        drop(group);
+        revive(world, node, true);
+        world.record.unmute(node);
+    })
+}
+
+/// What systemd does with an agent that has ended.
+fn revive(world: &mut World, node: Node, may_have_ended: bool) {
+    if !world.agent(node).is_alive() {
+        world.record.died_agent(node, may_have_ended);
+        world.servers[node].agent = None;
+        world.start_agent(node);
+    }
 }
 
 /// Sets a soft limit, by prlimit's name for it, and returns the old one. As the agent's user: even for root it takes

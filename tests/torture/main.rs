@@ -5,6 +5,7 @@ mod checker;
 mod clock;
 mod faults;
 mod history;
+mod memory_group;
 mod names;
 mod network;
 mod plan;

@@ -71,6 +71,17 @@ pub enum Packets {
     Reset,
 }
 
+/// What bounds the agent's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// `RLIMIT_AS`.
+    AddressSpace,
+    /// `RLIMIT_DATA`.
+    Data,
+    /// A control group, which ends the process rather than refuse it memory.
+    Group,
+}
+
 /// What becomes of the old primary in a failover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Old {
@@ -125,8 +136,8 @@ pub enum Fault {
     AgentDescriptors,
     /// No new threads for the agent, while its backend hangs.
     AgentThreads,
-    /// No new address space for the agent, or no new data if the flag says so, while it needs a new session.
-    AgentMemory(bool),
+    /// No new memory for the agent, while it needs a new session.
+    AgentMemory(Memory),
 }
 
 impl Fault {
@@ -197,7 +208,8 @@ impl Plan {
 
     fn draw_one(&mut self) -> Step {
         let lots = &mut self.lots;
-        let flag = lots.below(2) == 0;
+        let lot = lots.below(6);
+        let flag = lot.is_multiple_of(2);
         let fault = match lots.below(21) {
             0 => Fault::Down(lots.pick(&STOPS)),
             1 => Fault::Restart(lots.pick(&STOPS)),
@@ -228,7 +240,11 @@ impl Plan {
             16 => Fault::AgentFrozen,
             17 => Fault::AgentRestart,
             18 => lots.pick(&[Fault::AgentDescriptors, Fault::AgentThreads]),
-            19 => Fault::AgentMemory(flag),
+            19 => Fault::AgentMemory(match lot / 2 {
+                0 => Memory::AddressSpace,
+                1 => Memory::Data,
+                _ => Memory::Group,
+            }),
             _ => Fault::HalfOpen,
         };
         // Half of them are shorter than a deadline.
