@@ -96,8 +96,9 @@ impl Shared {
             panics::trip("run");
             let mut prober =
                 state.prober.take().unwrap_or_else(|| Box::new(Prober::new(self.settings.clone())));
-            let begun = Instant::now();
-            state.running = Some(Running { flight, begun, stage: prober.stage() });
+            let (begun, stage) = (Instant::now(), prober.stage());
+            stage.restart();
+            state.running = Some(Running { flight, begun, stage });
             drop(state);
 
             // The driver panics where it cannot have a descriptor.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use support::drain::{Switch, chmod, run, run_under, switch_with, without_privileges};
 use support::servers::servers;
+use support::siege::waiting_check;
 use support::syslog::Syslog;
 use support::table::PATHS;
 use support::wire::{End, PATIENCE, reply, talk};
@@ -194,6 +195,49 @@ fn a_draining_node_says_so_while_others_wait_for_a_frozen_postgresql() {
         assert!(waited, "PostgreSQL was frozen: {others:?}");
         drop(frozen);
         eventually(secs(5), "PostgreSQL is seen again", || agent.get("/health").line() == "200 Primary");
+    }
+}
+
+/// Once nobody looked for those behind a look that hung and that nobody waited for any more: they got a 503 from an
+/// instance that would have answered a new session.
+#[test]
+fn who_comes_behind_a_look_that_hangs_for_nobody_gets_one_of_its_own() {
+    let primary = Cluster::primary();
+    let switch = Switch::new();
+    let agent = switch.agent(&primary.dsn());
+    assert_eq!(agent.get("/").line(), "200 Primary");
+    let _frozen: Vec<Frozen> = primary.backend_pids("pgsqlchk").into_iter().map(Frozen::new).collect();
+    let mut hanging = waiting_check(agent.addr());
+    switch.on();
+    assert_eq!(agent.get("/").line(), "404 draining");
+    assert_eq!(hanging.receive(PATIENCE).text(), draining_reply());
+    let reply = agent.get("/health");
+    assert_eq!(reply.line(), "200 Primary", "{reply:?}");
+}
+
+/// Once they did not say it where the instance was not seen in time.
+#[test]
+fn documents_say_whether_the_node_drains_also_of_a_frozen_postgresql() {
+    let primary = Cluster::primary();
+    let switch = Switch::new();
+    let agent = switch.agent(&primary.dsn());
+    assert_eq!(agent.get("/").line(), "200 Primary");
+    let backends = primary.backend_pids("pgsqlchk").into_iter();
+    let _frozen: Vec<Frozen> = backends.chain([primary.postmaster_pid()]).map(Frozen::new).collect();
+    let settings = format!("dsn = {}\ndrain-file = {}\ntimeout = 1s\n", primary.dsn(), switch.text());
+    for (field, sample) in [("\"draining\": false", "0"), ("\"draining\": true", "1")] {
+        let status = agent.get("/status");
+        assert!(status.body.contains("\"role\": null") && status.body.contains(field), "{status:?}");
+        let metrics = agent.get("/metrics");
+        assert!(metrics.body.contains("\npgsqlchk_up 0\n"), "{metrics:?}");
+        assert!(metrics.body.contains(&format!("\npgsqlchk_draining {sample}\n")), "{metrics:?}");
+        let (_shot, mut wire) = OneShot::with_client(&[], &settings);
+        wire.send("GET /status HTTP/1.1\r\n\r\n");
+        let text = wire.receive(PATIENCE).text();
+        assert!(text.contains("\"role\": null") && text.contains(field), "{text}");
+        if sample == "0" {
+            switch.on();
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::address::Address;
 use super::knock::Knocker;
-use super::session::Session;
+use super::session::{Limits, Session};
 use super::{Drain, Failure, Needs, Observation, Sighting};
 use crate::config::ConnectionSettings;
 use crate::reason::Reason;
@@ -51,7 +51,7 @@ impl Stage {
         }
     }
 
-    /// For log lines: "while ...".
+    /// For log lines: "still ...".
     pub fn describe(self) -> &'static str {
         match self {
             Stage::LookingForDrain => "looking for the drain file",
@@ -64,9 +64,12 @@ impl Stage {
     }
 }
 
-/// The stage of a running probe, readable from other threads.
+/// The stage of a running probe and what it has seen on the way, readable from other threads.
 #[derive(Debug)]
-pub struct StageCell(AtomicU8);
+pub struct StageCell {
+    stage: AtomicU8,
+    drain: AtomicU8,
+}
 
 impl StageCell {
     const STAGES: [Stage; 6] = [
@@ -78,19 +81,40 @@ impl StageCell {
         Stage::Querying,
     ];
 
+    const DRAINS: [Drain; 4] = [Drain::NotLooked, Drain::Off, Drain::On, Drain::Unknown];
+
     /// A cell of a probe that has not begun.
     pub fn new() -> StageCell {
-        StageCell(AtomicU8::new(Stage::Querying as u8))
+        StageCell {
+            stage: AtomicU8::new(Stage::Querying as u8),
+            drain: AtomicU8::new(Drain::NotLooked as u8),
+        }
+    }
+
+    /// Called before a probe that others wait for: nothing has been seen yet.
+    pub fn restart(&self) {
+        self.saw(Drain::NotLooked);
     }
 
     /// Called by the probe.
     pub fn enter(&self, stage: Stage) {
-        self.0.store(stage as u8, Ordering::Relaxed);
+        self.stage.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// Called by the probe.
+    pub fn saw(&self, drain: Drain) {
+        self.drain.store(drain as u8, Ordering::Relaxed);
     }
 
     /// Called by whoever waits.
     pub fn get(&self) -> Stage {
-        Self::STAGES[usize::from(self.0.load(Ordering::Relaxed))]
+        Self::STAGES[usize::from(self.stage.load(Ordering::Relaxed))]
+    }
+
+    /// What is known for those who wait no longer: the drain file, if it was looked for, and no instance.
+    pub fn cut_short(&self, failure: Failure) -> Observation {
+        let drain = Self::DRAINS[usize::from(self.drain.load(Ordering::Relaxed))];
+        Observation { drain, ..Observation::failed(failure) }
     }
 }
 
@@ -174,8 +198,8 @@ impl Prober {
         self.knocked = None;
     }
 
-    /// Looks at the instance now. Blocks beyond the deadline where login or query does; nothing new is begun
-    /// after it.
+    /// Looks at the instance now. Blocks beyond the deadline where a look for a file, login or query does; after it no
+    /// lost session is replaced.
     pub fn probe(&mut self, needs: Needs, deadline: Instant) -> Observation {
         let begun = Instant::now();
         let drain = if needs.drain { self.look_for_drain() } else { Drain::NotLooked };
@@ -186,7 +210,9 @@ impl Prober {
 
     fn look_for_drain(&self) -> Drain {
         self.stage.enter(Stage::LookingForDrain);
-        self.settings.look_for_drain(self.trouble_level())
+        let drain = self.settings.look_for_drain(self.trouble_level());
+        self.stage.saw(drain);
+        drain
     }
 
     /// Of trouble that is worth one line per process, but not one per check.
@@ -232,9 +258,11 @@ impl Prober {
         let mut last_failure = Failure::new(Reason::NameNotResolved, "no address");
         for address in addresses {
             let now = Instant::now();
-            let share = now + deadline.saturating_duration_since(now) / left;
+            let share = deadline.saturating_duration_since(now) / left;
+            // Nobody comes after the last one: it has until whoever waits gives up.
+            let limit = if left > 1 { share } else { self.settings.timeout };
             left -= 1;
-            match self.connect_to(address, share) {
+            match self.connect_to(address, now + share, limit) {
                 Err(failure) if is_next_address_worth_it(failure.reason) => last_failure = failure,
                 result => return result,
             }
@@ -242,24 +270,27 @@ impl Prober {
         Err(last_failure)
     }
 
-    /// Knocks first and logs in only where the postmaster answered, because nothing bounds a login.
-    fn connect_to(&mut self, address: Address, deadline: Instant) -> Result<Connected, Failure> {
+    /// Knocks first and logs in only where the postmaster answered, because nothing bounds a login but, over TCP, its
+    /// first step: the connection has to come within the limit.
+    fn connect_to(
+        &mut self,
+        address: Address,
+        deadline: Instant,
+        limit: Duration,
+    ) -> Result<Connected, Failure> {
         if !self.settings.knock_interval.is_zero() {
             let deadline = self.connect_deadline(deadline);
             self.knocker.knock(&address, deadline, &self.stage)?;
         }
+        // The passfile may be on a disk that hangs.
+        self.stage.enter(Stage::LoggingIn);
         let password = self.settings.connection.look_up_password().unwrap_or_else(|problem| {
             log_once_about_passfile(&problem.to_string(), self.trouble_level());
             None
         });
-        self.stage.enter(Stage::LoggingIn);
-        let session = Session::open(
-            &self.settings.connection,
-            &address,
-            password,
-            self.settings.timeout,
-            !self.is_for_one_look,
-        )?;
+        let limits = Limits { connect: limit, statement: self.settings.timeout };
+        let session =
+            Session::open(&self.settings.connection, &address, password, limits, !self.is_for_one_look)?;
         self.knocked = Some(Instant::now());
         Ok(Connected { session, address })
     }
@@ -311,4 +342,22 @@ fn log_change_of_trouble(path: &Path, error: Option<&io::Error>, level: log::Lev
 fn log_once_about_passfile(problem: &str, level: log::Level) {
     static LOGGED: Once = Once::new();
     LOGGED.call_once(|| log::log!(target: "pgsqlchk", level, "{problem}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_no_longer_learns_of_the_drain_file_what_was_seen() {
+        let cell = StageCell::new();
+        let known = || cell.cut_short(Failure::new(Reason::DeadlinePassed, "")).drain;
+        assert_eq!(known(), Drain::NotLooked);
+        for drain in StageCell::DRAINS {
+            cell.saw(drain);
+            assert_eq!(known(), drain);
+        }
+        cell.restart();
+        assert_eq!(known(), Drain::NotLooked);
+    }
 }

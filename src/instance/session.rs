@@ -20,6 +20,15 @@ use crate::reason::Reason;
 const KEEPALIVE_IN_SERVER: &str =
     "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3; ";
 
+/// How long a session may take for its beginning, and each of its questions.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// For the TCP connection alone: the driver bounds nothing else of a login.
+    pub(super) connect: Duration,
+    /// The server keeps to it, as `statement_timeout`.
+    pub(super) statement: Duration,
+}
+
 /// An open session.
 pub(super) struct Session {
     client: Client,
@@ -36,11 +45,11 @@ impl Session {
         settings: &ConnectionSettings,
         address: &Address,
         password: Option<Secret>,
-        timeout: Duration,
+        limits: Limits,
         gets_old: bool,
     ) -> Result<Session, Failure> {
         let place = address.to_string();
-        let mut client = login_config(settings, address, password, timeout)
+        let mut client = login_config(settings, address, password, limits)
             .connect(NoTls)
             .map_err(|error| Failure::from_postgres(&place, &error))?;
         let keepalive = match address {
@@ -49,7 +58,7 @@ impl Session {
         };
         let prepare = format!(
             "{keepalive}SET default_transaction_read_only = on; SET statement_timeout = {}; {}",
-            timeout.as_millis().max(1),
+            limits.statement.as_millis().max(1),
             if gets_old { query::LOGIN_SETTINGS } else { "" }
         );
         let answer = client.simple_query(&prepare).map_err(|error| Failure::from_postgres(&place, &error))?;
@@ -114,8 +123,10 @@ fn login_config(
     settings: &ConnectionSettings,
     address: &Address,
     password: Option<Secret>,
-    timeout: Duration,
+    limits: Limits,
 ) -> Config {
+    // Zero would mean "for ever".
+    let connect_limit = limits.connect.max(Duration::from_millis(1));
     let mut config = Config::new();
     match address {
         Address::Unix { directory, .. } => config.host_path(directory),
@@ -127,9 +138,9 @@ fn login_config(
         .dbname(&settings.database)
         .application_name(&settings.application_name)
         .ssl_mode(SslMode::Disable)
-        .connect_timeout(settings.connect_timeout.map_or(timeout, |limit| limit.min(timeout)))
+        .connect_timeout(settings.connect_timeout.map_or(connect_limit, |limit| limit.min(connect_limit)))
         // Lets the thread of an abandoned session end where the network swallows everything.
-        .tcp_user_timeout(settings.tcp_user_timeout.unwrap_or(timeout))
+        .tcp_user_timeout(settings.tcp_user_timeout.unwrap_or(limits.statement))
         .keepalives(settings.keepalives.enabled)
         .notice_callback(|notice| log::debug!("notice from the server: {}", notice.message()));
     if let Some(idle) = settings.keepalives.idle {

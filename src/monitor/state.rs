@@ -145,8 +145,14 @@ impl State {
             return Due::new();
         }
         let failure = self.blame(now);
-        let outcome = Observation::failed(failure);
-        let mut due = self.take_callers(|caller| caller.deadline <= now, &outcome);
+        let (flight, outcome) = match &self.running {
+            Some(running) => (Some(running.flight), running.stage.cut_short(failure.clone())),
+            None => (None, Observation::failed(failure.clone())),
+        };
+        let is_late = |caller: &Caller| caller.deadline <= now;
+        // In the order of their questions: those in the air first.
+        let mut due = self.take_callers(|caller| is_late(caller) && Some(caller.flight) == flight, &outcome);
+        due.extend(self.take_callers(is_late, &Observation::failed(failure)));
         if self.running_for(now) >= self.timeout * 9 / 10 {
             match self.abandon() {
                 Some(others) => due.extend(others),
@@ -156,12 +162,13 @@ impl State {
         due
     }
 
-    /// Abandons the running flight if it has had the whole timeout and somebody still waits.
-    pub(super) fn abandon_overdue(&mut self, now: Instant) -> Due {
+    /// Abandons the running flight if it has had the whole timeout and somebody still waits; `None` where it goes on.
+    /// Those who share it may all have been answered before.
+    pub(super) fn abandon_overdue(&mut self, now: Instant) -> Option<Due> {
         if self.callers.is_empty() || self.running_for(now) < self.timeout {
-            return Due::new();
+            return None;
         }
-        self.abandon().unwrap_or_default()
+        self.abandon()
     }
 
     /// When the watch has to look again, if nothing else happens.
@@ -198,11 +205,11 @@ impl State {
         }
         let (flight, lasted) = (running.flight, running.begun.elapsed());
         let cause = format!("still {} after {:?}; session abandoned", stage.describe(), self.timeout);
+        let outcome = running.stage.cut_short(Failure::new(stage.overdue_reason(), cause));
         self.running = None;
         self.abandoned += 1;
         self.tally.probes.set_abandoned(self.abandoned);
-        let failure = Failure::new(stage.overdue_reason(), cause);
-        Some(self.settle(flight, Observation::failed(failure), lasted))
+        Some(self.settle(flight, outcome, lasted))
     }
 
     /// An abandoned prober has come to its end.

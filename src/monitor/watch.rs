@@ -29,8 +29,9 @@ fn keep_watch(shared: &Arc<Shared>) {
         let mut state = shared.lock();
         let now = Instant::now();
         let mut due = state.expire(now);
-        due.extend(state.abandon_overdue(now));
-        if !due.is_empty() {
+        let others = state.abandon_overdue(now);
+        if others.is_some() || !due.is_empty() {
+            due.extend(others.unwrap_or_default());
             // The prober that would have gone on with the next flight may just have been abandoned.
             let lacks_runner = state.lacks_runner();
             drop(state);
@@ -56,8 +57,8 @@ fn keep_watch(shared: &Arc<Shared>) {
     }
 }
 
-/// A thread for the flight that waits behind an abandoned one. There are never more of them than abandonments. Where
-/// none can be started, the answers that come of that.
+/// A thread for the flight that waits behind an abandoned one; at times for one that a thread is about to begin, and
+/// then it ends at once. Where none can be started, the answers that come of that.
 fn run_elsewhere(shared: &Arc<Shared>) -> Due {
     let runner = Arc::clone(shared);
     let spawned =

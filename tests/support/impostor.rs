@@ -52,8 +52,13 @@ pub struct FullQueue {
 impl FullQueue {
     /// Over TCP: further SYNs get no answer, as from a host that a firewall hides.
     pub fn tcp() -> (FullQueue, SocketAddr) {
+        FullQueue::tcp_at((Ipv4Addr::LOCALHOST, 0).into())
+    }
+
+    /// The same at this address.
+    pub fn tcp_at(addr: SocketAddr) -> (FullQueue, SocketAddr) {
         let listener = socket(AddressFamily::INET, SocketFlags::empty());
-        net::bind(&listener, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("bind");
+        net::bind(&listener, &addr).expect("bind");
         net::listen(&listener, 0).expect("listen");
         let addr =
             SocketAddr::try_from(net::getsockname(&listener).expect("its name")).expect("an IP address");
