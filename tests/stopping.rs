@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::contract::flaw;
 use support::siege::{CHECK, check, waiting_check};
 use support::wire::{PATIENCE, Wire, reply, talk};
 use support::{Agent, Cluster, Frozen, Signal, eventually, free_port, millis, secs};
 
 /// SIGTERM to exit: the second the agent has, and what a busy machine may add.
 const STOP_LIMIT: Duration = millis(1500);
+
+const HEAD: &[u8] = b"HEAD / HTTP/1.1\r\n\r\n";
 
 /// The server's side of an answered check stays in TIME_WAIT: without SO_REUSEADDR the port would be taken.
 #[test]
@@ -79,12 +82,16 @@ fn checks_in_flight_are_answered_before_the_agent_stops() {
     let _postmaster = Frozen::new(primary.postmaster_pid());
     // More than there are workers: the ones that wait for a worker are in flight as well.
     let mut waiting: Vec<Wire> = (0..6).map(|_| waiting_check(agent.addr())).collect();
+    let mut head = Wire::connect(agent.addr());
+    head.send(HEAD);
+    head.wait_consumed();
 
     let begin = Instant::now();
     agent.signal(Signal::TERM);
     for wire in &mut waiting {
         assert_eq!(wire.receive(PATIENCE).text(), reply("503 agent-stopping", "Down: agent-stopping\n"));
     }
+    assert_eq!(flaw("503 agent-stopping", HEAD, &head.receive(PATIENCE)), None);
     assert_eq!(agent.wait().code(), Some(0));
     assert!(begin.elapsed() < STOP_LIMIT, "{:?}", begin.elapsed());
 }
@@ -108,6 +115,29 @@ fn checks_that_wait_to_be_accepted_when_the_signal_comes_are_answered() {
         assert!(answers.contains(&text), "{text:?}");
     }
     assert_eq!(agent.wait().code(), Some(0));
+}
+
+/// Once the end of a client, reported in the same turn as the signal, was taken for that of the one who got its place.
+#[test]
+fn who_gets_a_place_as_the_agent_stops_is_answered() {
+    let primary = Cluster::primary();
+    for _ in 0..20 {
+        let mut agent = Agent::start(&["--dsn", &primary.dsn(), "--max-connections", "1"]);
+        let address = agent.addr();
+        let mut gone = Wire::connect(address);
+        gone.send(CHECK);
+        assert_eq!(gone.receive(PATIENCE).text(), reply("200 Primary", "Primary\n"));
+        let frozen = Frozen::new(agent.pid());
+        drop(gone);
+        let mut waiting = Wire::connect(address);
+        waiting.send(CHECK);
+        agent.signal(Signal::TERM);
+        frozen.thaw();
+        let text = waiting.receive(PATIENCE).text();
+        let stopping = reply("503 agent-stopping", "Down: agent-stopping\n");
+        assert!([reply("200 Primary", "Primary\n"), stopping].contains(&text), "{text:?}");
+        assert_eq!(agent.wait().code(), Some(0));
+    }
 }
 
 /// Under a stream of checks nobody who was let in is left without an answer. Who waits in the kernel's queue

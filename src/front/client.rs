@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
 use super::dialect;
-use super::head::{Head, MAX_HEAD_BYTES, Refusal, RequestHead, read_head};
+use super::head::{Head, MAX_HEAD_BYTES, Refusal, RequestHead, begins_as_head, read_head};
 use super::line::{self, MAX_LINE_BYTES};
 use crate::config::Protocol;
 use crate::reply::HttpReply;
@@ -50,7 +50,9 @@ enum Phase {
         latest: Instant,
     },
     /// Its request is with tiny_http or waits for a lane; that wait has the check's deadline.
-    Asking,
+    Asking {
+        is_head: bool,
+    },
     Replying {
         bytes: Vec<u8>,
         sent: usize,
@@ -90,7 +92,7 @@ impl Client {
     pub(super) fn poll_flags(&self) -> PollFlags {
         match self.phase {
             Phase::Heading { .. } | Phase::Lingering { .. } => PollFlags::IN,
-            Phase::Asking => PollFlags::empty(),
+            Phase::Asking { .. } => PollFlags::empty(),
             Phase::Replying { .. } => PollFlags::OUT,
         }
     }
@@ -114,7 +116,7 @@ impl Client {
             Phase::Replying { .. } => Some(1),
             // It has not asked yet.
             Phase::Heading { .. } => Some(2),
-            Phase::Asking => None,
+            Phase::Asking { .. } => None,
         }
     }
 
@@ -127,13 +129,18 @@ impl Client {
     pub(super) fn received(&self) -> &[u8] {
         match &self.phase {
             Phase::Heading { received, .. } => received,
-            Phase::Asking | Phase::Replying { .. } | Phase::Lingering { .. } => &[],
+            Phase::Asking { .. } | Phase::Replying { .. } | Phase::Lingering { .. } => &[],
         }
     }
 
     /// Whether it waits for its answer.
     pub(super) fn is_asking(&self) -> bool {
-        matches!(self.phase, Phase::Asking)
+        matches!(self.phase, Phase::Asking { .. })
+    }
+
+    /// Whether it waits for one without a body.
+    pub(super) fn is_asking_head(&self) -> bool {
+        matches!(self.phase, Phase::Asking { is_head: true })
     }
 
     /// Lets a client that has not asked yet hurry: the agent stops.
@@ -144,7 +151,7 @@ impl Client {
                 self.set_heading_deadline();
             }
             Phase::Lingering { .. } => self.deadline = self.deadline.map(|deadline| deadline.min(latest)),
-            Phase::Asking | Phase::Replying { .. } => {}
+            Phase::Asking { .. } | Phase::Replying { .. } => {}
         }
     }
 
@@ -153,7 +160,7 @@ impl Client {
         match &mut self.phase {
             Phase::Heading { .. } => self.receive_head(now),
             // Only hang-ups are reported in this phase.
-            Phase::Asking => Next::Close,
+            Phase::Asking { .. } => Next::Close,
             Phase::Replying { .. } => self.send_reply(now),
             Phase::Lingering { .. } => self.discard(),
         }
@@ -167,9 +174,12 @@ impl Client {
                 // It sends byte after byte and comes to no end.
                 Protocol::Agent => self.act_on(line::refused(), now),
                 Protocol::Http if received.is_empty() => Next::Close,
-                Protocol::Http => Next::Refuse(Refusal::of(HttpReply::request_timeout())),
+                Protocol::Http => {
+                    let is_head = begins_as_head(received);
+                    Next::Refuse(Refusal::new(HttpReply::request_timeout(), is_head))
+                }
             },
-            Phase::Asking | Phase::Replying { .. } | Phase::Lingering { .. } => Next::Close,
+            Phase::Asking { .. } | Phase::Replying { .. } | Phase::Lingering { .. } => Next::Close,
         }
     }
 
@@ -215,7 +225,8 @@ impl Client {
                 Protocol::Http if received.is_empty() => return Next::Close,
                 Protocol::Http => {
                     let what = "the connection was closed in the middle of the head";
-                    return Next::Refuse(Refusal::of(HttpReply::bad_request(what)));
+                    let is_head = begins_as_head(received);
+                    return Next::Refuse(Refusal::new(HttpReply::bad_request(what), is_head));
                 }
                 Protocol::Agent if count > 0 => line::read_line(received),
                 Protocol::Agent => line::read_rest(received),
@@ -231,7 +242,7 @@ impl Client {
         match head {
             Head::Incomplete => Next::Wait,
             Head::Complete(request) => {
-                self.enter(Phase::Asking, None, now);
+                self.enter(Phase::Asking { is_head: request.is_head() }, None, now);
                 Next::Ask(request)
             }
             Head::Refused(refusal) => Next::Refuse(refusal),
@@ -284,7 +295,7 @@ mod tests {
         let now = Instant::now();
         let mut client = Client::new(ours.into(), Protocol::Http, now);
         let heading = client.dispensability();
-        client.enter(Phase::Asking, None, now);
+        client.enter(Phase::Asking { is_head: false }, None, now);
         assert_eq!(client.dispensability(), None, "who waits for an answer never gives way");
         // More than any buffer holds.
         assert_eq!(client.reply(vec![b'x'; 16 << 20], now), Next::Wait);

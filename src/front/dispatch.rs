@@ -14,7 +14,8 @@ use crate::instance::Needs;
 /// How many lanes [`Dispatcher::new`] wants.
 pub(super) const LANES: usize = 3;
 
-/// Requests under way on a lane at once. Their heads, under 200 bytes each, fit the lane's socket buffer many times.
+/// Requests under way on a lane at once. Their heads, a query included under 500 bytes each, fit the lane's socket buffer
+/// many times.
 /// Their replies need not: whoever writes one waits until the gate, which never waits for anybody, has read it.
 const MAX_UNDER_WAY: usize = 64;
 

@@ -96,12 +96,13 @@ fn ip_of(peer: Option<&SocketAddrAny>) -> Option<IpAddr> {
     peer.and_then(|peer| SocketAddr::try_from(peer.clone()).ok()).map(|address| address.ip())
 }
 
-/// What became ready, in the order in which it is served: replies before requests, new clients last.
+/// What became ready, in the order in which it is served: replies before requests, new clients last. Where those come
+/// in, also at the stop, a client's number may become another one's.
 #[derive(Clone, Copy)]
 enum Ready {
-    Stop,
     Lane(usize),
     Client(usize),
+    Stop,
     Listener(usize),
 }
 
@@ -135,13 +136,13 @@ impl Gate {
             let now = Instant::now();
             for item in ready {
                 match item {
-                    Ready::Stop => self.begin_stop(self.stop_signal.name(), now),
                     Ready::Lane(index) => {
                         for (client, bytes) in self.dispatcher.on_ready(index) {
                             self.deliver(client, bytes, now);
                         }
                     }
                     Ready::Client(index) => self.advance(index, now, Client::on_ready),
+                    Ready::Stop => self.begin_stop(self.stop_signal.name(), now),
                     Ready::Listener(index) => self.accept(index, now),
                 }
             }
@@ -161,10 +162,6 @@ impl Gate {
     fn wait(&self) -> Result<Vec<Ready>, Errno> {
         let mut items = Vec::with_capacity(self.places.end() + 16);
         let mut fds = Vec::with_capacity(self.places.end() + 16);
-        if self.stopping_since.is_none() {
-            items.push(Ready::Stop);
-            fds.push(PollFd::new(&self.stop_signal.readable, PollFlags::IN));
-        }
         for (index, socket) in self.dispatcher.sockets().into_iter().enumerate() {
             items.push(Ready::Lane(index));
             fds.push(PollFd::from_borrowed_fd(socket, PollFlags::IN));
@@ -172,6 +169,10 @@ impl Gate {
         for (index, client) in self.places.clients() {
             items.push(Ready::Client(index));
             fds.push(PollFd::from_borrowed_fd(client.socket.as_fd(), client.poll_flags()));
+        }
+        if self.stopping_since.is_none() {
+            items.push(Ready::Stop);
+            fds.push(PollFd::new(&self.stop_signal.readable, PollFlags::IN));
         }
         if self.accept_again_at.is_none() && self.patient_until().is_none_or(|until| until <= Instant::now())
         {
@@ -365,8 +366,9 @@ impl Gate {
                 self.advance(index, now, Client::on_deadline);
             } else if is_answer_late && client.is_asking() {
                 let reply = dialect::down(client.protocol(), Reason::AgentStopping);
+                let bytes = reply.to_bytes(client.is_asking_head());
                 self.dispatcher.forget(index);
-                self.deliver(index, reply.to_bytes(false), now);
+                self.deliver(index, bytes, now);
             }
         }
     }
@@ -376,7 +378,8 @@ impl Gate {
         log::info!(target: "pgsqlchk", "stopping ({why})");
         notify::stopping();
         self.stopping_since = Some(now);
-        for index in 0..self.listeners.len() {
+        // From the end, as one that was shut down goes away.
+        for index in (0..self.listeners.len()).rev() {
             self.accept(index, now);
         }
         self.listeners.clear();

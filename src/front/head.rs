@@ -48,8 +48,15 @@ impl Refusal {
     }
 }
 
-fn refused(reply: HttpReply) -> Head {
-    Head::Refused(Refusal::of(reply))
+/// For the sender of these bytes.
+fn refused(reply: HttpReply, received: &[u8]) -> Head {
+    Head::Refused(Refusal::new(reply, begins_as_head(received)))
+}
+
+/// Whether the request is HEAD, as far as can be said before it was read.
+pub(super) fn begins_as_head(received: &[u8]) -> bool {
+    let start = received.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
+    received[start..].starts_with(b"HEAD ")
 }
 
 /// What of a head the answer depends on.
@@ -79,11 +86,11 @@ pub(super) fn read_head(received: &[u8]) -> Head {
     let within_limit = &received[..received.len().min(MAX_HEAD_BYTES)];
     let lines = match split_lines(within_limit) {
         Ok(lines) => lines,
-        Err(what) => return refused(HttpReply::bad_request(what)),
+        Err(what) => return refused(HttpReply::bad_request(what), received),
     };
     match lines {
         Some(lines) => read_lines(&lines),
-        None if received.len() > MAX_HEAD_BYTES => refused(HttpReply::head_too_large()),
+        None if received.len() > MAX_HEAD_BYTES => refused(HttpReply::head_too_large(), received),
         None => Head::Incomplete,
     }
 }
@@ -120,7 +127,7 @@ fn read_lines(lines: &[&[u8]]) -> Head {
     let Some((request_line, fields)) = lines.split_first() else { return Head::Incomplete };
     let request = match read_request_line(request_line) {
         Ok(request) => request,
-        Err(what) => return refused(HttpReply::bad_request(what)),
+        Err(what) => return refused(HttpReply::bad_request(what), request_line),
     };
     let reply = match announces_body(fields) {
         Ok(false) => {
@@ -253,6 +260,26 @@ mod tests {
         for (bytes, expected) in table {
             assert_eq!(status(bytes), *expected, "{}", bytes.escape_ascii());
         }
+    }
+
+    #[test]
+    fn no_refusal_of_head_has_a_body() {
+        let end = |head: &[u8]| match read_head(head) {
+            Head::Refused(refusal) => refusal.to_bytes().ends_with(b"\r\n\r\n"),
+            Head::Incomplete | Head::Complete(_) => panic!("{}", head.escape_ascii()),
+        };
+        let long = [b"HEAD /".as_slice(), &[b'x'; MAX_HEAD_BYTES]].concat();
+        for head in [
+            b"HEAD / HTTP/1.1\r\nA: \x01".as_slice(),
+            b"HEAD / HTTP/1.1\r\nA: b\rc\r\n",
+            b"\r\nHEAD /\xe4 HTTP/1.1\r\n\r\n",
+            b"HEAD / HTTP/1.2\r\n\r\n",
+            b"HEAD / HTTP/1.1\r\nA\r\n\r\n",
+            &long,
+        ] {
+            assert!(end(head), "{}", head.escape_ascii());
+        }
+        assert!(!end(b"HEADER / HTTP/1.1 \r\n\r\n"));
     }
 
     #[test]
