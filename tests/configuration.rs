@@ -80,7 +80,10 @@ const BAD_VALUES: &[Bad] = &[
     bad("log-target", "journal", "expected stderr, syslog or none"),
     bad("target", "/nowhere", "unknown path (/, /primary, /replica, ...)"),
     bad("target", "/replica?lag=1mb", "lag: unknown unit mb, expected B, kB, MB, GB or TB"),
-    bad("target", "/primary?lag=1MB", "/primary takes no parameters"),
+    bad("target", "/primary?lag=1MB", "lag: /primary takes no parameters"),
+    bad("target", "primary", "expected a path (/, /primary, /replica, ...)"),
+    bad("target", "?", "expected a path (/, /primary, /replica, ...)"),
+    bad("target", "", "expected a path (/, /primary, /replica, ...)"),
     bad("target", "/status", "a document neither holds nor fails; ask for it over HTTP"),
 ];
 
@@ -279,14 +282,14 @@ fn a_file_that_cannot_be_read_is_refused() {
     let directory = home.path();
     let large = home.write("large", &"#".repeat(1024 * 1024 + 1));
     let binary = home.write("binary", "");
-    fs::write(&binary, b"timeout = \xff").unwrap();
+    fs::write(&binary, b"\n\ntimeout = \xff\n").unwrap();
     for (path, cause) in [
         ("/nonexistent/x.conf", "no such file"),
         ("two\nlines", "no such file"),
         (directory, "is a directory"),
         ("/dev/zero", "larger than 1 MiB"),
         (&large, "larger than 1 MiB"),
-        (&binary, "not UTF-8 text"),
+        (&binary, "line 3 is not UTF-8 text"),
     ] {
         let line = format!("cannot read the configuration file {}: {cause}", path.replace('\n', "\\n"));
         assert_refused(home.agent().args(["--config", path]), &line);

@@ -51,7 +51,7 @@ fn a_bare_line_typed_by_a_person_counts_as_a_plain_get() {
 #[test]
 fn a_head_that_is_begun_has_five_seconds_and_then_gets_408() {
     let servers = servers();
-    for begun in ["GET / HTTP/1.1\r\n", "OPTIONS / HTTP/1.0\r\nHost: a\r\n", "GET / HT"] {
+    for begun in ["GET / HTTP/1.1\r\n", "OPTIONS / HTTP/1.0\r\nHost: a\r\n", "GET / HT", "GET /primary\r\n"] {
         let (mut agent, mut wire) = OneShot::with_client(&[], &servers.settings());
         wire.send(begun);
         let received = wire.receive(PATIENCE);

@@ -30,11 +30,12 @@ fn a_parameter_that_means_nothing_is_a_400_that_says_which() {
         ("/?Lag=1", "unknown parameter \"Lag\" (lag, lag_time, replication_state)"),
         ("/?lag=1&", "unknown parameter \"\" (lag, lag_time, replication_state)"),
         ("/?tag=1", "unknown parameter \"tag\" (lag, lag_time, replication_state)"),
-        ("/primary?lag=1", "/primary takes no parameters"),
-        ("/master?replication_state=streaming", "/primary takes no parameters"),
-        ("/read-write?lag_time=1s", "/read-write takes no parameters"),
-        ("/health?lag=1", "/health takes no parameters"),
-        ("/liveness?lag=1", "/liveness takes no parameters"),
+        ("/primary?lag=1", "lag: /primary takes no parameters"),
+        ("/master?replication_state=streaming", "replication_state: /master takes no parameters"),
+        ("/read-write?lag_time=1s", "lag_time: /read-write takes no parameters"),
+        ("/health?lag=1", "lag: /health takes no parameters"),
+        ("/readiness?lag=1&lag_time=1s", "lag: /readiness takes no parameters"),
+        ("/liveness?lag=1", "lag: /liveness takes no parameters"),
     ] {
         let reply = agent.get(path);
         let expected = ("400 Bad Request".to_owned(), format!("Bad Request: {what}\n"));

@@ -19,7 +19,7 @@ pub const KNOCK_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..
 pub const IDLE_EXIT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 /// `--workers`: each is a thread; answers are short, so more than a few seldom help.
 pub const WORKERS: RangeInclusive<usize> = 1..=64;
-/// `--max-connections`: each client costs two descriptors.
+/// `--max-connections`: each client costs a descriptor.
 pub const MAX_CONNECTIONS: RangeInclusive<usize> = 1..=10_000;
 
 /// `--mode`.
@@ -56,6 +56,7 @@ pub fn log_target(value: &str) -> Result<LogTarget, String> {
 /// `--target`: a path that can hold or not.
 pub fn target(value: &str) -> Result<Target, String> {
     let target = Target::parse(value).map_err(|error| match error {
+        TargetError::Malformed => "expected a path (/, /primary, /replica, ...)".into(),
         TargetError::UnknownPath => "unknown path (/, /primary, /replica, ...)".into(),
         TargetError::BadQuery(what) => what,
     })?;

@@ -213,9 +213,11 @@ mod tests {
         };
         let monitor = Monitor::start(settings, Arc::default()).unwrap();
         let service = Service::new(monitor, timeout, Limits::default(), Arc::default());
-        for (path, expected) in
-            [("/primary", "OPTIONS /primary HTTP/1.1\r\n"), ("", "OPTIONS / HTTP/1.1\r\n")]
-        {
+        for (path, expected) in [
+            ("/primary", "OPTIONS /primary HTTP/1.1\r\n"),
+            ("", "OPTIONS / HTTP/1.1\r\n"),
+            ("?lag=1", "OPTIONS /?lag=1 HTTP/1.1\r\n"),
+        ] {
             let target = format!("http://{}{path}", "a".repeat(8000));
             let request = RequestHead { method: "OPTIONS".into(), target, media: Media::Html };
             let head = service.canonical_head(Protocol::Agent, &request, Instant::now());

@@ -92,7 +92,7 @@ fn serve_client(config: &Config, socket: OwnedFd) -> Result<(), Errno> {
 }
 
 /// Whether the client is connected, should speak HTTP, has not asked, and has sent nothing but empty lines, or one line
-/// that is no HTTP. (For an agent-check the client itself knows what silence means.)
+/// that is no HTTP and names no path but `/`. (For an agent-check the client itself knows what silence means.)
 fn is_silence(client: &Client) -> bool {
     let received = client.received();
     let is_empty = received.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
@@ -101,7 +101,10 @@ fn is_silence(client: &Client) -> bool {
 
 fn is_bare_line(received: &[u8]) -> bool {
     let line = received.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    line.is_some_and(|line| !line.contains(&b'\n') && !line.windows(6).any(|window| window == b" HTTP/"))
+    line.is_some_and(|line| {
+        let names_path = line.windows(2).any(|window| window[0] == b'/' && !window[1].is_ascii_whitespace());
+        !line.contains(&b'\n') && !names_path
+    })
 }
 
 fn wait(client: &Client, until: Option<Instant>) -> Result<bool, Errno> {

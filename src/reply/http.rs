@@ -75,6 +75,9 @@ impl HttpReply {
     /// The path or its query means nothing.
     pub fn of_target_error(error: &TargetError) -> HttpReply {
         match error {
+            TargetError::Malformed => {
+                HttpReply::bad_request("the request target is neither a path nor a URL")
+            }
             TargetError::UnknownPath => HttpReply::new(404, "Not Found", "Not Found: unknown path".into()),
             TargetError::BadQuery(what) => HttpReply::bad_request(what),
         }

@@ -11,8 +11,8 @@ pub(crate) fn target(bytes: &[u8]) {
     let text: String =
         bytes.iter().filter(|byte| byte.is_ascii_graphic()).map(|byte| char::from(*byte)).collect();
     let origin = origin_form(&text);
-    assert_eq!(origin_form(origin), origin, "the origin form is final");
-    assert_eq!(Target::parse(origin), Target::parse(&text), "and means the same");
+    assert_eq!(origin_form(&origin), origin, "the origin form is final");
+    assert_eq!(Target::parse(&origin), Target::parse(&text), "and means the same");
     match Target::parse(&text) {
         Ok(target) => assert_target(target),
         Err(error) => {

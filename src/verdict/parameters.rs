@@ -15,6 +15,19 @@ pub(super) struct Parameters {
     pub(super) wants_streaming: bool,
 }
 
+impl Parameters {
+    /// The name of one that was given, if there was any.
+    pub(super) fn first_name(self) -> Option<&'static str> {
+        let limits = self.limits;
+        let given = [
+            (limits.bytes.is_some(), "lag"),
+            (limits.time.is_some(), "lag_time"),
+            (self.wants_streaming, "replication_state"),
+        ];
+        given.into_iter().find_map(|(is_given, name)| is_given.then_some(name))
+    }
+}
+
 /// Reads `name=value&name=value`. Nothing is decoded: no value of ours needs it. `Err` says on one line which
 /// parameter is wrong, and how it would be right; it shows nothing of what a client wrote but the name.
 pub(super) fn parse(query: &str) -> Result<Parameters, String> {

@@ -1,5 +1,6 @@
 //! The paths and their parameters: what can be asked. Those of Patroni's REST API mean here what they mean there.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::parameters::{self, Parameters};
@@ -70,6 +71,8 @@ fn tighter<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
 /// Why a request target asks nothing we know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetError {
+    /// Neither a path nor a URL.
+    Malformed,
     /// No such path.
     UnknownPath,
     /// The path is known, the query is not. A parameter that was ignored would be a wrong answer.
@@ -108,7 +111,7 @@ impl Path {
     /// Paths match to the byte: nothing is decoded, no slash is added or removed.
     fn find(name: &str) -> Option<Path> {
         Some(match name {
-            "/" | "*" | "" => Path::Contract,
+            "/" | "*" => Path::Contract,
             "/primary" | "/master" | "/leader" => Path::Primary,
             "/read-write" => Path::ReadWrite,
             "/replica" | "/standby" => Path::Standby,
@@ -152,14 +155,19 @@ impl Target {
     /// Reads a request target in origin form (`/path?query`), absolute form or `*` (RFC 9112, 3.2).
     pub fn parse(request_target: &str) -> Result<Target, TargetError> {
         let origin = origin_form(request_target);
-        let (path, query) = origin.split_once('?').unwrap_or((origin, ""));
-        let path = Path::find(path).ok_or(TargetError::UnknownPath)?;
-        let Parameters { limits, wants_streaming } =
-            parameters::parse(query).map_err(TargetError::BadQuery)?;
-        if (limits.is_some() || wants_streaming) && !path.takes_limits() {
-            let what = format!("{} takes no parameters", path.name());
-            return Err(TargetError::BadQuery(what));
+        let is_path = origin.starts_with('/') && !origin.contains('#');
+        if !is_path && origin != "*" {
+            return Err(TargetError::Malformed);
         }
+        let (name, query) = origin.split_once('?').unwrap_or((&origin, ""));
+        let path = Path::find(name).ok_or(TargetError::UnknownPath)?;
+        let parameters = parameters::parse(query).map_err(TargetError::BadQuery)?;
+        if let Some(parameter) = parameters.first_name()
+            && !path.takes_limits()
+        {
+            return Err(TargetError::BadQuery(format!("{parameter}: {name} takes no parameters")));
+        }
+        let Parameters { limits, wants_streaming } = parameters;
         Ok(Target { path, limits, wants_streaming })
     }
 
@@ -201,13 +209,18 @@ impl Target {
     }
 }
 
-/// Turns the absolute form into the origin form; the authority is ours, whatever name it was given, however long.
-pub fn origin_form(request_target: &str) -> &str {
-    match request_target.split_at_checked("http://".len()) {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http://") => {
-            rest.find(['/', '?']).map_or("/", |start| &rest[start..])
-        }
-        Some(_) | None => request_target,
+/// Turns the absolute form into the origin form; the authority is ours, whatever name it was given, however long. What
+/// is neither stays as it is.
+pub fn origin_form(request_target: &str) -> Cow<'_, str> {
+    let rest = match request_target.split_at_checked("http://".len()) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http://") && !rest.contains('#') => rest,
+        Some(_) | None => return request_target.into(),
+    };
+    match rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())) {
+        ("", _) => request_target.into(),
+        (_, "") => "/".into(),
+        (_, path) if path.starts_with('/') => path.into(),
+        (_, query) => format!("/{query}").into(),
     }
 }
 
@@ -241,11 +254,33 @@ mod tests {
             ("//", None),
             ("/%70rimary", None),
             ("/status/", None),
-            ("node1:23267", None),
         ];
         for (text, expected) in table {
             let expected = expected.map(Target::plain).ok_or(TargetError::UnknownPath);
             assert_eq!(Target::parse(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_path_is_malformed() {
+        for text in [
+            "",
+            "?",
+            "?lag=16MB",
+            "#",
+            "primary",
+            "/primary#x",
+            "/?#",
+            "*?lag=16MB",
+            "node1:23267",
+            "http://",
+            "http:///primary",
+            "http://?",
+            "http://node1#x/primary",
+            "http://node1/primary#x",
+            "https://node1/primary",
+        ] {
+            assert_eq!(Target::parse(text), Err(TargetError::Malformed), "{text}");
         }
     }
 
