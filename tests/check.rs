@@ -271,6 +271,10 @@ fn a_missing_password_goes_where_the_line_says() {
     admin.types(&format!("chmod 644 {}", passfile.display()));
     let command = format!("chmod 600 {}", passfile.display());
     admin.is_helped_by_typing(&dsn, "authentication-failed", &command);
+
+    // A folder would be of no use to its owner any more.
+    let outcome = admin.check(&format!("{dsn} passfile=/tmp"), &[]);
+    assert_says(&outcome, "authentication-failed", "name another file in --dsn (passfile=...) or PGPASSFILE");
 }
 
 #[test]

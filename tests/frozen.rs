@@ -9,6 +9,8 @@ use std::thread;
 use std::time::Instant;
 
 use support::patience::{SLACK, TIMEOUT, agent, ask, assert_heals, at_the_same_time, first_failure};
+use support::siege::waiting_check;
+use support::wire::{PATIENCE, reply};
 use support::{Agent, Cluster, Frozen, eventually, impostor, millis, secs};
 
 /// The agent's backends, as a session sees them that was open before the freeze.
@@ -195,6 +197,23 @@ fn sixteen_checks_of_a_frozen_postmaster_are_answered_in_time_and_with_its_reaso
     }
     frozen.thaw();
     assert_heals(&agent);
+}
+
+/// Once that was a lost connection: the signals interrupt a call on a socket with a timeout although no handler is set
+/// (signal(7)).
+#[test]
+fn an_agent_that_is_paused_while_it_knocks_goes_on_knocking() {
+    let primary = Cluster::primary();
+    for dsn in [primary.dsn(), primary.tcp_dsn()] {
+        let agent = Agent::start(&["--dsn", &dsn, "--timeout", "8s", "--knock-interval", "10ms"]);
+        assert_eq!(agent.get("/").line(), "200 Primary");
+        let postmaster = Frozen::new(primary.postmaster_pid());
+        let mut waiting = waiting_check(agent.addr());
+        (0..3).for_each(|_| Frozen::new(agent.pid()).thaw());
+        assert!(!waiting.wait_readable(millis(100)), "it goes on");
+        postmaster.thaw();
+        assert_eq!(waiting.receive(PATIENCE).text(), reply("200 Primary", "Primary\n"));
+    }
 }
 
 #[test]

@@ -15,11 +15,21 @@ const MAX_BYTES: u64 = 1024 * 1024;
 
 /// A passfile that had to be ignored; its `Display` is one line for the log, and shows no content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PassfileProblem(String);
+pub struct PassfileProblem {
+    what: String,
+    is_too_open: bool,
+}
+
+impl PassfileProblem {
+    /// Whether others may read the file, and that is all.
+    pub fn is_too_open(&self) -> bool {
+        self.is_too_open
+    }
+}
 
 impl fmt::Display for PassfileProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.what)
     }
 }
 
@@ -38,7 +48,10 @@ pub struct Login<'a> {
 /// The password of the first line that matches. A missing file is no problem; one that is not a regular file
 /// or that group or world can access is ignored, as libpq does, and that is worth a warning.
 pub fn look_up(path: &Path, login: &Login<'_>) -> Result<Option<Secret>, PassfileProblem> {
-    let ignored = |why: &str| PassfileProblem(format!("passfile {} is ignored: {why}", path.display()));
+    let ignored = |why: &str| {
+        let what = format!("passfile {} is ignored: {why}", path.display());
+        PassfileProblem { what, is_too_open: false }
+    };
     // Looked at before it is opened: opening a FIFO would wait for a writer.
     let Ok(metadata) = fs::metadata(path) else {
         // As libpq: the home directory may well be hidden from a service, and that is no news.
@@ -48,7 +61,8 @@ pub fn look_up(path: &Path, login: &Login<'_>) -> Result<Option<Secret>, Passfil
         return Err(ignored("it is not a regular file"));
     }
     if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(ignored("it has group or world access; its permissions should be u=rw (0600) or less"));
+        let why = "it has group or world access; its permissions should be u=rw (0600) or less";
+        return Err(PassfileProblem { is_too_open: true, ..ignored(why) });
     }
     let mut content = Vec::new();
     File::open(path)
@@ -188,18 +202,21 @@ mod tests {
             let file = Temporary::new(&format!("mode-{mode:o}"), b"*:*:*:*:pw", mode);
             let expected = match private {
                 true => Ok(Some(Secret::new(b"pw".to_vec()))),
-                false => Err(PassfileProblem(format!(
+                false => Err(format!(
                     "passfile {} is ignored: it has group or world access; its permissions should be u=rw (0600) or \
                      less",
                     file.path().display()
-                ))),
+                )),
             };
-            assert_eq!(look_up(&file.path(), &LOGIN), expected, "{mode:o}");
+            let found = look_up(&file.path(), &LOGIN);
+            assert!(private || found.as_ref().is_err_and(PassfileProblem::is_too_open), "{mode:o}");
+            assert_eq!(found.map_err(|problem| problem.to_string()), expected, "{mode:o}");
         }
         let directory = look_up(Path::new("/tmp"), &LOGIN).unwrap_err();
         assert_eq!(directory.to_string(), "passfile /tmp is ignored: it is not a regular file");
+        assert!(!directory.is_too_open(), "chmod would not help");
         assert_eq!(
-            look_up(Path::new("/dev/null"), &LOGIN).unwrap_err().0,
+            look_up(Path::new("/dev/null"), &LOGIN).unwrap_err().to_string(),
             "passfile /dev/null is ignored: it is not a regular file"
         );
         for missing in ["/nonexistent/pgpass", "/dev/null/pgpass"] {
@@ -210,7 +227,8 @@ mod tests {
     #[test]
     fn the_file_is_bounded_and_need_not_be_text() {
         let large = Temporary::new("large", &vec![b'x'; MAX_BYTES as usize + 1], 0o600);
-        assert!(look_up(&large.path(), &LOGIN).unwrap_err().0.ends_with("it is larger than 1 MiB"));
+        let problem = look_up(&large.path(), &LOGIN).unwrap_err().to_string();
+        assert!(problem.ends_with("it is larger than 1 MiB"), "{problem}");
         let latin = Temporary::new("latin", b"*:*:*:*:p\xe4ss", 0o600);
         assert_eq!(look_up(&latin.path(), &LOGIN), Ok(Some(Secret::new(b"p\xe4ss".to_vec()))));
     }

@@ -139,8 +139,8 @@ fn keep_watch(interval: Duration, doors: &[Door], caller: &Caller) {
     while !notify::is_stopping() {
         panics::trip("watchdog");
         let begun = Instant::now();
-        let look = doors.iter().map(|door| ask(door, caller, begun + interval * 3 / 4)).find(Result::is_ok);
-        let pause = if look.is_some() {
+        let is_answered = is_answered(doors, caller, begun, interval * 3 / 4);
+        let pause = if is_answered {
             notify::watchdog();
             interval
         } else {
@@ -149,9 +149,16 @@ fn keep_watch(interval: Duration, doors: &[Door], caller: &Caller) {
             }
             interval / 4
         };
-        is_well = look.is_some();
+        is_well = is_answered;
         thread::sleep((begun + pause).saturating_duration_since(Instant::now()));
     }
+}
+
+/// Whether one of the ways in leads to an answer within the limit. Behind one where packets vanish there has to be time
+/// for the others.
+fn is_answered(doors: &[Door], caller: &Caller, begun: Instant, limit: Duration) -> bool {
+    let count = u32::try_from(doors.len()).unwrap_or(u32::MAX);
+    (1..).zip(doors).any(|(number, door)| ask(door, caller, begun + limit / count * number).is_ok())
 }
 
 /// The ways in of each listener.
@@ -237,6 +244,9 @@ fn wait(socket: &OwnedFd, flags: PollFlags, deadline: Instant) -> Result<(), Err
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
     use super::*;
 
     fn address(text: &str) -> SocketAddrAny {
@@ -260,6 +270,29 @@ mod tests {
         assert!(!caller.is(None));
         caller.set(None);
         assert!(!caller.is(Some(&address("127.0.0.1:5"))));
+    }
+
+    /// Once the first way in ate all of the time, and the service manager killed an agent that was well.
+    #[test]
+    fn a_way_in_that_leads_nowhere_leaves_time_for_the_next() {
+        let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let door = |listener: &TcpListener| Door {
+            address: listener.local_addr().unwrap().into(),
+            protocol: Protocol::Http,
+        };
+        // Connected by the system, and never accepted.
+        let (silent, good) = (listen(), listen());
+        let doors = [door(&silent), door(&good)];
+        let answering = thread::spawn(move || {
+            let (mut stream, _) = good.accept().unwrap();
+            assert!(stream.read(&mut [0; 512]).unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 200 Alive\r\n\r\n").unwrap();
+        });
+        let limit = Duration::from_secs(2);
+        assert!(is_answered(&doors, &Caller::default(), Instant::now(), limit));
+        answering.join().unwrap();
+        assert!(!is_answered(&doors[..1], &Caller::default(), Instant::now(), limit / 10));
+        assert!(!is_answered(&[], &Caller::default(), Instant::now(), limit));
     }
 
     #[test]

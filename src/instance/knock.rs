@@ -92,8 +92,11 @@ fn ask(address: &Address, request: [u8; 8], deadline: Instant, stage: &StageCell
 /// `UnixStream::connect` has no timeout; on Linux the send timeout bounds it (unix(7), SO_SNDTIMEO).
 fn connect_unix(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    set_socket_timeout(&socket, Timeout::Send, Some(remaining(deadline)?))?;
-    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    let address = SocketAddrUnix::new(path)?;
+    unless_interrupted(|| {
+        set_socket_timeout(&socket, Timeout::Send, Some(remaining(deadline)?))?;
+        Ok(connect(&socket, &address)?)
+    })?;
     Ok(UnixStream::from(socket))
 }
 
@@ -105,9 +108,22 @@ fn exchange<S: Read + Write>(
 ) -> Answer {
     // Eight bytes always fit the empty send buffer of a new connection, so only the read can wait.
     stream.write_all(&request)?;
-    set_read_timeout(&stream, Some(remaining(deadline)?))?;
     let mut byte = [0];
-    Ok((stream.read(&mut byte)? > 0).then_some(byte[0]))
+    let count = unless_interrupted(|| {
+        set_read_timeout(&stream, Some(remaining(deadline)?))?;
+        stream.read(&mut byte)
+    })?;
+    Ok((count > 0).then_some(byte[0]))
+}
+
+/// SIGSTOP and SIGCONT interrupt a call on a socket with a timeout, although no handler is set (signal(7)).
+fn unless_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 fn judge(place: &str, answer: Answer) -> Result<(), Failure> {

@@ -96,6 +96,10 @@ impl Manager {
             let separator = if text.is_empty() { "" } else { "\n" };
             text.push_str(&format!("{separator}STATUS={}", state.status));
         }
+        // Another message has taken it along.
+        if text.is_empty() {
+            return true;
+        }
         let is_sent = self.socket.send_to_addr(text.as_bytes(), &self.address).is_ok();
         state.is_new &= !is_sent;
         is_sent

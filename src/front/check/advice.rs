@@ -95,7 +95,10 @@ impl Advisor<'_> {
         let says = |text: &str| self.cause.contains(text);
         // Before everything else: the server would only be asked for what is there already.
         if let Err(problem) = self.settings.look_up_password() {
-            return format!("{problem}; chmod 600 {}", shell_word(&self.passfile()));
+            return match problem.is_too_open() {
+                true => format!("{problem}; chmod 600 {}", shell_word(&self.passfile())),
+                false => format!("{problem}; name another file in --dsn (passfile=...) or PGPASSFILE"),
+            };
         }
         if says("password missing") {
             self.give_password()
