@@ -273,6 +273,32 @@ fn the_standby_of_a_stopped_primary_has_no_known_lag_although_it_has_replayed_ev
     site.both_come_to_say(NONE, "200 Standby");
 }
 
+/// The WAL that it needs is gone, so each of its receivers ends a moment after it has connected. Once that moment had no
+/// lag: what was received before is replayed.
+#[test]
+fn a_standby_that_can_never_catch_up_has_no_known_lag() {
+    let primary = Cluster::primary_with(&[("wal_keep_size", "0"), ("max_wal_size", "32MB")]);
+    create_roles(&primary);
+    let standby = Cluster::stopped_standby_of(&primary, &[("wal_retrieve_retry_interval", "10ms")]);
+    standby.start();
+    let site = Site::beside(primary, standby);
+    site.commit_and_replay();
+    site.standby.stop(StopMode::Fast);
+    for _ in 0..4 {
+        write(&site.primary, 100);
+        site.primary.psql("SELECT pg_switch_wal()");
+    }
+    site.primary.psql("CHECKPOINT");
+    site.standby.start();
+    eventually(secs(10), "the WAL is gone", || site.standby.log().contains("has already been removed"));
+    let checks = Stream::start(site.monitor.addr(), &[NONE, ANY]);
+    checks.advance(1000);
+    for check in checks.finish() {
+        let unknown = ["503 lag-unknown", "503 no-wal-receiver"];
+        assert!(unknown.contains(&check.line.as_str()), "{check:?}");
+    }
+}
+
 #[test]
 fn a_standby_that_is_fed_from_an_archive_alone_has_no_known_lag() {
     let primary = Cluster::primary();

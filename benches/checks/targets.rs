@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::support::{Agent, Cluster};
+use crate::support::{Agent, Cluster, eventually, http};
 use crate::{PATIENCE, median, say, timed, timing_row};
 
 /// Instance, target, the code of its reply and the goal; the first one of each instance is the unit.
@@ -23,6 +23,9 @@ pub fn measure(turns: usize, title: &str) {
     let agent = |cluster: &Cluster| Agent::start(&["--dsn", &cluster.dsn()]);
     let (beside_primary, beside_standby) = (agent(&primary), agent(&standby));
     let addr = |is_primary| if is_primary { beside_primary.addr() } else { beside_standby.addr() };
+    let is_lag_known =
+        || http::get(beside_standby.addr(), "/replica?lag=16MB").is_ok_and(|reply| reply.status == 200);
+    eventually(PATIENCE, "the lag is known", is_lag_known);
     let mut buffer = vec![0; 64 * 1024];
     let mut timings = TARGETS.map(|_| Vec::with_capacity(turns));
     for turn in 0..turns + turns / 10 {

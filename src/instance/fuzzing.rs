@@ -26,7 +26,7 @@ pub(crate) fn row(bytes: &[u8]) -> Option<Sighting> {
     let asked = [
         (needs.writability, 1),
         (needs.timeline, 1),
-        (needs.replication, 8),
+        (needs.replication, 9),
         (needs.replication && needs.sender, 4),
         (needs.server, 4),
     ];

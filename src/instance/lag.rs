@@ -57,7 +57,8 @@ pub enum TimeBasis {
 pub enum LagUnknown {
     /// There is no WAL receiver.
     NoReceiver,
-    /// The WAL receiver has heard nothing for longer than `wal_receiver_timeout`; it would have given up if it could.
+    /// The WAL receiver has heard nothing for longer than `wal_receiver_timeout`, and would have given up if it could; or
+    /// it has just connected, and has heard nothing yet.
     ReceiverSilent,
     /// The server names no position, or no commit was replayed since its start.
     NothingReplayed,
@@ -121,13 +122,17 @@ fn unknown(why: LagUnknown) -> Lag {
 }
 
 /// A receiver that lives asks the sender for a sign of life after half of `wal_receiver_timeout` and ends after the
-/// whole; one that is older than that without news is stopped. Without `pg_monitor` this is not visible.
+/// whole; one that is older than that without news is stopped. One that has only just connected may be refused yet.
+/// Without `pg_monitor` none of this is visible.
 fn is_silent(receiver: &Receiver) -> bool {
-    let age = receiver.details.as_ref().and_then(|details| details.last_message_age);
-    age.zip(receiver.timeout).is_some_and(|(age, timeout)| age > timeout)
+    receiver.details.as_ref().is_some_and(|details| match details.last_message_age {
+        Some(age) => receiver.timeout.is_some_and(|timeout| age > timeout),
+        None => true,
+    })
 }
 
-/// The furthest position that is known of. Just after its start a receiver knows none.
+/// The furthest position that is known of. Until its first message the first receiver since the server's start knows
+/// none, and a later one that of its predecessor.
 fn known_end(replication: &Replication, receiver: &Receiver) -> Option<(Lsn, BytesBasis)> {
     let latest_end = receiver.details.as_ref().and_then(|details| details.latest_end);
     match (latest_end, replication.received) {

@@ -162,7 +162,7 @@ pub struct ReceiverDetails {
     pub status: String,
     /// `latest_end_lsn`: the end of the sender's WAL as of its last message.
     pub latest_end: Option<Lsn>,
-    /// How long ago the last message came.
+    /// How long ago the last message came; `None` while the sender may yet refuse a receiver that has just connected.
     pub last_message_age: Option<Duration>,
     /// `sender_host`, from PostgreSQL 11 on; this and what follows is `None` where nobody needed it.
     pub sender_host: Option<String>,

@@ -31,14 +31,21 @@ const TIMELINE: &str = ", CASE WHEN pg_catalog.pg_is_in_recovery() \
      FROM pg_catalog.pg_control_checkpoint())) \
      ELSE pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) END";
 
-/// Replayed before received: what happens between the two makes the lag look larger, never smaller. Times are
-/// differences made by the server, so that the agent's clock does not matter. Nothing here fails when recovery ends
-/// between two columns.
+/// Replayed before received: what happens between the two makes the lag look larger, never smaller. (What the sender has
+/// was read before both, and counts only where it is more than was received.) Times are differences made by the server, so
+/// that the agent's clock does not matter. Nothing here fails when recovery ends between two columns.
+///
+/// A receiver that has just connected shows its own clock as both times of the last message (walreceiver.c), the
+/// positions of its predecessor, and that it is streaming, although the sender may refuse to.
 const REPLICATION: &str = ", pg_catalog.pg_last_wal_replay_lsn(), pg_catalog.pg_last_wal_receive_lsn(), \
      extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()), \
      r.pid, r.status, r.latest_end_lsn, \
      extract(epoch FROM pg_catalog.clock_timestamp() - r.last_msg_receipt_time), \
-     pg_catalog.current_setting('wal_receiver_timeout')";
+     pg_catalog.current_setting('wal_receiver_timeout'), r.last_msg_send_time = r.last_msg_receipt_time";
+
+/// So long the sender may still refuse a receiver that has connected: because the WAL is gone, for example. After that the
+/// connection itself is believed, for a sender that has nothing to send, as after a base backup, says nothing for long.
+const REFUSAL_LIMIT: Duration = Duration::from_millis(100);
 
 /// Through jsonb, as PostgreSQL 10 does not know who sends. `pg_is_wal_replay_paused()` is an error outside recovery,
 /// which may end after the look at it.
@@ -116,10 +123,12 @@ fn read_replication<'a>(
     let latest_end = optional(columns.next()?, Lsn::parse)?;
     let last_message_age = optional(columns.next()?, age)?;
     let timeout = optional(columns.next()?, |text| spelling::duration(text).ok())?;
+    let has_no_message = columns.next()? == Some("t");
+    let may_be_refused = |age: &Duration| has_no_message && *age < REFUSAL_LIMIT;
     let mut details = status.map(|status| ReceiverDetails {
         status: status.to_owned(),
         latest_end,
-        last_message_age,
+        last_message_age: last_message_age.filter(|age| !may_be_refused(age)),
         ..ReceiverDetails::default()
     });
     let mut is_paused = None;
@@ -197,6 +206,7 @@ mod tests {
             None,
             None,
             Some("1min"),
+            None,
         ];
         let replication = read_row(&row, REPLICATION_ONLY).unwrap().replication.unwrap();
         let expected = Replication {
@@ -210,14 +220,14 @@ mod tests {
         let mut broken = row;
         broken[1] = Some("here");
         assert_eq!(read_row(&broken, REPLICATION_ONLY), None);
-        assert_eq!(read_row(&row[..7], REPLICATION_ONLY), None, "a column short");
+        assert_eq!(read_row(&row[..9], REPLICATION_ONLY), None, "a column short");
     }
 
     #[test]
     fn who_sends_is_read_where_it_was_asked() {
         let needs = Needs { sender: true, ..REPLICATION_ONLY };
         let lag = [Some("t"), Some("0/1"), Some("0/1"), None, Some("4711"), Some("streaming")];
-        let message = [Some("0/1"), Some("0.1"), Some("0")];
+        let message = [Some("0/1"), Some("0.1"), Some("0"), Some("f")];
         let sender = [Some("t"), Some("node1"), Some("5432"), None];
         let row = [&lag[..], &message, &sender].concat();
         let replication = read_row(&row, needs).unwrap().replication.unwrap();
@@ -226,7 +236,20 @@ mod tests {
         assert_eq!(receiver.timeout, None, "0 is off");
         let details = receiver.details.unwrap();
         assert_eq!((details.sender_host.as_deref(), details.sender_port), (Some("node1"), Some(5432)));
-        assert_eq!(read_row(&row[..12], needs), None, "a column short");
+        assert_eq!(read_row(&row[..13], needs), None, "a column short");
+    }
+
+    #[test]
+    fn the_moment_of_connecting_is_no_message_while_the_sender_may_refuse() {
+        let age = |age: &'static str, is_equal: &'static str| {
+            let lag = [Some("t"), Some("0/1"), Some("0/1"), None, Some("4711"), Some("streaming")];
+            let row = [&lag[..], &[Some("0/1"), Some(age), Some("1min"), Some(is_equal)]].concat();
+            let replication = read_row(&row, REPLICATION_ONLY).unwrap().replication.unwrap();
+            replication.receiver.unwrap().details.unwrap().last_message_age
+        };
+        assert_eq!(age("0.099", "t"), None);
+        assert_eq!(age("0.1", "t"), Some(Duration::from_millis(100)));
+        assert_eq!(age("0.001", "f"), Some(Duration::from_millis(1)));
     }
 
     #[test]
