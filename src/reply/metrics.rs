@@ -42,13 +42,14 @@ impl Page {
     }
 
     fn head(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a String cannot fail.
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        self.0.extend(["# HELP ", name, " ", help, "\n# TYPE ", name, " ", kind, "\n"]);
     }
 
     /// `labels` with their braces, and with values of our own that need no escaping.
     fn sample(&mut self, name: &str, labels: impl Display, value: impl Display) {
-        let _ = writeln!(self.0, "{name}{labels} {value}");
+        self.0.push_str(name);
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "{labels} {value}");
     }
 
     fn instance(&mut self, observation: &Observation) {
