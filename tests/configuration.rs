@@ -81,7 +81,7 @@ const BAD_VALUES: &[Bad] = &[
     bad("target", "/nowhere", "unknown path (/, /primary, /replica, ...)"),
     bad("target", "/replica?lag=1mb", "lag: unknown unit mb, expected B, kB, MB, GB or TB"),
     bad("target", "/primary?lag=1MB", "lag: /primary takes no parameters"),
-    bad("target", "primary", "expected a path (/, /primary, /replica, ...)"),
+    bad("target", "primary", "unknown path (/, /primary, /replica, ...)"),
     bad("target", "?", "expected a path (/, /primary, /replica, ...)"),
     bad("target", "", "expected a path (/, /primary, /replica, ...)"),
     bad("target", "/status", "a document neither holds nor fails; ask for it over HTTP"),

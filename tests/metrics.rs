@@ -300,7 +300,7 @@ fn a_session_that_hangs_is_counted_until_it_hangs_no_more() {
     assert_eq!(Page::of(&agent).value("pgsqlchk_abandoned_sessions"), 0.0);
     let backend = Frozen::new(primary.backend_pids("pgsqlchk")[0]);
     let hung = Page::of(&agent);
-    assert_observed(&hung, &[("pgsqlchk_up", 0.0)]);
+    assert_observed(&hung, &[("pgsqlchk_up", 0.0), ("pgsqlchk_draining", 0.0)]);
 
     let page = Page::of(&agent);
     assert_eq!(page.value("pgsqlchk_up"), 1.0, "a new session");

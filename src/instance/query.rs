@@ -43,9 +43,10 @@ const REPLICATION: &str = ", pg_catalog.pg_last_wal_replay_lsn(), pg_catalog.pg_
      extract(epoch FROM pg_catalog.clock_timestamp() - r.last_msg_receipt_time), \
      pg_catalog.current_setting('wal_receiver_timeout'), r.last_msg_send_time = r.last_msg_receipt_time";
 
-/// So long the sender may still refuse a receiver that has connected: because the WAL is gone, for example. After that the
-/// connection itself is believed, for a sender that has nothing to send, as after a base backup, says nothing for long.
-const REFUSAL_LIMIT: Duration = Duration::from_millis(100);
+/// So long the sender may still refuse a receiver that has connected: because the WAL is gone, for example. In a local
+/// network that takes some milliseconds. After that the connection itself is believed, for a sender that has nothing to
+/// send, as after a base backup, says nothing for long.
+const REFUSAL_LIMIT: Duration = Duration::from_millis(20);
 
 /// Through jsonb, as PostgreSQL 10 does not know who sends. `pg_is_wal_replay_paused()` is an error outside recovery,
 /// which may end after the look at it.
@@ -247,8 +248,8 @@ mod tests {
             let replication = read_row(&row, REPLICATION_ONLY).unwrap().replication.unwrap();
             replication.receiver.unwrap().details.unwrap().last_message_age
         };
-        assert_eq!(age("0.099", "t"), None);
-        assert_eq!(age("0.1", "t"), Some(Duration::from_millis(100)));
+        assert_eq!(age("0.019", "t"), None);
+        assert_eq!(age("0.02", "t"), Some(Duration::from_millis(20)));
         assert_eq!(age("0.001", "f"), Some(Duration::from_millis(1)));
     }
 

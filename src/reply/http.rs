@@ -76,7 +76,7 @@ impl HttpReply {
     pub fn of_target_error(error: &TargetError) -> HttpReply {
         match error {
             TargetError::Malformed => {
-                HttpReply::bad_request("the request target is neither a path nor a URL")
+                HttpReply::bad_request("the request target has no path, or no host before it")
             }
             TargetError::UnknownPath => HttpReply::new(404, "Not Found", "Not Found: unknown path".into()),
             TargetError::BadQuery(what) => HttpReply::bad_request(what),

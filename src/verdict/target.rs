@@ -71,7 +71,7 @@ fn tighter<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
 /// Why a request target asks nothing we know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetError {
-    /// Neither a path nor a URL.
+    /// There is no path, or no host before it.
     Malformed,
     /// No such path.
     UnknownPath,
@@ -155,11 +155,10 @@ impl Target {
     /// Reads a request target in origin form (`/path?query`), absolute form or `*` (RFC 9112, 3.2).
     pub fn parse(request_target: &str) -> Result<Target, TargetError> {
         let origin = origin_form(request_target);
-        let is_path = origin.starts_with('/') && !origin.contains('#');
-        if !is_path && origin != "*" {
+        let (name, query) = origin.split_once('?').unwrap_or((&origin, ""));
+        if name.is_empty() || strip_scheme(name).is_some() {
             return Err(TargetError::Malformed);
         }
-        let (name, query) = origin.split_once('?').unwrap_or((&origin, ""));
         let path = Path::find(name).ok_or(TargetError::UnknownPath)?;
         let parameters = parameters::parse(query).map_err(TargetError::BadQuery)?;
         if let Some(parameter) = parameters.first_name()
@@ -212,16 +211,18 @@ impl Target {
 /// Turns the absolute form into the origin form; the authority is ours, whatever name it was given, however long. What
 /// is neither stays as it is.
 pub fn origin_form(request_target: &str) -> Cow<'_, str> {
-    let rest = match request_target.split_at_checked("http://".len()) {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http://") && !rest.contains('#') => rest,
-        Some(_) | None => return request_target.into(),
-    };
-    match rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())) {
-        ("", _) => request_target.into(),
-        (_, "") => "/".into(),
-        (_, path) if path.starts_with('/') => path.into(),
-        (_, query) => format!("/{query}").into(),
+    let Some(rest) = strip_scheme(request_target) else { return request_target.into() };
+    match rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len())) {
+        (_, "") if !rest.is_empty() => "/".into(),
+        (authority, path) if !authority.is_empty() && path.starts_with('/') => path.into(),
+        (authority, query) if !authority.is_empty() && query.starts_with('?') => format!("/{query}").into(),
+        _ => request_target.into(),
     }
+}
+
+fn strip_scheme(request_target: &str) -> Option<&str> {
+    let (scheme, rest) = request_target.split_at_checked("http://".len())?;
+    scheme.eq_ignore_ascii_case("http://").then_some(rest)
 }
 
 #[cfg(test)]
@@ -251,6 +252,11 @@ mod tests {
             ("http://node1?", Some(Path::Contract)),
             ("/Primary", None),
             ("/primary/", None),
+            ("/primary#x", None),
+            ("http://node1/primary#x", None),
+            ("https://node1/primary", None),
+            ("primary", None),
+            ("#", None),
             ("//", None),
             ("/%70rimary", None),
             ("/status/", None),
@@ -262,23 +268,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_path_is_malformed() {
+    fn an_empty_path_or_authority_is_malformed() {
         for text in [
             "",
             "?",
             "?lag=16MB",
-            "#",
-            "primary",
-            "/primary#x",
-            "/?#",
-            "*?lag=16MB",
-            "node1:23267",
             "http://",
+            "HTTP://",
             "http:///primary",
             "http://?",
+            "http://#",
             "http://node1#x/primary",
-            "http://node1/primary#x",
-            "https://node1/primary",
         ] {
             assert_eq!(Target::parse(text), Err(TargetError::Malformed), "{text}");
         }

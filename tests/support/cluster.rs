@@ -71,8 +71,13 @@ impl Cluster {
         let standby = Cluster::stopped_standby_of(primary, &[]);
         standby.start();
         let written = primary.psql("SELECT pg_current_wal_lsn()");
-        let caught_up = format!("SELECT coalesce(pg_last_wal_replay_lsn() >= '{written}', false)");
-        eventually(secs(20), "the standby caught up", || standby.psql(&caught_up) == "t");
+        // The agent does not believe a receiver from its first moment on.
+        let caught_up = format!(
+            "SELECT count(*) FROM pg_stat_wal_receiver WHERE pg_last_wal_replay_lsn() >= '{written}'
+             AND (last_msg_receipt_time < clock_timestamp() - interval '20ms'
+                  OR last_msg_send_time <> last_msg_receipt_time)"
+        );
+        eventually(secs(20), "the standby caught up", || standby.psql(&caught_up) == "1");
         standby
     }
 
