@@ -135,20 +135,30 @@ fn a_one_shot_check_of_a_draining_node_exits_1_and_names_the_file() {
     }
 }
 
-// --- Whatever PostgreSQL does -------------------------------------------------------------------------------------
-
-#[test]
-fn a_draining_node_answers_at_once_whether_postgresql_runs_is_stopped_or_is_frozen() {
+/// A primary, and an agent beside it that has answered and does not drain, with its switch.
+fn beside_a_primary() -> (Cluster, Switch, Agent) {
     let primary = Cluster::primary();
     let switch = Switch::new();
     let agent = switch.agent(&primary.dsn());
     assert_eq!(agent.get("/").line(), "200 Primary");
+    (primary, switch, agent)
+}
+
+/// The agent's session and the postmaster.
+fn freeze(primary: &Cluster) -> Vec<Frozen> {
+    let backends = primary.backend_pids("pgsqlchk").into_iter();
+    backends.chain([primary.postmaster_pid()]).map(Frozen::new).collect()
+}
+
+// --- Whatever PostgreSQL does -------------------------------------------------------------------------------------
+
+#[test]
+fn a_draining_node_answers_at_once_whether_postgresql_runs_is_stopped_or_is_frozen() {
+    let (primary, switch, agent) = beside_a_primary();
     switch.on();
     assert_drains(&agent);
 
-    let backends = primary.backend_pids("pgsqlchk");
-    let frozen: Vec<Frozen> =
-        backends.into_iter().chain([primary.postmaster_pid()]).map(Frozen::new).collect();
+    let frozen = freeze(&primary);
     assert_drains(&agent);
     assert_eq!(agent.get("/health").status, 503);
     assert_drains(&agent);
@@ -202,10 +212,7 @@ fn a_draining_node_says_so_while_others_wait_for_a_frozen_postgresql() {
 /// instance that would have answered a new session.
 #[test]
 fn who_comes_behind_a_look_that_hangs_for_nobody_gets_one_of_its_own() {
-    let primary = Cluster::primary();
-    let switch = Switch::new();
-    let agent = switch.agent(&primary.dsn());
-    assert_eq!(agent.get("/").line(), "200 Primary");
+    let (primary, switch, agent) = beside_a_primary();
     let _frozen: Vec<Frozen> = primary.backend_pids("pgsqlchk").into_iter().map(Frozen::new).collect();
     let mut hanging = waiting_check(agent.addr());
     switch.on();
@@ -218,27 +225,23 @@ fn who_comes_behind_a_look_that_hangs_for_nobody_gets_one_of_its_own() {
 /// Once they did not say it where the instance was not seen in time.
 #[test]
 fn documents_say_whether_the_node_drains_also_of_a_frozen_postgresql() {
-    let primary = Cluster::primary();
-    let switch = Switch::new();
-    let agent = switch.agent(&primary.dsn());
-    assert_eq!(agent.get("/").line(), "200 Primary");
-    let backends = primary.backend_pids("pgsqlchk").into_iter();
-    let _frozen: Vec<Frozen> = backends.chain([primary.postmaster_pid()]).map(Frozen::new).collect();
+    let (primary, switch, agent) = beside_a_primary();
+    let _frozen = freeze(&primary);
     let settings = format!("dsn = {}\ndrain-file = {}\ntimeout = 1s\n", primary.dsn(), switch.text());
-    for (field, sample) in [("\"draining\": false", "0"), ("\"draining\": true", "1")] {
+    let assert_said = |field: &str, sample: &str| {
         let status = agent.get("/status");
         assert!(status.body.contains("\"role\": null") && status.body.contains(field), "{status:?}");
         let metrics = agent.get("/metrics");
         assert!(metrics.body.contains("\npgsqlchk_up 0\n"), "{metrics:?}");
-        assert!(metrics.body.contains(&format!("\npgsqlchk_draining {sample}\n")), "{metrics:?}");
+        assert!(metrics.body.contains(sample), "{metrics:?}");
         let (_shot, mut wire) = OneShot::with_client(&[], &settings);
         wire.send("GET /status HTTP/1.1\r\n\r\n");
         let text = wire.receive(PATIENCE).text();
         assert!(text.contains("\"role\": null") && text.contains(field), "{text}");
-        if sample == "0" {
-            switch.on();
-        }
-    }
+    };
+    assert_said("\"draining\": false", "\npgsqlchk_draining 0\n");
+    switch.on();
+    assert_said("\"draining\": true", "\npgsqlchk_draining 1\n");
 }
 
 #[test]

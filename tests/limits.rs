@@ -204,15 +204,21 @@ fn a_crowd_from_one_host_takes_no_place_from_another() {
     }
 }
 
+/// An agent with so many places beside a frozen PostgreSQL, and two checks that wait for their answers.
+fn with_two_waiting(primary: &Cluster, places: &str) -> (Agent, Frozen, [Wire; 2]) {
+    let args = ["--max-connections", places, "--timeout", "4s", "--knock-interval", "10ms"];
+    let agent = Agent::start(&[&["--dsn", primary.dsn().as_str()], args.as_slice()].concat());
+    check(agent.addr()).expect("a check before the freeze");
+    let postmaster = Frozen::new(primary.postmaster_pid());
+    let waiting = [waiting_check(agent.addr()), waiting_check(agent.addr())];
+    (agent, postmaster, waiting)
+}
+
 /// With the crowd's requests all under way, only the one of the other host could give way to the next of the crowd.
 #[test]
 fn a_crowd_that_waits_for_its_answers_takes_no_place_from_another() {
     let primary = Cluster::primary();
-    let args = ["--max-connections", "3", "--timeout", "4s", "--knock-interval", "10ms"];
-    let agent = Agent::start(&[&["--dsn", primary.dsn().as_str()], args.as_slice()].concat());
-    check(agent.addr()).expect("a check before the freeze");
-    let postmaster = Frozen::new(primary.postmaster_pid());
-    let _waiting = [waiting_check(agent.addr()), waiting_check(agent.addr())];
+    let (agent, postmaster, _waiting) = with_two_waiting(&primary, "3");
     let mut lonely = Wire::connect_from(Ipv4Addr::new(127, 0, 0, 2), agent.addr());
     lonely.send("GET /liveness HT");
     lonely.wait_consumed();
@@ -225,11 +231,7 @@ fn a_crowd_that_waits_for_its_answers_takes_no_place_from_another() {
 #[test]
 fn over_max_connections_a_new_client_is_closed_when_all_others_wait_for_their_answer() {
     let primary = Cluster::primary();
-    let args = ["--max-connections", "2", "--timeout", "4s", "--knock-interval", "10ms"];
-    let agent = Agent::start(&[&["--dsn", primary.dsn().as_str()], args.as_slice()].concat());
-    check(agent.addr()).expect("a check before the freeze");
-    let postmaster = Frozen::new(primary.postmaster_pid());
-    let mut waiting = [waiting_check(agent.addr()), waiting_check(agent.addr())];
+    let (agent, postmaster, mut waiting) = with_two_waiting(&primary, "2");
     let late = Wire::connect(agent.addr()).receive(PATIENCE);
     assert_eq!(late.text(), "");
     assert!(late.elapsed < secs(1), "closed at once, not after {:?}", late.elapsed);

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
 use super::dialect;
-use super::head::{Head, MAX_HEAD_BYTES, Refusal, RequestHead, begins_as_head, read_head};
+use super::head::{Head, MAX_HEAD_BYTES, Refusal, RequestHead, read_head};
 use super::line::{self, MAX_LINE_BYTES};
 use crate::config::Protocol;
 use crate::reply::HttpReply;
@@ -174,10 +174,7 @@ impl Client {
                 // It sends byte after byte and comes to no end.
                 Protocol::Agent => self.act_on(line::refused(), now),
                 Protocol::Http if received.is_empty() => Next::Close,
-                Protocol::Http => {
-                    let is_head = begins_as_head(received);
-                    Next::Refuse(Refusal::new(HttpReply::request_timeout(), is_head))
-                }
+                Protocol::Http => Next::Refuse(Refusal::unread(HttpReply::request_timeout(), received)),
             },
             Phase::Asking { .. } | Phase::Replying { .. } | Phase::Lingering { .. } => Next::Close,
         }
@@ -225,8 +222,7 @@ impl Client {
                 Protocol::Http if received.is_empty() => return Next::Close,
                 Protocol::Http => {
                     let what = "the connection was closed in the middle of the head";
-                    let is_head = begins_as_head(received);
-                    return Next::Refuse(Refusal::new(HttpReply::bad_request(what), is_head));
+                    return Next::Refuse(Refusal::unread(HttpReply::bad_request(what), received));
                 }
                 Protocol::Agent if count > 0 => line::read_line(received),
                 Protocol::Agent => line::read_rest(received),

@@ -30,6 +30,12 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
+    /// For the sender of bytes that were not read as a head; whether it was to be HEAD they can say all the same.
+    pub(super) fn unread(reply: HttpReply, received: &[u8]) -> Refusal {
+        let start = received.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
+        Refusal::new(reply, received[start..].starts_with(b"HEAD "))
+    }
+
     /// For a request that is not HEAD.
     pub(super) fn of(reply: HttpReply) -> Refusal {
         Refusal::new(reply, false)
@@ -48,15 +54,8 @@ impl Refusal {
     }
 }
 
-/// For the sender of these bytes.
 fn refused(reply: HttpReply, received: &[u8]) -> Head {
-    Head::Refused(Refusal::new(reply, begins_as_head(received)))
-}
-
-/// Whether the request is HEAD, as far as can be said before it was read.
-pub(super) fn begins_as_head(received: &[u8]) -> bool {
-    let start = received.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
-    received[start..].starts_with(b"HEAD ")
+    Head::Refused(Refusal::unread(reply, received))
 }
 
 /// What of a head the answer depends on.

@@ -13,7 +13,7 @@ use crate::reason::Reason;
 /// Looks at the instance. Returns by the deadline; a probe that hangs is left behind, to end with the process.
 pub(super) fn look(config: &Config, needs: Needs, deadline: Instant) -> Observation {
     let mut prober = Prober::for_one_look(config.probe_settings());
-    let known = prober.stage();
+    let stage = prober.stage();
     let (sender, receiver) = channel();
     let probe = move || {
         let observation = panics::contain(|| {
@@ -39,9 +39,7 @@ pub(super) fn look(config: &Config, needs: Needs, deadline: Instant) -> Observat
             Observation::failed(Failure::new(Reason::AgentOutOfResources, "the probe panicked"))
         }
         Err(RecvTimeoutError::Timeout) => {
-            let stage = known.get();
-            let cause = format!("still {} after {:?}", stage.describe(), config.timeout);
-            known.cut_short(Failure::new(stage.overdue_reason(), cause))
+            stage.cut_short(stage.get().overdue(format_args!("after {:?}", config.timeout)))
         }
     }
 }

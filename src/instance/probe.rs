@@ -1,6 +1,7 @@
 //! One look at the instance, start to end: the role over the reused session, replaced in place where it was
 //! lost, and the knock where the last one is too old.
 
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::address::Address;
 use super::knock::Knocker;
-use super::session::{Limits, Session};
+use super::session::{Session, TimeLimits};
 use super::{Drain, Failure, Needs, Observation, Sighting};
 use crate::config::ConnectionSettings;
 use crate::reason::Reason;
@@ -33,8 +34,12 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// The reason to give when the deadline passes in this stage.
-    pub fn overdue_reason(self) -> Reason {
+    /// The failure of a probe that is given up in this stage; `when` ends its cause.
+    pub fn overdue(self, when: impl Display) -> Failure {
+        Failure::new(self.overdue_reason(), format!("still {} {when}", self.describe()))
+    }
+
+    fn overdue_reason(self) -> Reason {
         match self {
             Stage::Resolving => Reason::NameNotResolved,
             Stage::Connecting => Reason::Unreachable,
@@ -51,8 +56,7 @@ impl Stage {
         }
     }
 
-    /// For log lines: "still ...".
-    pub fn describe(self) -> &'static str {
+    fn describe(self) -> &'static str {
         match self {
             Stage::LookingForDrain => "looking for the drain file",
             Stage::Resolving => "looking up the host name",
@@ -288,7 +292,7 @@ impl Prober {
             log_once_about_passfile(&problem.to_string(), self.trouble_level());
             None
         });
-        let limits = Limits { connect: limit, statement: self.settings.timeout };
+        let limits = TimeLimits { connect: limit, statement: self.settings.timeout };
         let session =
             Session::open(&self.settings.connection, &address, password, limits, !self.is_for_one_look)?;
         self.knocked = Some(Instant::now());

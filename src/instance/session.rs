@@ -22,7 +22,7 @@ const KEEPALIVE_IN_SERVER: &str =
 
 /// How long a session may take for its beginning, and each of its questions.
 #[derive(Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct TimeLimits {
     /// For the TCP connection alone: the driver bounds nothing else of a login.
     pub(super) connect: Duration,
     /// The server keeps to it, as `statement_timeout`.
@@ -45,7 +45,7 @@ impl Session {
         settings: &ConnectionSettings,
         address: &Address,
         password: Option<Secret>,
-        limits: Limits,
+        limits: TimeLimits,
         gets_old: bool,
     ) -> Result<Session, Failure> {
         let place = address.to_string();
@@ -123,7 +123,7 @@ fn login_config(
     settings: &ConnectionSettings,
     address: &Address,
     password: Option<Secret>,
-    limits: Limits,
+    limits: TimeLimits,
 ) -> Config {
     // Zero would mean "for ever".
     let connect_limit = limits.connect.max(Duration::from_millis(1));

@@ -184,11 +184,7 @@ impl State {
         if let Some(running) = &self.running
             && self.running_for(now) >= self.timeout / 2
         {
-            let stage = running.stage.get();
-            return Failure::new(
-                stage.overdue_reason(),
-                format!("still {} at the deadline", stage.describe()),
-            );
+            return running.stage.get().overdue("at the deadline");
         }
         let recent = self.last_failure.filter(|(settled, _)| *settled + self.timeout / 2 >= now);
         let reason = recent.map_or(Reason::DeadlinePassed, |(_, reason)| reason);
@@ -204,8 +200,8 @@ impl State {
             return None;
         }
         let (flight, lasted) = (running.flight, running.begun.elapsed());
-        let cause = format!("still {} after {:?}; session abandoned", stage.describe(), self.timeout);
-        let outcome = running.stage.cut_short(Failure::new(stage.overdue_reason(), cause));
+        let failure = stage.overdue(format_args!("after {:?}; session abandoned", self.timeout));
+        let outcome = running.stage.cut_short(failure);
         self.running = None;
         self.abandoned += 1;
         self.tally.probes.set_abandoned(self.abandoned);

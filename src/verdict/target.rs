@@ -212,11 +212,13 @@ impl Target {
 /// is neither stays as it is.
 pub fn origin_form(request_target: &str) -> Cow<'_, str> {
     let Some(rest) = strip_scheme(request_target) else { return request_target.into() };
-    match rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len())) {
-        (_, "") if !rest.is_empty() => "/".into(),
-        (authority, path) if !authority.is_empty() && path.starts_with('/') => path.into(),
-        (authority, query) if !authority.is_empty() && query.starts_with('?') => format!("/{query}").into(),
-        _ => request_target.into(),
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    match path.as_bytes().first() {
+        _ if authority.is_empty() => request_target.into(),
+        None => "/".into(),
+        Some(b'/') => path.into(),
+        Some(b'?') => format!("/{path}").into(),
+        Some(_) => request_target.into(),
     }
 }
 
@@ -260,6 +262,7 @@ mod tests {
             ("//", None),
             ("/%70rimary", None),
             ("/status/", None),
+            ("node1:23267", None),
         ];
         for (text, expected) in table {
             let expected = expected.map(Target::plain).ok_or(TargetError::UnknownPath);

@@ -192,6 +192,10 @@ pub const MALFORMED: &[Case<'static>] = &[
     ("Content-Length: 5 5", b"GET / HTTP/1.1\r\nContent-Length: 5 5\r\n\r\n", "400 Bad Request"),
     ("Content-Length: abc", b"GET / HTTP/1.1\r\nContent-Length: abc\r\n\r\n", "400 Bad Request"),
     ("Content-Length without a number", b"GET / HTTP/1.1\r\nContent-Length:\r\n\r\n", "400 Bad Request"),
+    ("no path", b"GET ?lag=16MB HTTP/1.1\r\n\r\n", "400 Bad Request"),
+    ("a URL without a host", b"GET http:///primary HTTP/1.1\r\n\r\n", "400 Bad Request"),
+    ("a URL that is all host and query", b"GET http://node1?lag=no HTTP/1.1\r\n\r\n", "400 Bad Request"),
+    ("HEAD with a control character", b"HEAD / HTTP/1.1\r\nA: \x01\r\n\r\n", "400 Bad Request"),
 ];
 
 /// What announces a body.
@@ -251,10 +255,6 @@ pub const UNKNOWN: &[Case<'static>] = &[
     ("upper case", b"GET /Primary HTTP/1.1\r\n\r\n", "404 Not Found"),
     ("trailing slash", b"GET /primary/ HTTP/1.1\r\n\r\n", "404 Not Found"),
     ("no slash", b"GET primary HTTP/1.1\r\n\r\n", "404 Not Found"),
-    ("no path", b"GET ?lag=16MB HTTP/1.1\r\n\r\n", "400 Bad Request"),
-    ("a URL without a host", b"GET http:///primary HTTP/1.1\r\n\r\n", "400 Bad Request"),
-    ("a URL that is all host and query", b"GET http://node1?lag=no HTTP/1.1\r\n\r\n", "400 Bad Request"),
-    ("HEAD with a control character", b"HEAD / HTTP/1.1\r\nA: \x01\r\n\r\n", "400 Bad Request"),
     ("two slashes", b"GET // HTTP/1.1\r\n\r\n", "404 Not Found"),
     ("slash in front", b"GET //primary HTTP/1.1\r\n\r\n", "404 Not Found"),
     ("percent-encoded", b"GET /%70rimary HTTP/1.1\r\n\r\n", "404 Not Found"),

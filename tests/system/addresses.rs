@@ -1,6 +1,5 @@
 //! A host name with two addresses, of which only the second answers.
 
-use std::fs;
 use std::process::Command;
 
 use crate::packages::target;
@@ -16,13 +15,12 @@ fn an_address_where_packets_vanish_leaves_time_for_the_next() {
     let (_hole, _) = FullQueue::tcp_at(([127, 0, 0, 2], port).into());
     let folder = Folder::new("addresses");
     let hosts = folder.write("hosts", "127.0.0.2 twofold\n127.0.0.1 twofold\n");
-    fs::copy(target().join("static/x86_64/pgsqlchk"), folder.path().join("pgsqlchk"))
-        .expect("copy the program");
+    let program = target().join("static/x86_64/pgsqlchk");
     let script = format!(
         "mount --bind '{}' /etc/hosts
-         exec '{}/pgsqlchk' --mode check --config /dev/null --dsn 'host=twofold port={port} user=postgres'",
+         exec '{}' --mode check --config /dev/null --dsn 'host=twofold port={port} user=postgres'",
         hosts.display(),
-        folder.path().display()
+        program.display()
     );
     let check = Command::new("unshare").args(["--mount", "sh", "-euc", &script]).output().expect("unshare");
     let said = String::from_utf8_lossy(&check.stdout).into_owned();

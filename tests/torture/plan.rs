@@ -208,6 +208,7 @@ impl Plan {
 
     fn draw_one(&mut self) -> Step {
         let lots = &mut self.lots;
+        // Both the flag and a choice of three: one draw more or less would change what every known seed does.
         let lot = lots.below(6);
         let flag = lot.is_multiple_of(2);
         let fault = match lots.below(21) {
