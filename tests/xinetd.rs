@@ -72,6 +72,19 @@ fn a_process_for_each_check_answers_two_thousand_without_a_reset_or_a_short_repl
     assert_all_answered(Service::NoWait);
 }
 
+/// As many as the ends of processes that xinetd has not seen yet can make of a few clients who ask again at once.
+#[test]
+fn forty_five_checks_of_one_host_at_the_same_time_are_all_answered() {
+    let primary = primary();
+    let xinetd = Xinetd::start(Service::NoWait, &settings(&primary, ""));
+    let mut wires: Vec<Wire> = (0..45).map(|_| Wire::connect(xinetd.addr())).collect();
+    for (number, wire) in wires.iter_mut().enumerate() {
+        wire.send(CHECK);
+        let received = wire.receive(PATIENCE);
+        assert!(received.text().starts_with("HTTP/1.1 "), "check {number}: {received:?}");
+    }
+}
+
 #[test]
 fn one_process_for_all_answers_two_thousand_checks_without_a_reset_or_a_short_reply() {
     assert_all_answered(Service::Wait);
