@@ -52,6 +52,9 @@ use std::collections::hash_map::RandomState;
 use std::fs;
 use std::hash::{BuildHasher, Hasher};
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -86,16 +89,20 @@ pub fn readme() -> String {
 /// A TCP port of 127.0.0.1 that nobody listens on.
 ///
 /// It lies below Linux's ephemeral range (32768 and up): a server of a test stops and starts again on its port,
-/// and meanwhile no outgoing connection of anyone may be given that number. Random, because several test
-/// programs look for ports at the same time.
+/// and meanwhile no outgoing connection of anyone may be given that number. The first is random, because several
+/// test programs look for ports at the same time; the others follow it, so that no two tests of a program get the
+/// same one before their servers listen.
 pub fn free_port() -> u16 {
+    const RANGE: Range<u16> = 10_000..30_000;
+    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(random() >> 1));
     for _ in 0..1000 {
-        let port = 10_000 + u16::try_from(random() % 20_000).expect("below 20000");
+        let place = NEXT.fetch_add(1, Relaxed) % RANGE.len() as u64;
+        let port = RANGE.start + u16::try_from(place).expect("a place in the range");
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }
     }
-    panic!("no free port between 10000 and 30000 in a thousand attempts");
+    panic!("no free port in {RANGE:?} in a thousand attempts");
 }
 
 /// Shows a program's log under a failing test; does nothing while no test fails.
