@@ -146,7 +146,7 @@ fn clients_at_the_same_time_get_each_their_own_reply() {
 #[test]
 fn no_request_good_or_bad_leaves_a_line_in_the_log() {
     let primary = Cluster::primary();
-    let agent = Agent::start(&["--dsn", &primary.dsn()]);
+    let mut agent = Agent::start(&["--dsn", &primary.dsn()]);
     for request in [
         "GET / HTTP/1.1\r\n\r\n",
         "GET /nothing HTTP/1.1\r\n\r\n",
@@ -160,8 +160,10 @@ fn no_request_good_or_bad_leaves_a_line_in_the_log() {
     Wire::connect(agent.addr()).reset();
     // The reply to this check came after all of them were dealt with.
     assert_eq!(talk(agent.addr(), SMALL).text(), reply("200 Primary", "Primary\n"));
+    agent.terminate();
     let log = agent.log();
     let lines: Vec<&str> =
         log.lines().map(|line| line.split_once("] ").map_or(line, |(_, said)| said)).collect();
-    assert_eq!(lines, [format!("listening on {}", agent.addr()).as_str(), "unknown -> primary"], "{log}");
+    let listening = format!("listening on {}", agent.addr());
+    assert_eq!(lines, [&listening, "unknown -> primary", "stopping (SIGTERM)"], "{log}");
 }

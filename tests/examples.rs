@@ -13,9 +13,7 @@ use postgres::{Client, NoTls};
 use support::cluster::psql_command;
 use support::folder::Folder;
 use support::postgresql::run;
-use support::{
-    Agent, Cluster, Haproxy, ServerState, StopMode, agent, eventually, free_port, haproxy, readme, secs,
-};
+use support::{Agent, Cluster, Haproxy, ServerState, StopMode, agent, free_port, haproxy, readme, secs};
 
 /// HAProxy needs three failed checks at one second, each one at most a deadline long.
 const SOON: std::time::Duration = secs(20);
@@ -155,7 +153,6 @@ impl Node {
         let dsn = cluster.dsn();
         let options = ["--dsn", &dsn, "--drain-file", &drain_file, "--agent-listen", "127.0.0.1:0"];
         let agent = Agent::start(&options);
-        eventually(secs(5), "the agent listens on both", || agent.addrs().len() == 2);
         Node { agent, cluster, folder }
     }
 
@@ -268,7 +265,7 @@ fn adapt(text: &str, nodes: [&Node; 2]) -> (String, BTreeMap<u16, u16>) {
         } else if line.trim().starts_with("server ") {
             for (number, node) in (1..).zip(nodes) {
                 if line.contains(&format!(" node{number} ")) {
-                    let addrs = node.agent.addrs();
+                    let addrs = node.agent.all_addrs(2);
                     line = line
                         .replace(&format!("192.0.2.1{number}:5432"), &format!("127.0.0.1:{}", node.port()))
                         .replace(" port 23267", &format!(" port {}", addrs[0].port()))

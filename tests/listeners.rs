@@ -15,7 +15,7 @@ use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use support::siege::{CHECK, check};
 use support::wire::{PATIENCE, Wire, reply, talk};
-use support::{Agent, Cluster, agent, eventually, free_port, impostor, millis, secs};
+use support::{Agent, Cluster, agent, free_port, impostor, millis, secs};
 
 const HOME: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 const FRIEND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -65,7 +65,7 @@ fn a_block_of_ipv4_addresses_holds_for_ipv4_clients_of_an_ipv6_listener() {
         return refuses_ipv6();
     }
     let agent = Agent::start(&["--listen", "[::]:0", "--allow", "127.0.0.2/32"]);
-    let port = agent.addrs()[1].port();
+    let port = agent.all_addrs(2)[1].port();
     let over_ipv4 = SocketAddr::from((HOME, port));
     assert_eq!(answer_for(FRIEND, over_ipv4), alive());
     assert_eq!(answer_for(HOME, over_ipv4), "");
@@ -90,7 +90,7 @@ fn an_ipv6_wildcard_serves_both_families_and_an_ipv6_address_its_own() {
         "--allow",
         "::1",
     ]);
-    let ports: Vec<u16> = agent.addrs().iter().map(SocketAddr::port).collect();
+    let ports: Vec<u16> = agent.all_addrs(3).iter().map(SocketAddr::port).collect();
     let request = "GET /liveness HTTP/1.1\r\n\r\n";
     assert_eq!(talk(SocketAddr::from((HOME, ports[1])), request).text(), alive());
     assert_eq!(talk(SocketAddr::from((Ipv6Addr::LOCALHOST, ports[1])), request).text(), alive());
@@ -122,8 +122,7 @@ fn every_listener_is_logged_in_order_and_answers() {
         "--listen",
         "127.0.0.3:0",
     ]);
-    eventually(PATIENCE, "four lines say `listening on`", || agent.addrs().len() == 4);
-    let addresses = agent.addrs();
+    let addresses = agent.all_addrs(4);
     assert_eq!(addresses[1..3].iter().map(SocketAddr::to_string).collect::<Vec<_>>(), listen);
     assert_eq!(addresses[3].ip(), Ipv4Addr::new(127, 0, 0, 3));
     for address in addresses {

@@ -206,10 +206,10 @@ fn an_agent_check_counts_with_the_code_of_http() {
         command.args(["--dsn", &servers.standby.dsn(), "--agent-listen", "127.0.0.1:0", "--drain-file"]);
         command.arg(&drain_file);
     });
-    eventually(secs(10), "it listens for agent-checks", || agent.addrs().len() == 2);
+    let agent_check = agent.agent_check_addr();
     let before = Page::of(&agent);
     let ask = |line: &str, expected: &str| {
-        let mut wire = Wire::connect(agent.addrs()[1]);
+        let mut wire = Wire::connect(agent_check);
         wire.send(line);
         assert_eq!(wire.receive(PATIENCE).text(), format!("{expected}\n"), "{line}");
     };

@@ -35,7 +35,7 @@ fn a_restarted_agent_gets_its_port_back_at_once() {
     let address = format!("127.0.0.1:{}", free_port());
     for _ in 0..3 {
         let mut agent = Agent::start(&["--listen", &address]);
-        let listening = agent.addrs()[1];
+        let listening = agent.all_addrs(2)[1];
         assert_eq!(talk(listening, "GET /liveness HTTP/1.1\r\n\r\n").text(), reply("200 Alive", "Alive\n"));
         assert_eq!(agent.terminate().code(), Some(0));
     }

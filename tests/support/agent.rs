@@ -87,6 +87,15 @@ impl Agent {
         address.expect("an address")
     }
 
+    /// The addresses it listens on, which are `count`; waits until its log names them.
+    #[track_caller]
+    pub fn all_addrs(&self, count: usize) -> Vec<SocketAddr> {
+        eventually(secs(10), "the log names every address", || self.addrs().len() >= count);
+        let addresses = self.addrs();
+        assert_eq!(addresses.len(), count, "{addresses:?}");
+        addresses
+    }
+
     /// Every address its log names so far, in the order of `--listen` (`127.0.0.1:0` comes first).
     pub fn addrs(&self) -> Vec<SocketAddr> {
         let log = self.log();
