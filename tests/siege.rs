@@ -230,8 +230,8 @@ const SMUGGLERS: &[&str] = &[
     "\tContent-Length: 30\r\n",
 ];
 
-/// What the second requests ask for, and nobody else.
-const SMUGGLED: &str = "pgsqlchk_requests_total{path=\"/primary\"";
+/// What the second requests ask for, and nobody else: HAProxy's agent-check is about `/primary`.
+const SMUGGLED: &str = "pgsqlchk_requests_total{path=\"/read-write\"";
 
 #[test]
 fn a_smuggled_request_is_never_answered() {
@@ -246,7 +246,7 @@ fn a_smuggled_request_is_never_answered() {
                     .flat_map(|method| SMUGGLERS.iter().map(move |s| (method, s)))
                 {
                     let mut wire = Wire::connect(agent);
-                    let inner = "GET /primary HTTP/1.1\r\n\r\n";
+                    let inner = "GET /read-write HTTP/1.1\r\n\r\n";
                     let _ = wire.try_send(format!("{method} / HTTP/1.1\r\n{smuggler}\r\n0\r\n\r\n{inner}"));
                     let received = wire.receive(PATIENCE);
                     let text = received.text();
