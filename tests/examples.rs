@@ -265,11 +265,12 @@ fn adapt(text: &str, nodes: [&Node; 2]) -> (String, BTreeMap<u16, u16>) {
         } else if line.trim().starts_with("server ") {
             for (number, node) in (1..).zip(nodes) {
                 if line.contains(&format!(" node{number} ")) {
-                    let addrs = node.agent.all_addrs(2);
+                    let [port, agent_port] =
+                        [node.agent.addr(), node.agent.agent_check_addr()].map(|address| address.port());
                     line = line
                         .replace(&format!("192.0.2.1{number}:5432"), &format!("127.0.0.1:{}", node.port()))
-                        .replace(" port 23267", &format!(" port {}", addrs[0].port()))
-                        .replace(" agent-port 23268", &format!(" agent-port {}", addrs[1].port()));
+                        .replace(" port 23267", &format!(" port {port}"))
+                        .replace(" agent-port 23268", &format!(" agent-port {agent_port}"));
                 }
             }
             assert!(!line.contains("192.0.2.") && !line.contains("2326"), "not replaced: {line}");

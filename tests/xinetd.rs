@@ -76,12 +76,18 @@ fn a_process_for_each_check_answers_two_thousand_without_a_reset_or_a_short_repl
 #[test]
 fn forty_five_checks_of_one_host_at_the_same_time_are_all_answered() {
     let primary = primary();
-    let xinetd = Xinetd::start(Service::NoWait, &settings(&primary, ""));
-    let mut wires: Vec<Wire> = (0..45).map(|_| Wire::connect(xinetd.addr())).collect();
-    for (number, wire) in wires.iter_mut().enumerate() {
-        wire.send(CHECK);
-        let received = wire.receive(PATIENCE);
-        assert!(received.text().starts_with("HTTP/1.1 "), "check {number}: {received:?}");
+    let rows: [(Service, &str, &[&str]); 2] =
+        [(Service::NoWait, CHECK, &["HTTP/1.1 "]), (Service::Agent, "/primary\n", &["up ", "down "])];
+    for (service, request, beginnings) in rows {
+        let xinetd = Xinetd::start(service, &settings(&primary, ""));
+        let mut wires: Vec<Wire> = (0..45).map(|_| Wire::connect(xinetd.addr())).collect();
+        for (number, wire) in wires.iter_mut().enumerate() {
+            let _ = wire.try_send(request);
+            let received = wire.receive(PATIENCE);
+            let text = received.text();
+            let is_answer = beginnings.iter().any(|beginning| text.starts_with(beginning));
+            assert!(is_answer, "check {number} of {service:?}: {received:?}");
+        }
     }
 }
 

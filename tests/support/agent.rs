@@ -90,8 +90,11 @@ impl Agent {
     /// The addresses it listens on, which are `count`; waits until its log names them.
     #[track_caller]
     pub fn all_addrs(&self, count: usize) -> Vec<SocketAddr> {
-        eventually(secs(10), "the log names every address", || self.addrs().len() >= count);
-        let addresses = self.addrs();
+        let mut addresses = Vec::new();
+        eventually(secs(10), "the log names every address", || {
+            addresses = self.addrs();
+            addresses.len() >= count
+        });
         assert_eq!(addresses.len(), count, "{addresses:?}");
         addresses
     }

@@ -94,7 +94,7 @@ pub fn readme() -> String {
 /// same one before their servers listen.
 pub fn free_port() -> u16 {
     const RANGE: Range<u16> = 10_000..30_000;
-    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(random() >> 1));
+    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(random()));
     for _ in 0..1000 {
         let place = NEXT.fetch_add(1, Relaxed) % RANGE.len() as u64;
         let port = RANGE.start + u16::try_from(place).expect("a place in the range");
