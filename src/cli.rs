@@ -85,6 +85,8 @@ struct Raw {
     #[argh(option, description = "see OPTIONS")]
     knock_interval: Option<String>,
     #[argh(option, description = "see OPTIONS")]
+    login_interval: Option<String>,
+    #[argh(option, description = "see OPTIONS")]
     workers: Option<String>,
     #[argh(option, description = "see OPTIONS")]
     max_connections: Option<String>,
@@ -136,6 +138,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, Exi
         (Name::Dsn, raw.dsn),
         (Name::Timeout, raw.timeout),
         (Name::KnockInterval, raw.knock_interval),
+        (Name::LoginInterval, raw.login_interval),
         (Name::Workers, raw.workers),
         (Name::MaxConnections, raw.max_connections),
         (Name::MaxLag, raw.max_lag),

@@ -84,6 +84,9 @@ pub struct Config {
     pub timeout: Duration,
     /// How long one knock at the postmaster is good for; zero: it never knocks. 10 ms to 1 h, default 1 s.
     pub knock_interval: Duration,
+    /// How old the session may get before a fresh login replaces it; zero: as old as it pleases. 500 ms to 1 h, default
+    /// 2 s.
+    pub login_interval: Duration,
     /// Threads of the fixed pool that answers; 1 to 64, default 4.
     pub workers: usize,
     /// Clients served at once; 1 to 10000, default 128.
@@ -119,6 +122,7 @@ impl Config {
             connection: self.connection.clone(),
             timeout: self.timeout,
             knock_interval: self.knock_interval,
+            login_interval: self.login_interval,
             drain_file: self.drain_file.clone(),
         }
     }
@@ -168,6 +172,7 @@ struct Draft {
     dsn: Option<Given>,
     timeout: Duration,
     knock_interval: Duration,
+    login_interval: Duration,
     workers: usize,
     max_connections: usize,
     allow: Allow,
@@ -217,6 +222,10 @@ impl Draft {
                 self.knock_interval =
                     setting.read(|value| units::duration(value, units::KNOCK_INTERVAL, true))?;
             }
+            Name::LoginInterval => {
+                self.login_interval =
+                    setting.read(|value| units::duration(value, units::LOGIN_INTERVAL, true))?;
+            }
             Name::Workers => self.workers = setting.read(|value| units::number(value, units::WORKERS))?,
             Name::MaxConnections => {
                 self.max_connections = setting.read(|value| units::number(value, units::MAX_CONNECTIONS))?;
@@ -252,6 +261,7 @@ fn assemble(arguments: Arguments, environment: &Environment) -> Result<Config, S
         dsn: None,
         timeout: Duration::ZERO,
         knock_interval: Duration::ZERO,
+        login_interval: Duration::ZERO,
         workers: 0,
         max_connections: 0,
         allow: Allow::default(),
@@ -281,6 +291,7 @@ fn assemble(arguments: Arguments, environment: &Environment) -> Result<Config, S
         connection: resolve::resolve(draft.dsn, environment)?,
         timeout: draft.timeout,
         knock_interval: draft.knock_interval,
+        login_interval: draft.login_interval,
         workers: draft.workers,
         max_connections: draft.max_connections,
         allow: draft.allow,

@@ -1,24 +1,32 @@
-//! Observing the local instance: where it is, whether its postmaster answers, and what role it says it has.
+//! Observing the local instance: where it is, whether its postmaster answers, whether it lets new clients in, and what
+//! role it says it has.
 //!
 //! Everything here may block for as long as the server or the network pleases, unless it says otherwise;
 //! whoever needs an answer in time waits in [`crate::monitor`] instead.
 
 mod address;
+pub mod advice;
 mod failure;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod knock;
 mod lag;
+mod login;
 mod lsn;
 mod observation;
 mod probe;
 mod query;
 mod session;
+mod settings;
+mod stage;
 
 pub use failure::Failure;
 pub use lag::{BytesBasis, Lag, LagBytes, LagTime, LagUnknown, TimeBasis, lag};
+pub use login::LoginRefused;
 pub use lsn::Lsn;
 pub use observation::{
     Drain, Needs, Observation, Receiver, ReceiverDetails, Replication, Role, Server, Sighting,
 };
-pub use probe::{ProbeSettings, Prober, Stage, StageCell};
+pub use probe::{Prober, Retired};
+pub use settings::ProbeSettings;
+pub use stage::{Stage, StageCell};

@@ -12,6 +12,7 @@
 //! lets it go, and the next flight gets a new session.
 
 mod chronicle;
+mod damper;
 mod history;
 mod privilege;
 mod state;
@@ -19,9 +20,10 @@ mod watch;
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Instant;
 
-use crate::instance::{Failure, Needs, Observation, ProbeSettings, Prober};
+use crate::instance::{Failure, Needs, Observation, ProbeSettings, Prober, Retired};
 use crate::panics;
 use crate::reason::Reason;
 use crate::tally::Tally;
@@ -30,11 +32,11 @@ pub use history::Condition;
 use state::{Caller, Due, Running, State};
 pub use watch::RUNNER_STACK_BYTES;
 
-/// Sessions that may hang in the server at once, beside the current one.
+/// Sessions that may hang in the server at once, beside the current one: in a login, a query, or while they are closed.
 const MAX_ABANDONED: usize = 4;
 
-/// Threads that may hang in [`Monitor::run`] at once: in an abandoned flight, in the current one, and looking for the
-/// drain file. A pool that must always have one free needs one more.
+/// Threads that may hang in [`Monitor::run`] at once: in an abandoned flight or closing a session, in the current one, and
+/// looking for the drain file. A pool that must always have one free needs one more.
 pub const MAX_HANGING: usize = MAX_ABANDONED + 2;
 
 /// What to do with an observation: called once, on any thread, never under a lock of the monitor's.
@@ -91,8 +93,10 @@ impl Shared {
     fn run(&self) {
         self.look_for_drain();
         loop {
+            self.rest();
             let mut state = self.lock();
             let Some((flight, needs)) = state.take_waiting() else { return };
+            let may_log_in_anew = state.may_hang_once_more();
             panics::trip("run");
             let mut prober =
                 state.prober.take().unwrap_or_else(|| Box::new(Prober::new(self.settings.clone())));
@@ -104,7 +108,7 @@ impl Shared {
             // The driver panics where it cannot have a descriptor.
             let probe = panics::contain(|| {
                 panics::trip("probe");
-                prober.probe(needs, begun + self.settings.timeout)
+                prober.probe(needs, begun + self.settings.timeout, may_log_in_anew)
             });
             let outcome = probe.unwrap_or_else(|_| {
                 // Nobody knows what its session would answer next.
@@ -113,18 +117,38 @@ impl Shared {
             });
 
             privilege::notice(&outcome, &self.settings.connection.user);
+            let retired = prober.take_retired();
             let mut state = self.lock();
             if state.running.as_ref().is_none_or(|running| running.flight != flight) {
                 drop(state);
+                drop(retired);
                 self.bury(prober);
                 continue;
             }
             state.running = None;
             state.prober = Some(prober);
             let due = state.settle(flight, outcome, begun.elapsed());
+            state.closing += usize::from(!retired.is_empty());
             drop(state);
             deliver(due);
+            self.close(retired);
         }
+    }
+
+    /// Closes sessions that are not asked any more, after everybody has the answer. They were counted before.
+    fn close(&self, retired: Retired) {
+        if !retired.is_empty() {
+            drop(retired);
+            self.lock().closing -= 1;
+        }
+    }
+
+    /// Sleeps while another login would only be refused once more.
+    fn rest(&self) {
+        let now = Instant::now();
+        let Some(until) = self.lock().begin_rest(now) else { return };
+        thread::sleep(until.saturating_duration_since(now));
+        self.lock().is_resting = false;
     }
 
     /// Nobody who only has to know that the node drains waits for an instance that others ask.

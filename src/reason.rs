@@ -51,16 +51,22 @@ reasons! {
     AuthenticationFailed => "authentication-failed",
     /// The database of the connection settings does not exist (SQLSTATE 3D000).
     DatabaseMissing => "database-missing",
-    /// All connection slots are taken (SQLSTATE 53300).
+    /// The server refuses every login to this database, with an error that no other reason stands for.
+    LoginFailed => "login-failed",
+    /// All connection slots are taken, or all that role or database may have (SQLSTATE 53300).
     TooManyClients => "too-many-clients",
     /// The server starts, or recovers and is not consistent yet (SQLSTATE 57P03).
     StartingUp => "starting-up",
-    /// The server shuts down (SQLSTATE 57P01 and 57P03).
+    /// The server shuts down (SQLSTATE 57P03), or has ended its sessions because one crashed (57P02).
     ShuttingDown => "shutting-down",
     /// The server refuses connections and does not say that it starts or stops (SQLSTATE 57P03).
     NotAcceptingConnections => "not-accepting-connections",
     /// The server closed the connection in the middle of login or query.
     ConnectionLost => "connection-lost",
+    /// Somebody ends the agent's sessions, again and again (SQLSTATE 57P01), on a server that goes on.
+    SessionTerminated => "session-terminated",
+    /// Somebody cancels the agent's query, again and again (SQLSTATE 57014).
+    QueryCanceled => "query-canceled",
     /// The server answered the query with an error, or with something else than a role.
     QueryFailed => "query-failed",
     /// The deadline (`--timeout`) passed before everything needed was observed.

@@ -50,6 +50,9 @@ const BAD_VALUES: &[Bad] = &[
     bad("knock-interval", "-1s", "expected a whole number and a unit (2s, 500ms)"),
     bad("knock-interval", "1ms", "expected 0 or 10ms to 1h"),
     bad("knock-interval", "1d", "expected 0 or 10ms to 1h"),
+    bad("login-interval", "1", DURATION),
+    bad("login-interval", "499ms", "expected 0 or 500ms to 1h"),
+    bad("login-interval", "2h", "expected 0 or 500ms to 1h"),
     bad("workers", "0", "expected a whole number from 1 to 64"),
     bad("workers", "65", "expected a whole number from 1 to 64"),
     bad("workers", "four", "expected a whole number from 1 to 64"),
@@ -249,7 +252,7 @@ fn every_setting_has_a_bad_value_above() {
     let home = Home::new();
     let help = help(&home);
     let mut settings = help.lines().filter_map(|line| line.strip_prefix("  --")?.split(' ').next());
-    assert_eq!(settings.clone().count(), 20, "{help}");
+    assert_eq!(settings.clone().count(), 21, "{help}");
     let tested = |name: &str| BAD_VALUES.iter().any(|bad| bad.name == name);
     let others = ["dsn", "config", "version", "help"];
     let forgotten = settings.find(|name| !tested(name) && !others.contains(name));
@@ -376,7 +379,7 @@ fn a_reader_that_has_gone_away_is_no_error() {
 fn a_good_configuration_starts() {
     let home = Home::new();
     let file = "# everything at once\nmode = standalone\nlisten = 127.0.0.1:0\ndsn = host=/nonexistent user='a b'\n\
-                timeout = \"500ms\" # with a unit\nknock-interval = 0\nworkers=2\nmax-connections = 16\n\
+                timeout = \"500ms\" # with a unit\nknock-interval = 0\nlogin-interval = 0\nworkers=2\nmax-connections = 16\n\
                 allow = 127.0.0.0/8\nallow = ::1\nlog-level = 'info'\n";
     let file = home.write("good.conf", file);
     let agent = Agent::start_with(|command| {
@@ -393,6 +396,7 @@ fn a_good_configuration_starts() {
             "127.0.0.1:0",
             "--timeout=1min",
             "--knock-interval=10ms",
+            "--login-interval=500ms",
             "--dsn=postgres://u@%2Fnonexistent:5433/db?sslmode=prefer&client_encoding=UTF8",
         ]);
     });

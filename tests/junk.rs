@@ -238,12 +238,12 @@ fn junk_during_login_is_503_with_its_reason() {
             ),
             at_login(
                 "an error with line breaks",
-                &["query-failed"],
+                &["login-failed"],
                 vec![send(&message(b'E', b"SFATAL\0CXX000\0Ma\r\n\x1b[2Jb\0\0")), Act::Close],
             ),
             at_login(
                 "a SQLSTATE of any length",
-                &["query-failed"],
+                &["login-failed"],
                 vec![
                     send(&message(b'E', &[b"SFATAL\0C".as_slice(), &[b'5'; 10_000], b"\0Mx\0\0"].concat())),
                     Act::Close,

@@ -135,6 +135,11 @@ fn the_readme_lists_every_field_with_its_type_and_no_other() {
     let has_heard = || status(agents[1].addr())["lag"]["bytes_basis"] == "sender";
     eventually(secs(20), "the standby streams", has_heard);
     let mut documents: Vec<Value> = agents.iter().map(|agent| status(agent.addr())).collect();
+    primary.psql("ALTER ROLE guest NOLOGIN");
+    eventually(secs(20), "the guest's login is refused", || {
+        status(agents[2].addr())["login"]["refused"].is_string()
+    });
+    documents.push(status(agents[2].addr()));
     primary.stop(StopMode::Fast);
     eventually(secs(20), "the receiver goes", || status(agents[1].addr())["receiver"]["exists"] == false);
     standby.psql("SELECT pg_wal_replay_pause()");

@@ -17,6 +17,8 @@ pub enum Name {
     Timeout,
     /// `--knock-interval`
     KnockInterval,
+    /// `--login-interval`
+    LoginInterval,
     /// `--workers`
     Workers,
     /// `--max-connections`
@@ -78,7 +80,7 @@ pub enum DefaultValue {
 }
 
 /// Every option of this release, in the order of the help.
-pub const OPTIONS: [OptionInfo; 20] = [
+pub const OPTIONS: [OptionInfo; 21] = [
     setting(
         Name::Mode,
         "mode",
@@ -124,6 +126,13 @@ pub const OPTIONS: [OptionInfo; 20] = [
         "DURATION",
         "how long one knock at the postmaster is good for, 10ms to 1h; 0 turns it off",
         DefaultValue::Value("1s"),
+    ),
+    setting(
+        Name::LoginInterval,
+        "login-interval",
+        "DURATION",
+        "how old the session may get before a fresh login replaces it, 500ms to 1h; 0 turns it off",
+        DefaultValue::Value("2s"),
     ),
     setting(Name::Workers, "workers", "N", "threads that answer, 1 to 64", DefaultValue::Value("4")),
     setting(

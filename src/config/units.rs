@@ -15,6 +15,9 @@ pub const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Durati
 /// `--knock-interval`, unless it is 0 (off): more often than every 10 ms is a knock per check anyway; older
 /// than an hour it proves nothing.
 pub const KNOCK_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
+/// `--login-interval`, unless it is 0 (off): each login is milliseconds of work for the server and may be lines in its log;
+/// one that is older than an hour proves nothing.
+pub const LOGIN_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(3600);
 /// `--idle-exit`: shorter, and xinetd starts an agent per check; longer is standalone.
 pub const IDLE_EXIT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 /// `--workers`: each is a thread; answers are short, so more than a few seldom help.

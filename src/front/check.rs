@@ -1,13 +1,12 @@
 //! `--mode check`: one look, one line, one exit code.
 
-mod advice;
-
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Instant;
 
 use super::one_shot;
 use crate::config::Config;
+use crate::instance::advice::{self, advice};
 use crate::instance::{Lag, Needs, Observation, Replication, Sighting, lag};
 use crate::reason::Reason;
 use crate::system::drain_file;
@@ -28,7 +27,7 @@ fn report(target: Target, observation: &Observation, config: &Config) -> (String
     let seen = match &observation.instance {
         Some(Err(failure)) => {
             let os_user = whoami::username().ok();
-            let advice = advice::advice(failure, &config.connection, os_user.as_deref());
+            let advice = advice(failure, &config.connection, os_user.as_deref());
             let advice = advice.map(|what| format!("; {what}")).unwrap_or_default();
             let line = format!("unavailable ({}): {}{advice}", failure.reason, failure.cause);
             // A name in the configuration may hold a line break; Nagios and keepalived read one line.

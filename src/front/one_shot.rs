@@ -18,7 +18,7 @@ pub(super) fn look(config: &Config, needs: Needs, deadline: Instant) -> Observat
     let probe = move || {
         let observation = panics::contain(|| {
             panics::trip("probe");
-            prober.probe(needs, deadline)
+            prober.probe(needs, deadline, false)
         });
         match observation {
             Ok(observation) => drop(sender.send(observation)),

@@ -209,6 +209,7 @@ mod tests {
             connection,
             timeout,
             knock_interval: timeout,
+            login_interval: timeout,
             drain_file: "/run/pgsqlchk/drain".into(),
         };
         let monitor = Monitor::start(settings, Arc::default()).unwrap();

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::io;
 
+use postgres::error::DbError;
+
 use crate::reason::Reason;
 
 /// Why a probe brought back no sighting.
@@ -12,12 +14,42 @@ pub struct Failure {
     pub reason: Reason,
     /// The whole cause chain on one line, for the log only: it may hold text from the server.
     pub cause: String,
+    /// What the server itself said, where it said anything.
+    pub(super) refusal: Option<Refusal>,
+}
+
+/// An error message from the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// How many lines it is in the server's log, as far as can be told from here.
+    pub(super) lines: u32,
+}
+
+/// What the server was asked for when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A new session.
+    Login,
+    /// The answer to a query.
+    Query,
 }
 
 impl Failure {
     /// A failure with its cause, folded to one line.
     pub fn new(reason: Reason, cause: impl AsRef<str>) -> Failure {
-        Failure { reason, cause: one_line(cause.as_ref()) }
+        Failure { reason, cause: one_line(cause.as_ref()), refusal: None }
+    }
+
+    /// Whether a refused login says nothing of other clients: it may be that this role, this host or this password is
+    /// not let in, or that the connections meant for it are taken, while everybody else is served as ever.
+    pub(super) fn concerns_perhaps_the_agent_alone(&self) -> bool {
+        match self.reason {
+            // Class 28, or a password that only the agent lacks.
+            Reason::AuthenticationFailed => true,
+            // 53300 and 42501; the system's own "permission denied" is no refusal by the server.
+            Reason::TooManyClients | Reason::PermissionDenied => self.refusal.is_some(),
+            _ => false,
+        }
     }
 
     /// What a failed system call on the way to the server means. `place` names the address.
@@ -43,9 +75,9 @@ impl Failure {
 
     /// What an error of the `postgres` crate means. Its `Display` alone is just "db error", so the cause
     /// chain is walked.
-    pub(super) fn from_postgres(place: &str, error: &postgres::Error) -> Failure {
+    pub(super) fn from_postgres(place: &str, error: &postgres::Error, asked: Asked) -> Failure {
         let reason = if let Some(refusal) = error.as_db_error() {
-            reason_of_sqlstate(refusal.code().code(), refusal.message())
+            reason_of_sqlstate(refusal.code().code(), refusal.message(), asked)
         } else if is_nonsense(error) {
             Reason::NotPostgresql
         } else if let Some(cause) = find_io_error(error) {
@@ -55,19 +87,41 @@ impl Failure {
         } else if is_login_refused_by_client(error) {
             Reason::AuthenticationFailed
         } else {
-            Reason::QueryFailed
+            otherwise(asked)
         };
-        Failure::new(reason, format!("{place}: {}", cause_chain(error)))
+        let refusal = error.as_db_error().map(|error| Refusal { lines: lines_in_log(error) });
+        Failure { refusal, ..Failure::new(reason, format!("{place}: {}", cause_chain(error))) }
     }
 }
 
+/// The reason of an error that no other one stands for.
+fn otherwise(asked: Asked) -> Reason {
+    match asked {
+        Asked::Login => Reason::LoginFailed,
+        Asked::Query => Reason::QueryFailed,
+    }
+}
+
+/// The message, DETAIL, HINT and CONTEXT are a line each (PostgreSQL manual, log_error_verbosity). Why a login is not
+/// let in (class 28) stands in the log alone: the server writes a DETAIL of up to two lines that it does not send.
+fn lines_in_log(error: &DbError) -> u32 {
+    if error.code().code().starts_with("28") {
+        return 3;
+    }
+    let more = [error.detail(), error.hint(), error.where_()];
+    1 + more.into_iter().flatten().map(|text| u32::try_from(text.lines().count()).unwrap_or(1)).sum::<u32>()
+}
+
 /// PostgreSQL manual, appendix A (error codes). `message` is only consulted where one code has two meanings.
-fn reason_of_sqlstate(code: &str, message: &str) -> Reason {
+fn reason_of_sqlstate(code: &str, message: &str, asked: Asked) -> Reason {
     match code {
         "3D000" => Reason::DatabaseMissing,
         "42501" => Reason::PermissionDenied,
         "53300" => Reason::TooManyClients,
-        "57P01" | "57P02" => Reason::ShuttingDown,
+        // admin_shutdown: pg_terminate_backend() says the same to one session as a fast shutdown to all. Whoever logs in
+        // again learns which.
+        "57P01" => Reason::SessionTerminated,
+        "57P02" => Reason::ShuttingDown,
         // cannot_connect_now: the same code for a server that starts and one that stops. The texts are those of
         // backend_startup.c (postmaster.c before 17); a server with translated messages is told apart by none.
         "57P03" if message.contains("shutting down") => Reason::ShuttingDown,
@@ -75,9 +129,9 @@ fn reason_of_sqlstate(code: &str, message: &str) -> Reason {
         "57P03" if message.contains("in recovery mode") => Reason::StartingUp,
         "57P03" if message.contains("not yet accepting connections") => Reason::StartingUp,
         "57P03" => Reason::NotAcceptingConnections,
-        "57014" => Reason::DeadlinePassed,
+        "57014" => Reason::QueryCanceled,
         _ if code.starts_with("28") => Reason::AuthenticationFailed,
-        _ => Reason::QueryFailed,
+        _ => otherwise(asked),
     }
 }
 
@@ -147,7 +201,13 @@ mod tests {
             ("3D000", "database \"x\" does not exist", Reason::DatabaseMissing),
             ("42501", "permission denied for database", Reason::PermissionDenied),
             ("53300", "sorry, too many clients already", Reason::TooManyClients),
-            ("57P01", "terminating connection", Reason::ShuttingDown),
+            ("57P01", "terminating connection", Reason::SessionTerminated),
+            (
+                "57P02",
+                "terminating connection because of crash of another server process",
+                Reason::ShuttingDown,
+            ),
+            ("57014", "canceling statement due to user request", Reason::QueryCanceled),
             ("57P03", "the database system is starting up", Reason::StartingUp),
             ("57P03", "the database system is in recovery mode", Reason::StartingUp),
             ("57P03", "the database system is not yet accepting connections", Reason::StartingUp),
@@ -157,7 +217,10 @@ mod tests {
             ("42883", "function does not exist", Reason::QueryFailed),
         ];
         for (code, message, expected) in table {
-            assert_eq!(reason_of_sqlstate(code, message), expected, "{code} {message}");
+            assert_eq!(reason_of_sqlstate(code, message, Asked::Query), expected, "{code} {message}");
+        }
+        for code in ["58P01", "55000", "XX000"] {
+            assert_eq!(reason_of_sqlstate(code, "", Asked::Login), Reason::LoginFailed, "{code}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Failure, Lsn};
+use super::{Failure, LoginRefused, Lsn};
 
 /// The two roles an instance can have in streaming replication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,12 +114,21 @@ pub struct Sighting {
     pub replication: Option<Replication>,
     /// `None` where nobody needed it.
     pub server: Option<Server>,
+    /// The last login was refused, perhaps to the agent alone, and this session has outlasted that.
+    pub login_refused: Option<LoginRefused>,
 }
 
 impl Sighting {
     /// Nothing but the role.
     pub fn of_role(role: Role) -> Sighting {
-        Sighting { role, read_only_default: None, timeline: None, replication: None, server: None }
+        Sighting {
+            role,
+            read_only_default: None,
+            timeline: None,
+            replication: None,
+            server: None,
+            login_refused: None,
+        }
     }
 }
 

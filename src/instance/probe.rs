@@ -1,174 +1,57 @@
-//! One look at the instance, start to end: the role over the reused session, replaced in place where it was
-//! lost, and the knock where the last one is too old.
+//! One look at the instance, start to end: the role over the reused session, replaced by a fresh login where it was lost
+//! or is too old, and the knock where the last one is too old.
 
-use std::fmt::Display;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use super::address::Address;
+use super::advice::advice;
 use super::knock::Knocker;
-use super::session::{Session, TimeLimits};
-use super::{Drain, Failure, Needs, Observation, Sighting};
-use crate::config::ConnectionSettings;
+use super::login::{LoginRefused, Refusals};
+use super::session::{Learned, Session, TimeLimits};
+use super::{Drain, Failure, Needs, Observation, ProbeSettings, Sighting, Stage, StageCell};
 use crate::reason::Reason;
-use crate::system::drain_file;
 
-/// What a probe is busy with, so that whoever runs out of time can say what it waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Looking for the drain file.
-    LookingForDrain,
-    /// Looking up the host name.
-    Resolving,
-    /// Opening a TCP connection for the knock.
-    Connecting,
-    /// Waiting for the postmaster's answer to the knock.
-    Knocking,
-    /// Logging in.
-    LoggingIn,
-    /// Waiting for the answer to the query.
-    Querying,
-}
+/// How often a look asks again, or logs in again, because somebody cancelled its query or ended its session: often enough
+/// to get through between two of them, and bounded where they never end.
+const MAX_TRIES: u32 = 10;
 
-impl Stage {
-    /// The failure of a probe that is given up in this stage; `when` ends its cause.
-    pub fn overdue(self, when: impl Display) -> Failure {
-        Failure::new(self.overdue_reason(), format!("still {} {when}", self.describe()))
-    }
+/// Where several servers take turns behind one address, each login reaches another one: no line for each.
+const PAUSE_BETWEEN_MOVES: Duration = Duration::from_secs(60);
 
-    fn overdue_reason(self) -> Reason {
-        match self {
-            Stage::Resolving => Reason::NameNotResolved,
-            Stage::Connecting => Reason::Unreachable,
-            Stage::Knocking => Reason::PostmasterNotAnswering,
-            Stage::LookingForDrain | Stage::LoggingIn | Stage::Querying => Reason::DeadlinePassed,
-        }
-    }
-
-    /// Whether the stage ends by itself at the probe's deadline.
-    pub fn is_bounded(self) -> bool {
-        match self {
-            Stage::Connecting | Stage::Knocking => true,
-            Stage::LookingForDrain | Stage::Resolving | Stage::LoggingIn | Stage::Querying => false,
-        }
-    }
-
-    fn describe(self) -> &'static str {
-        match self {
-            Stage::LookingForDrain => "looking for the drain file",
-            Stage::Resolving => "looking up the host name",
-            Stage::Connecting => "connecting",
-            Stage::Knocking => "waiting for the postmaster's answer to the knock",
-            Stage::LoggingIn => "logging in",
-            Stage::Querying => "waiting for the answer to the query",
-        }
-    }
-}
-
-/// The stage of a running probe and what it has seen on the way, readable from other threads.
-#[derive(Debug)]
-pub struct StageCell {
-    stage: AtomicU8,
-    drain: AtomicU8,
-}
-
-impl StageCell {
-    const STAGES: [Stage; 6] = [
-        Stage::LookingForDrain,
-        Stage::Resolving,
-        Stage::Connecting,
-        Stage::Knocking,
-        Stage::LoggingIn,
-        Stage::Querying,
-    ];
-
-    const DRAINS: [Drain; 4] = [Drain::NotLooked, Drain::Off, Drain::On, Drain::Unknown];
-
-    /// A cell of a probe that has not begun.
-    pub fn new() -> StageCell {
-        StageCell {
-            stage: AtomicU8::new(Stage::Querying as u8),
-            drain: AtomicU8::new(Drain::NotLooked as u8),
-        }
-    }
-
-    /// Called before a probe that others wait for: nothing has been seen yet.
-    pub fn restart(&self) {
-        self.saw(Drain::NotLooked);
-    }
-
-    /// Called by the probe.
-    pub fn enter(&self, stage: Stage) {
-        self.stage.store(stage as u8, Ordering::Relaxed);
-    }
-
-    /// Called by the probe.
-    pub fn saw(&self, drain: Drain) {
-        self.drain.store(drain as u8, Ordering::Relaxed);
-    }
-
-    /// Called by whoever waits.
-    pub fn get(&self) -> Stage {
-        Self::STAGES[usize::from(self.stage.load(Ordering::Relaxed))]
-    }
-
-    /// What is known for those who wait no longer: the drain file, if it was looked for, and no instance.
-    pub fn cut_short(&self, failure: Failure) -> Observation {
-        let drain = Self::DRAINS[usize::from(self.drain.load(Ordering::Relaxed))];
-        Observation { drain, ..Observation::failed(failure) }
-    }
-}
-
-impl Default for StageCell {
-    fn default() -> Self {
-        StageCell::new()
-    }
-}
-
-/// What a look needs to know from the administrator.
-#[derive(Clone, Debug)]
-pub struct ProbeSettings {
-    /// How PostgreSQL is reached.
-    pub connection: ConnectionSettings,
-    /// The deadline of one check; it bounds what the server does for a look.
-    pub timeout: Duration,
-    /// How long one knock is good for; zero: it never knocks.
-    pub knock_interval: Duration,
-    /// While this file exists, the node drains.
-    pub drain_file: PathBuf,
-}
-
-impl ProbeSettings {
-    /// Looks for the drain file now; blocks for as long as the file system pleases. `trouble_level` is that of the
-    /// line about a file that cannot be looked for.
-    pub fn look_for_drain(&self, trouble_level: log::Level) -> Drain {
-        let found = drain_file::exists(&self.drain_file);
-        log_change_of_trouble(&self.drain_file, found.as_ref().err(), trouble_level);
-        match found {
-            Ok(true) => Drain::On,
-            Ok(false) => Drain::Off,
-            Err(_) => Drain::Unknown,
-        }
-    }
-}
-
-/// Owns the session and the time of the last knock.
+/// Owns the session, and remembers the last knock and the last login.
 pub struct Prober {
     settings: ProbeSettings,
     session: Option<Connected>,
+    /// Sessions that are not asked any more; closing one waits for its server.
+    retired: Vec<Session>,
     knocker: Knocker,
     knocked: Option<Instant>,
+    refusals: Refusals,
+    /// The refused login that the session has outlasted.
+    refused: Option<LoginRefused>,
+    learned: Learned,
+    moved: Option<Instant>,
     stage: Arc<StageCell>,
     /// It looks once and ends with its process.
     is_for_one_look: bool,
 }
 
+/// Sessions that are not asked any more. Dropping them can hang as a look can.
+pub struct Retired(Vec<Session>);
+
+impl Retired {
+    /// Whether there is nothing to be dropped.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 struct Connected {
     session: Session,
     address: Address,
+    /// When the last login began, be it this session's own or one that was refused since.
+    tried: Instant,
 }
 
 impl Prober {
@@ -177,8 +60,13 @@ impl Prober {
         Prober {
             settings,
             session: None,
+            retired: Vec::new(),
             knocker: Knocker::default(),
             knocked: None,
+            refusals: Refusals::default(),
+            refused: None,
+            learned: Learned::default(),
+            moved: None,
             stage: Arc::new(StageCell::new()),
             is_for_one_look: false,
         }
@@ -196,19 +84,36 @@ impl Prober {
         Arc::clone(&self.stage)
     }
 
-    /// Closes the session; the next look opens a new one. Can hang as a look can.
+    /// Until when a look would only add to the server's log what stands there already: it has no session, and was refused
+    /// one several times.
+    pub fn rests_until(&self) -> Option<Instant> {
+        self.refusals.rest_until().filter(|_| self.session.is_none())
+    }
+
+    /// Asks the session no more; the next look opens a new one.
     pub fn forget_session(&mut self) {
-        self.session = None;
+        self.retired.extend(self.session.take().map(|connected| connected.session));
         self.knocked = None;
+        self.refused = None;
+    }
+
+    /// Hands over the sessions that are not asked any more.
+    pub fn take_retired(&mut self) -> Retired {
+        Retired(std::mem::take(&mut self.retired))
     }
 
     /// Looks at the instance now. Blocks beyond the deadline where a look for a file, login or query does; after it no
-    /// lost session is replaced.
-    pub fn probe(&mut self, needs: Needs, deadline: Instant) -> Observation {
+    /// lost session is replaced. Where a fresh login is due it is made only if it `may_log_in_anew`.
+    pub fn probe(&mut self, needs: Needs, deadline: Instant, may_log_in_anew: bool) -> Observation {
         let begun = Instant::now();
         let drain = if needs.drain { self.look_for_drain() } else { Drain::NotLooked };
         let is_needed = drain != Drain::On || needs.despite_drain;
-        let instance = is_needed.then(|| self.look_at_instance(needs, deadline));
+        let instance = is_needed.then(|| {
+            if may_log_in_anew {
+                self.log_in_anew_when_due(begun, deadline)?;
+            }
+            self.look_at_instance(needs, deadline)
+        });
         Observation { drain, instance, took: Some(begun.elapsed()) }
     }
 
@@ -224,40 +129,97 @@ impl Prober {
         if self.is_for_one_look { log::Level::Debug } else { log::Level::Warn }
     }
 
+    /// The old session goes on answering while the server lets in nobody else (a smart shutdown, a library that cannot be
+    /// loaded, a locked catalog). So a login that fails is the answer, unless it may concern the agent alone.
+    fn log_in_anew_when_due(&mut self, now: Instant, deadline: Instant) -> Result<(), Failure> {
+        let interval = self.settings.login_interval;
+        let Some(connected) = &mut self.session else { return Ok(()) };
+        let rests = self.refusals.rest_until().is_some_and(|until| now < until);
+        if interval.is_zero() || rests || now.duration_since(connected.tried) < interval {
+            return Ok(());
+        }
+        connected.tried = now;
+        match self.connect(deadline) {
+            Ok(fresh) => {
+                self.note_move(&fresh);
+                self.retired.extend(self.session.replace(fresh).map(|connected| connected.session));
+                self.refused = None;
+                Ok(())
+            }
+            Err(failure) if failure.concerns_perhaps_the_agent_alone() => {
+                let os_user = whoami::username().ok();
+                let advice = advice(&failure, &self.settings.connection, os_user.as_deref());
+                self.refused = Some(LoginRefused::after(self.refused.take(), &failure, advice));
+                Ok(())
+            }
+            Err(failure) => match failure.reason {
+                // Somebody ended the new session, not the old one.
+                Reason::SessionTerminated | Reason::QueryCanceled => Ok(()),
+                _ => {
+                    self.forget_session();
+                    Err(failure)
+                }
+            },
+        }
+    }
+
     fn look_at_instance(&mut self, needs: Needs, deadline: Instant) -> Result<Sighting, Failure> {
-        let sighting = self.sight(needs, deadline)?;
-        self.knock_when_due(deadline)?;
+        let mut sighting = self.sight(needs, deadline)?;
+        if self.knock_when_due(deadline)? {
+            sighting = self.sight(needs, deadline)?;
+        }
+        sighting.login_refused = self.refused.clone();
         Ok(sighting)
     }
 
+    /// Asks the session, and another one where that tells more than its error: the server may have been restarted since the
+    /// last check. What somebody cancelled or ended is asked again, too.
     fn sight(&mut self, needs: Needs, deadline: Instant) -> Result<Sighting, Failure> {
-        if let Some(connected) = &mut self.session {
-            self.stage.enter(Stage::Querying);
-            match connected.session.observe(needs) {
+        for _ in 1..MAX_TRIES {
+            let is_fresh = self.session.is_none();
+            let failure = match self.sight_once(needs, deadline) {
                 Ok(sighting) => return Ok(sighting),
-                // Whatever went wrong, a new session tells more than an old error: the server may have been
-                // restarted since the last check.
-                Err(failure) => {
-                    log::debug!("session lost: {}", failure.cause);
-                    self.forget_session();
-                    if Instant::now() >= deadline {
-                        return Err(failure);
-                    }
-                }
+                Err(failure) => failure,
+            };
+            let is_disturbed = matches!(failure.reason, Reason::SessionTerminated | Reason::QueryCanceled);
+            if (is_fresh && !is_disturbed) || Instant::now() >= deadline {
+                return Err(failure);
             }
+            log::debug!("asking again: {}", failure.cause);
         }
-        let mut connected = self.connect(deadline)?;
+        self.sight_once(needs, deadline)
+    }
+
+    fn sight_once(&mut self, needs: Needs, deadline: Instant) -> Result<Sighting, Failure> {
+        let connected = match self.session.take() {
+            Some(connected) => connected,
+            None => self.connect(deadline)?,
+        };
+        let connected = self.session.insert(connected);
         self.stage.enter(Stage::Querying);
-        let sighting = connected.session.observe(needs)?;
-        self.session = Some(connected);
-        Ok(sighting)
+        let sighting = connected.session.observe(needs);
+        if let Err(failure) = &sighting
+            && failure.reason != Reason::QueryCanceled
+        {
+            self.forget_session();
+        }
+        sighting
+    }
+
+    /// Logs in at the first address that lets it.
+    fn connect(&mut self, deadline: Instant) -> Result<Connected, Failure> {
+        let result = self.connect_to_any(deadline);
+        match &result {
+            Ok(_) => self.refusals.end(),
+            Err(failure) => self.refusals.record(failure, Instant::now()),
+        }
+        result
     }
 
     /// Tries the addresses in their order, as libpq does: `localhost` is often ::1 first, and the server listens
     /// on 127.0.0.1. Each gets an equal share of the time that is left.
-    fn connect(&mut self, deadline: Instant) -> Result<Connected, Failure> {
-        self.stage.enter(Stage::Resolving);
-        let addresses = Address::resolve(&self.settings.connection)?;
+    fn connect_to_any(&mut self, deadline: Instant) -> Result<Connected, Failure> {
+        let addresses = self.resolve()?;
         let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
         let mut last_failure = Failure::new(Reason::NameNotResolved, "no address");
         for address in addresses {
@@ -274,6 +236,11 @@ impl Prober {
         Err(last_failure)
     }
 
+    fn resolve(&self) -> Result<Vec<Address>, Failure> {
+        self.stage.enter(Stage::Resolving);
+        Address::resolve(&self.settings.connection)
+    }
+
     /// Knocks first and logs in only where the postmaster answered, because nothing bounds a login but, over TCP, its
     /// first step: the connection has to come within the limit.
     fn connect_to(
@@ -288,31 +255,54 @@ impl Prober {
         }
         // The passfile may be on a disk that hangs.
         self.stage.enter(Stage::LoggingIn);
-        let password = self.settings.connection.look_up_password().unwrap_or_else(|problem| {
+        let tried = Instant::now();
+        let connection = &self.settings.connection;
+        let password = connection.look_up_password().unwrap_or_else(|problem| {
             log_once_about_passfile(&problem.to_string(), self.trouble_level());
             None
         });
         let limits = TimeLimits { connect: limit, statement: self.settings.timeout };
-        let session =
-            Session::open(&self.settings.connection, &address, password, limits, !self.is_for_one_look)?;
+        let session = if self.is_for_one_look {
+            Session::open_for_one_look(connection, &address, password, limits)?
+        } else {
+            Session::open(connection, &address, password, limits, &mut self.learned)?
+        };
         self.knocked = Some(Instant::now());
-        Ok(Connected { session, address })
+        Ok(Connected { session, address, tried })
     }
 
-    /// The session answers from an old backend; only the knock shows that the postmaster still does.
-    fn knock_when_due(&mut self, deadline: Instant) -> Result<(), Failure> {
+    /// The session answers from an old backend; only the knock shows that the postmaster still does. Where the host's name
+    /// means another address by now, the session is of a server that no new client meets: says whether to look again.
+    fn knock_when_due(&mut self, deadline: Instant) -> Result<bool, Failure> {
         let now = Instant::now();
-        let is_due =
-            self.knocked.is_none_or(|knocked| now.duration_since(knocked) >= self.settings.knock_interval);
-        if self.settings.knock_interval.is_zero() || !is_due {
-            return Ok(());
+        let interval = self.settings.knock_interval;
+        let is_due = self.knocked.is_none_or(|knocked| now.duration_since(knocked) >= interval);
+        let Some(connected) = &self.session else { return Ok(false) };
+        if interval.is_zero() || !is_due {
+            return Ok(false);
         }
-        if let Some(connected) = &self.session {
-            self.knocked = None;
-            self.knocker.knock(&connected.address, deadline, &self.stage)?;
-            self.knocked = Some(now);
+        if !self.resolve()?.contains(&connected.address) {
+            log::debug!("the server's name does not mean {} any more", connected.address);
+            self.forget_session();
+            return Ok(true);
         }
-        Ok(())
+        self.knocked = None;
+        self.knocker.knock(&connected.address, deadline, &self.stage)?;
+        self.knocked = Some(now);
+        Ok(false)
+    }
+
+    /// The administrator may want to know that an address moved; from now on the answers are the other server's.
+    fn note_move(&mut self, fresh: &Connected) {
+        let Some(old) = &self.session else { return };
+        if !fresh.session.is_of_another_server(&old.session) {
+            return;
+        }
+        let now = Instant::now();
+        if self.moved.is_none_or(|moved| now.duration_since(moved) >= PAUSE_BETWEEN_MOVES) {
+            self.moved = Some(now);
+            log::info!(target: "pgsqlchk", "behind {} is another server now", fresh.address);
+        }
     }
 
     fn connect_deadline(&self, deadline: Instant) -> Instant {
@@ -328,40 +318,8 @@ fn is_next_address_worth_it(reason: Reason) -> bool {
     matches!(reason, Reason::ConnectionRefused | Reason::Unreachable | Reason::PostmasterNotAnswering)
 }
 
-/// One line where the trouble begins, changes or ends. Of the process, for probers come and go.
-fn log_change_of_trouble(path: &Path, error: Option<&io::Error>, level: log::Level) {
-    static LAST: AtomicI32 = AtomicI32::new(0);
-    let errno = error.map_or(0, |error| error.raw_os_error().unwrap_or(-1));
-    if LAST.swap(errno, Ordering::Relaxed) == errno {
-        return;
-    }
-    let path = path.display();
-    match error {
-        Some(error) => log::log!(target: "pgsqlchk", level, "cannot look for the drain file {path}: {error}"),
-        None => log::info!(target: "pgsqlchk", "the drain file {path} can be looked for again"),
-    }
-}
-
 /// One line per process: the passfile is read at every login, and a log line per login helps nobody.
 fn log_once_about_passfile(problem: &str, level: log::Level) {
     static LOGGED: Once = Once::new();
     LOGGED.call_once(|| log::log!(target: "pgsqlchk", level, "{problem}"));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_waits_no_longer_learns_of_the_drain_file_what_was_seen() {
-        let cell = StageCell::new();
-        let known = || cell.cut_short(Failure::new(Reason::DeadlinePassed, "")).drain;
-        assert_eq!(known(), Drain::NotLooked);
-        for drain in StageCell::DRAINS {
-            cell.saw(drain);
-            assert_eq!(known(), drain);
-        }
-        cell.restart();
-        assert_eq!(known(), Drain::NotLooked);
-    }
 }

@@ -11,10 +11,19 @@ use crate::config::spelling;
 
 const ROLE: &str = "SELECT pg_catalog.pg_is_in_recovery()";
 
-/// `reset_val` is what RESET would restore: the value from files, role and database, which a new session starts
-/// with, untouched by our own SET (PostgreSQL manual, pg_settings). It follows a reload.
-const WRITABILITY: &str =
-    ", (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'default_transaction_read_only')";
+/// Ahead of a look in a session of the agent's own.
+pub(super) const READ_ONLY: &str = "SET TRANSACTION READ ONLY; ";
+
+/// A setting that PostgreSQL knows nothing of, with which the agent's logins come: where it has arrived, all have.
+pub(super) const OWN_SESSION: &str = "pgsqlchk.session";
+
+/// What a session is asked that is to get old: is it the agent's own, and which server is it of?
+pub(super) const LOGIN: &str = "SELECT pg_catalog.current_setting('pgsqlchk.session', true), \
+     pg_catalog.current_setting('server_version_num'), \
+     extract(epoch FROM pg_catalog.pg_postmaster_start_time())";
+
+/// The value from files, role and database, with which a new session starts: nothing of ours sets it. It follows a reload.
+const WRITABILITY: &str = ", pg_catalog.current_setting('default_transaction_read_only')";
 
 /// What ALTER ROLE and ALTER DATABASE have laid down for sessions of this role and database. A session reads it at its
 /// login only (PostgreSQL manual, pg_db_role_setting).
@@ -77,6 +86,25 @@ pub(super) fn text(needs: Needs) -> Cow<'static, str> {
         query.to_mut().push_str(part);
     }
     query
+}
+
+/// The answer to [`LOGIN`].
+pub(super) struct Login {
+    /// Nobody else will get this session.
+    pub(super) is_own: bool,
+    /// `server_version_num`.
+    pub(super) version: u32,
+    /// `pg_postmaster_start_time()`, in seconds since 1970, as the server spells it: to be compared.
+    pub(super) postmaster_started: String,
+}
+
+/// Reads it; `column` gives the text of a column.
+pub(super) fn read_login<'a>(column: impl Fn(usize) -> Option<&'a str>) -> Option<Login> {
+    Some(Login {
+        is_own: column(0) == Some("1"),
+        version: column(1)?.parse().ok()?,
+        postmaster_started: column(2)?.to_owned(),
+    })
 }
 
 /// Reads the row, column after column. Nothing is inferred: `None` where any column is not what was asked for.

@@ -3,13 +3,18 @@
 //! Every call here can block for ever: the crate's `connect_timeout` ends at the socket, queries have no client
 //! timeout, and even dropping a session waits for the backend. It therefore lives on a thread of its own (see
 //! [`crate::monitor`]).
+//!
+//! Nothing is ever SET for a session: behind a connection pooler the next one to get it would be an application. Where
+//! the session in the server is the agent's own, its settings travel with the login; elsewhere with each query, for one
+//! transaction.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
 use postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow, config::SslMode};
 
 use super::address::Address;
+use super::failure::Asked;
 use super::{Failure, Needs, Sighting, query};
 use crate::config::{ConnectionSettings, Secret};
 use crate::reason::Reason;
@@ -18,7 +23,10 @@ use crate::reason::Reason;
 /// the connection, or cut it at the client's side only, would leave the session in the server until the system's
 /// keepalive finds it, two hours later, and every failure of the path one more. 11 s now, also where nothing is sent.
 const KEEPALIVE_IN_SERVER: &str =
-    "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3; ";
+    " -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3";
+
+/// From this version on a server can end sessions that are idle (`idle_session_timeout`), as ours is between two checks.
+const KNOWS_IDLE_SESSION_TIMEOUT: u32 = 14_00_00;
 
 /// How long a session may take for its beginning, and each of its questions.
 #[derive(Clone, Copy)]
@@ -29,51 +37,116 @@ pub(super) struct TimeLimits {
     pub(super) statement: Duration,
 }
 
+/// What earlier logins taught about whoever answers them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Learned {
+    /// A pooler that refuses settings at the login: it is not asked to take any again.
+    takes_no_settings: bool,
+    /// `server_version_num`.
+    version: Option<u32>,
+}
+
 /// An open session.
 pub(super) struct Session {
     client: Client,
     place: String,
+    statement_limit: Duration,
+    /// What goes ahead of each query, in its transaction.
+    prelude: String,
+    /// When the postmaster behind it was started; `None` where the session is not to get old.
+    postmaster_started: Option<String>,
     /// What ALTER ROLE and ALTER DATABASE said at the login, after which PostgreSQL does not tell a session any more;
     /// outside, `None` where the session is not to get old.
     login_settings: Option<Option<String>>,
 }
 
 impl Session {
-    /// Logs in and makes the session read-only, with `statement_timeout` so that a forgotten session cannot
-    /// keep a query running in the server. A session that `gets_old` remembers what held at its login.
+    /// A session that is asked once and ends with its process. It brings no settings, so that a pooler lets it in at
+    /// the first try.
+    pub(super) fn open_for_one_look(
+        settings: &ConnectionSettings,
+        address: &Address,
+        password: Option<Secret>,
+        limits: TimeLimits,
+    ) -> Result<Session, Failure> {
+        let place = address.to_string();
+        let client = login_config(settings, address, password, limits)
+            .connect(NoTls)
+            .map_err(|error| Failure::from_postgres(&place, &error, Asked::Login))?;
+        Ok(Session {
+            client,
+            place,
+            statement_limit: limits.statement,
+            prelude: prelude_for_a_shared_session(limits),
+            postmaster_started: None,
+            login_settings: None,
+        })
+    }
+
+    /// Logs in, with settings where the session in the server is the agent's own, and remembers what held at the login.
     pub(super) fn open(
         settings: &ConnectionSettings,
         address: &Address,
         password: Option<Secret>,
         limits: TimeLimits,
-        gets_old: bool,
+        learned: &mut Learned,
     ) -> Result<Session, Failure> {
         let place = address.to_string();
-        let mut client = login_config(settings, address, password, limits)
-            .connect(NoTls)
-            .map_err(|error| Failure::from_postgres(&place, &error))?;
-        let keepalive = match address {
-            Address::Unix { .. } => "",
-            Address::Tcp(_) => KEEPALIVE_IN_SERVER,
+        let failed = |error, asked| Failure::from_postgres(&place, &error, asked);
+        let plain = login_config(settings, address, password, limits);
+        let mut client = None;
+        if !learned.takes_no_settings {
+            let mut config = plain.clone();
+            config.options(&own_settings(settings.options.as_deref(), address, limits, *learned));
+            match config.connect(NoTls) {
+                Ok(opened) => client = Some(opened),
+                // "unsupported startup parameter": PgBouncer.
+                Err(error) if error.code() == Some(&SqlState::PROTOCOL_VIOLATION) => {
+                    learned.takes_no_settings = true;
+                }
+                Err(error) => return Err(failed(error, Asked::Login)),
+            }
+        }
+        let mut client = match client {
+            Some(client) => client,
+            None => plain.connect(NoTls).map_err(|error| failed(error, Asked::Login))?,
         };
-        let prepare = format!(
-            "{keepalive}SET default_transaction_read_only = on; SET statement_timeout = {}; {}",
-            limits.statement.as_millis().max(1),
-            if gets_old { query::LOGIN_SETTINGS } else { "" }
-        );
-        let answer = client.simple_query(&prepare).map_err(|error| Failure::from_postgres(&place, &error))?;
-        let login_settings = gets_old.then(|| rows(&answer).next().and_then(single_value));
-        Ok(Session { client, place, login_settings })
+        let shared = prelude_for_a_shared_session(limits);
+        let question = format!("{shared}{}; {}", query::LOGIN, query::LOGIN_SETTINGS);
+        let answer = client.simple_query(&question).map_err(|error| failed(error, Asked::Query))?;
+        let mut rows = rows(&answer);
+        // Whoever does not answer this is no PostgreSQL, which the look itself will say.
+        let login = rows.next().and_then(|row| query::read_login(|column| row.try_get(column).ok()?));
+        let login_settings = rows.next().and_then(single_value);
+        drop(rows);
+        learned.version = login.as_ref().map(|login| login.version);
+        let is_own = login.as_ref().is_some_and(|login| login.is_own);
+        let prelude = if is_own { query::READ_ONLY.to_owned() } else { shared };
+        Ok(Session {
+            client,
+            place,
+            statement_limit: limits.statement,
+            prelude,
+            postmaster_started: login.map(|login| login.postmaster_started),
+            login_settings: Some(login_settings),
+        })
+    }
+
+    /// Whether both are known to be sessions of different servers.
+    pub(super) fn is_of_another_server(&self, other: &Session) -> bool {
+        let started = self.postmaster_started.as_ref().zip(other.postmaster_started.as_ref());
+        started.is_some_and(|(ours, theirs)| ours != theirs)
     }
 
     /// Asks the server, now. `simple_query` because it keeps no state in the server and so also works through
-    /// connection poolers. Fails where only a new session could tell, too: what ALTER ROLE and ALTER DATABASE lay
-    /// down reaches sessions at their login.
+    /// connection poolers; all of it is one transaction (PostgreSQL manual, 55.2.2.1, "Multiple Statements in a Simple
+    /// Query"). Fails where only a new session could tell, too: what ALTER ROLE and ALTER DATABASE lay down reaches
+    /// sessions at their login.
     pub(super) fn observe(&mut self, needs: Needs) -> Result<Sighting, Failure> {
-        let mut query = query::text(needs);
+        let mut query = format!("{}{}", self.prelude, query::text(needs));
         if needs.writability {
-            query.to_mut().push_str("; ");
-            query.to_mut().push_str(query::LOGIN_SETTINGS);
+            query.push_str("; ");
+            query.push_str(query::LOGIN_SETTINGS);
         }
         let answer = self.ask(&query)?;
         let mut rows = rows(&answer);
@@ -97,6 +170,7 @@ impl Session {
     }
 
     fn ask(&mut self, query: &str) -> Result<Vec<SimpleQueryMessage>, Failure> {
+        let begun = Instant::now();
         let answer = match self.client.simple_query(query) {
             // Recovery ended between two columns, and ends only once: now it is a primary.
             Err(error) if error.code() == Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE) => {
@@ -104,7 +178,14 @@ impl Session {
             }
             answer => answer,
         };
-        answer.map_err(|error| Failure::from_postgres(&self.place, &error))
+        answer.map_err(|error| {
+            let failure = Failure::from_postgres(&self.place, &error, Asked::Query);
+            // The server says the same where statement_timeout was over, in words that may be of any language.
+            let is_our_limit =
+                failure.reason == Reason::QueryCanceled && begun.elapsed() >= self.statement_limit;
+            let reason = if is_our_limit { Reason::DeadlinePassed } else { failure.reason };
+            Failure { reason, ..failure }
+        })
     }
 }
 
@@ -117,6 +198,41 @@ fn rows(answer: &[SimpleQueryMessage]) -> impl Iterator<Item = &SimpleQueryRow> 
 
 fn single_value(row: &SimpleQueryRow) -> Option<String> {
     row.try_get(0).ok().flatten().map(str::to_owned)
+}
+
+/// The settings of a session that is the agent's own, after those of the administrator: nobody else gets it, so they may
+/// last as long as it does. That it is told apart by one of them (see [`query::LOGIN`]) is how a pooler is noticed that
+/// throws all of them away. Writing is forbidden for each query, not here: `default_transaction_read_only` is what
+/// `/read-write` reads.
+fn own_settings(given: Option<&str>, address: &Address, limits: TimeLimits, learned: Learned) -> String {
+    let keepalive = match address {
+        Address::Unix { .. } => "",
+        Address::Tcp(_) => KEEPALIVE_IN_SERVER,
+    };
+    let idle = match learned.version {
+        Some(version) if version >= KNOWS_IDLE_SESSION_TIMEOUT => " -c idle_session_timeout=0",
+        // An older server refuses a login with a name it does not know.
+        Some(_) | None => "",
+    };
+    format!(
+        "{} -c {}=1 -c default_transaction_isolation=read\\ committed -c statement_timeout={}{keepalive}{idle}",
+        given.unwrap_or_default(),
+        query::OWN_SESSION,
+        statement_limit_ms(limits),
+    )
+}
+
+/// Serializable transactions are an error on a standby, and `default_transaction_isolation` may ask for them.
+fn prelude_for_a_shared_session(limits: TimeLimits) -> String {
+    format!(
+        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY; SET LOCAL statement_timeout = {}; ",
+        statement_limit_ms(limits)
+    )
+}
+
+/// Zero would mean "for ever".
+fn statement_limit_ms(limits: TimeLimits) -> u128 {
+    limits.statement.as_millis().max(1)
 }
 
 fn login_config(

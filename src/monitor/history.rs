@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Instant, SystemTime};
 
 use super::chronicle::{Change, Chronicle, LagSample, Rings};
+use super::damper::Damper;
 use crate::instance::{Drain, Failure, Observation, Role, Sighting, lag};
 use crate::reason::Reason;
 use crate::system::notify;
@@ -23,17 +24,27 @@ pub(super) struct History {
     /// The last one, and since when by both clocks.
     condition: Option<(Condition, Instant, SystemTime)>,
     is_draining: Option<bool>,
+    /// Why the server refuses logins that the session outlasts.
+    login_refused: Option<Reason>,
+    damper: Damper,
     rings: Rings,
 }
 
 impl History {
     pub(super) fn new() -> History {
-        History { condition: None, is_draining: None, rings: Rings::new(Instant::now()) }
+        History {
+            condition: None,
+            is_draining: None,
+            login_refused: None,
+            damper: Damper::default(),
+            rings: Rings::new(Instant::now()),
+        }
     }
 
     pub(super) fn record(&mut self, outcome: &Observation, now: Instant) {
         self.record_drain(outcome.drain);
         self.record_lag(outcome, now);
+        self.record_login(outcome);
         let Some(instance) = &outcome.instance else { return };
         let condition = Condition::of(instance);
         let cause = match instance {
@@ -41,6 +52,9 @@ impl History {
             Err(failure) => &failure.cause,
         };
         let from = self.condition.map(|(condition, ..)| condition);
+        if let Some(count) = self.damper.take_held_back(now) {
+            log::info!(target: "pgsqlchk", "{count} more changes of this kind; now {condition}");
+        }
         if from == Some(condition) {
             if !cause.is_empty() {
                 log::debug!(target: "pgsqlchk", "still {condition}: {cause}");
@@ -48,7 +62,8 @@ impl History {
             return;
         }
         let line = self.describe_change(condition, cause, now);
-        log::info!(target: "pgsqlchk", "{line}");
+        let level = if self.damper.lets_through(now) { log::Level::Info } else { log::Level::Debug };
+        log::log!(target: "pgsqlchk", level, "{line}");
         notify::status(&condition.to_string());
         self.condition = Some((condition, now, SystemTime::now()));
         self.rings.record_change(Change::Condition { from, to: condition });
@@ -72,6 +87,23 @@ impl History {
             (true, true) | (false, false) => return,
         }
         self.rings.record_change(Change::Drain { from, to: is_draining });
+    }
+
+    fn record_login(&mut self, outcome: &Observation) {
+        let Some(sighting) = outcome.sighting() else { return };
+        let refused = sighting.login_refused.as_ref();
+        let before = std::mem::replace(&mut self.login_refused, refused.map(|refused| refused.reason));
+        match refused {
+            Some(refused) if before != Some(refused.reason) => log::warn!(
+                target: "pgsqlchk",
+                "the server refuses the agent's logins, while the session it has still answers: {}",
+                refused.told
+            ),
+            None if before.is_some() => {
+                log::info!(target: "pgsqlchk", "the server lets the agent log in again")
+            }
+            Some(_) | None => {}
+        }
     }
 
     fn record_lag(&mut self, outcome: &Observation, now: Instant) {

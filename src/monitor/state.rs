@@ -36,6 +36,10 @@ pub(super) struct State {
     pub(super) prober: Option<Box<Prober>>,
     pub(super) running: Option<Running>,
     abandoned: usize,
+    /// Threads that close sessions which are not asked any more.
+    pub(super) closing: usize,
+    /// A thread sleeps until the next login may be tried, and begins the waiting flight then.
+    pub(super) is_resting: bool,
     /// What the flight needs that has not begun; `None` where nobody waits for one.
     waiting: Option<Needs>,
     /// The number of the flight that has not begun.
@@ -61,6 +65,8 @@ impl State {
             prober: None,
             running: None,
             abandoned: 0,
+            closing: 0,
+            is_resting: false,
             waiting: None,
             next_flight: 0,
             callers: VecDeque::new(),
@@ -84,10 +90,13 @@ impl State {
         self.watch_sleeps_until.is_none_or(|until| deadline < until)
     }
 
-    /// The flight to begin now, if one waits and none runs.
+    /// The flight to begin now, if one waits and none runs. One that nobody waits for any more is none.
     pub(super) fn take_waiting(&mut self) -> Option<(u64, Needs)> {
-        if self.running.is_some() {
+        if self.running.is_some() || self.is_resting {
             return None;
+        }
+        if self.callers.is_empty() {
+            self.waiting = None;
         }
         let needs = self.waiting.take()?;
         let flight = self.next_flight;
@@ -95,11 +104,28 @@ impl State {
         Some((flight, needs))
     }
 
+    /// Until when whoever would begin the waiting flight has to rest first; everybody else need not wait for that thread.
+    pub(super) fn begin_rest(&mut self, now: Instant) -> Option<Instant> {
+        if self.running.is_some() || self.is_resting || self.waiting.is_none() {
+            return None;
+        }
+        let until = self.prober.as_ref()?.rests_until().filter(|until| *until > now)?;
+        self.is_resting = true;
+        Some(until)
+    }
+
+    /// Whether one more session may hang in the server.
+    pub(super) fn may_hang_once_more(&self) -> bool {
+        self.abandoned + self.closing < MAX_ABANDONED
+    }
+
     /// Whether somebody has to look for the drain file apart from a flight, and then for the callers numbered below.
     /// A flight looks for itself, before it asks the instance; so this is for those who would wait for an instance
-    /// that others need: behind a flight that runs, or in one that goes on despite the drain.
+    /// that others need: behind a flight that runs or rests, or in one that goes on despite the drain.
     pub(super) fn begin_drain_look(&mut self) -> Option<u64> {
-        let would_wait = self.running.is_some() || self.waiting.is_some_and(|needs| needs.despite_drain);
+        let would_wait = self.running.is_some()
+            || self.is_resting
+            || self.waiting.is_some_and(|needs| needs.despite_drain);
         let mut new = self.callers.iter().rev().take_while(|caller| caller.number >= self.drain_looked_until);
         if self.is_looking_for_drain || !would_wait || !new.any(|caller| caller.ends_with_drain) {
             return None;
@@ -124,7 +150,7 @@ impl State {
 
     /// Whether a flight waits that a running one does not lead on to.
     pub(super) fn lacks_runner(&self) -> bool {
-        self.waiting.is_some() && self.running.is_none()
+        self.waiting.is_some() && self.running.is_none() && !self.is_resting
     }
 
     /// A flight has its outcome, so long after it began: the one place where outcomes are recorded.
@@ -186,7 +212,8 @@ impl State {
         {
             return running.stage.get().overdue("at the deadline");
         }
-        let recent = self.last_failure.filter(|(settled, _)| *settled + self.timeout / 2 >= now);
+        let is_recent = |settled: Instant| self.is_resting || settled + self.timeout / 2 >= now;
+        let recent = self.last_failure.filter(|(settled, _)| is_recent(*settled));
         let reason = recent.map_or(Reason::DeadlinePassed, |(_, reason)| reason);
         Failure::new(reason, "the time went by waiting for an earlier probe")
     }
@@ -196,7 +223,7 @@ impl State {
     fn abandon(&mut self) -> Option<Due> {
         let running = self.running.as_ref()?;
         let stage = running.stage.get();
-        if stage.is_bounded() || self.abandoned >= MAX_ABANDONED {
+        if stage.is_bounded() || !self.may_hang_once_more() {
             return None;
         }
         let (flight, lasted) = (running.flight, running.begun.elapsed());

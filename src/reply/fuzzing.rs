@@ -6,8 +6,8 @@ use super::{Background, HttpReply, MAX_DOCUMENT_BYTES, MAX_REPLY_BYTES, Media, h
 use crate::fuzzing::source::Source;
 use crate::fuzzing::{exposition, html, wire};
 use crate::instance::{
-    Drain, Failure, Lsn, Observation, Receiver, ReceiverDetails, Replication, Role, Server, Sighting,
-    fuzzing as instance,
+    Drain, Failure, LoginRefused, Lsn, Observation, Receiver, ReceiverDetails, Replication, Role, Server,
+    Sighting, fuzzing as instance,
 };
 use crate::monitor::{Change, Chronicle, Condition, LAG_BUCKETS, LagSample, MAX_TRANSITIONS, Transition};
 use crate::reason::Reason;
@@ -74,7 +74,7 @@ fn body(reply: &HttpReply) -> String {
 fn assert_json(text: &str, observation: &Observation) {
     let json: serde_json::Value = serde_json::from_str(text).unwrap_or_else(|why| panic!("{why}: {text}"));
     let fields = json.as_object().expect("an object");
-    assert_eq!(fields.len(), 17, "every field is always there");
+    assert_eq!(fields.len(), 18, "every field is always there");
     let version =
         observation.sighting().and_then(|sighting| sighting.server.as_ref()).map(|server| &server.version);
     match (version, json["server_version"].as_str()) {
@@ -155,6 +155,11 @@ fn sighting(source: &mut Source<'_>) -> Sighting {
             version: source.text(),
             started_unix_s: source.float(),
             current: source.optional(lsn),
+        }),
+        login_refused: source.optional(|source| LoginRefused {
+            reason: reason(source),
+            since: source.moment(),
+            told: source.text(),
         }),
     }
 }

@@ -65,11 +65,17 @@ impl Page {
         let lag_bytes = lag.and_then(|lag| lag.bytes.ok()).map(|lag| lag.bytes);
         let lag_s = lag.and_then(|lag| lag.time.ok()).map(|lag| lag.duration.as_secs_f64());
         let has_receiver = replication.map(|replication| u8::from(replication.receiver.is_some()));
+        let login_refused = sighting.map(|sighting| u8::from(sighting.login_refused.is_some()));
         let timeline = sighting.and_then(|Sighting { timeline, .. }| *timeline);
 
         self.gauge("pgsqlchk_up", Some(u8::from(sighting.is_some())), "Whether PostgreSQL answered.");
         self.gauge("pgsqlchk_primary", is(Role::Primary), "Whether the instance is a primary.");
         self.gauge("pgsqlchk_standby", is(Role::Standby), "Whether the instance is a standby.");
+        self.gauge(
+            "pgsqlchk_login_refused",
+            login_refused,
+            "Whether the server refuses the agent's logins while its session still answers.",
+        );
         self.gauge("pgsqlchk_draining", is_draining, "Whether the drain file exists.");
         self.gauge("pgsqlchk_timeline", timeline, "The instance's timeline.");
         self.gauge(

@@ -157,6 +157,11 @@ fn facts(document: &Document) -> String {
         let clock = started.format(CLOCK);
         format!("{day}, {clock} UTC, {} ago", duration(now.seconds_since(started).floor()))
     });
+    let logins = document
+        .login
+        .refused
+        .zip(document.login.since)
+        .map(|(refused, since)| format!("refused since {} UTC: {refused}", since.format(DAY_AND_CLOCK)));
     let facts = [
         ("Writes", choose(document.read_only.filter(|_| is_primary), "refused: read-only", "accepted")),
         ("Replay", choose(document.replay_paused, "paused", "running")),
@@ -171,6 +176,7 @@ fn facts(document: &Document) -> String {
         ("Timeline", document.timeline.map(|timeline| timeline.to_string())),
         ("System id", document.system_identifier.clone()),
         ("Started", started),
+        ("Logins", logins),
         ("Draining", choose(document.draining, "yes", "no")),
     ];
     let mut html = String::from("<section><h2>Observed</h2>\n<dl>\n");

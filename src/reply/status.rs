@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
-use crate::instance::{Drain, Lsn, Observation, Receiver, Replication, Role, Sighting, lag};
+use crate::instance::{Drain, LoginRefused, Lsn, Observation, Receiver, Replication, Role, Sighting, lag};
 use crate::monitor::{Change, Chronicle, Condition, Transition};
 use crate::reason::Reason;
 use crate::verdict::{Path, Target, Verdict, judge};
@@ -32,6 +32,7 @@ pub(super) struct Document {
     pub(super) lag: LagFields,
     pub(super) replay_paused: Option<bool>,
     pub(super) receiver: ReceiverFields,
+    pub(super) login: LoginFields,
     pub(super) transitions: Vec<TransitionFields>,
     pub(super) probe_seconds: Option<f64>,
     pub(super) time: Option<Moment>,
@@ -72,6 +73,13 @@ pub(super) struct ReceiverFields {
     pub(super) last_message_seconds: Option<f64>,
 }
 
+/// A login that the server refused while the session went on answering.
+#[derive(Default, Serialize)]
+pub(super) struct LoginFields {
+    pub(super) refused: Option<Reason>,
+    pub(super) since: Option<Moment>,
+}
+
 /// A change that the agent noticed.
 #[derive(Serialize)]
 pub(super) struct TransitionFields {
@@ -109,6 +117,10 @@ impl Document {
             lag: replication.map(LagFields::new).unwrap_or_default(),
             replay_paused: replication.and_then(|replication| replication.is_paused),
             receiver: replication.map(ReceiverFields::new).unwrap_or_default(),
+            login: sighting
+                .and_then(|sighting| sighting.login_refused.as_ref())
+                .map(LoginFields::new)
+                .unwrap_or_default(),
             transitions: chronicle.transitions.iter().map(TransitionFields::new).collect(),
             probe_seconds: observation.took.map(|took| took.as_secs_f64()),
             time: Moment::of(chronicle.now),
@@ -197,6 +209,12 @@ impl ReceiverFields {
             last_message_seconds: details.last_message_age.map(|age| age.as_secs_f64()),
             ..base
         }
+    }
+}
+
+impl LoginFields {
+    fn new(login: &LoginRefused) -> LoginFields {
+        LoginFields { refused: Some(login.reason), since: Moment::of(login.since) }
     }
 }
 

@@ -133,11 +133,14 @@ fn ends_probe(reason: Reason) -> bool {
         | Reason::NotPostgresql
         | Reason::AuthenticationFailed
         | Reason::DatabaseMissing
+        | Reason::LoginFailed
         | Reason::TooManyClients
         | Reason::StartingUp
         | Reason::ShuttingDown
         | Reason::NotAcceptingConnections
         | Reason::ConnectionLost
+        | Reason::SessionTerminated
+        | Reason::QueryCanceled
         | Reason::QueryFailed
         | Reason::DeadlinePassed
         | Reason::AgentOutOfResources

@@ -6,16 +6,12 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
+use super::Failure;
 use crate::config::{ConnectionSettings, Endpoint, PasswordSource, SOCKET_DIRECTORIES, spelling};
-use crate::instance::Failure;
 use crate::reason::Reason;
 
 /// One line, or `None` where there is nothing to type. `os_user` is who runs this process, if that is known.
-pub(super) fn advice(
-    failure: &Failure,
-    settings: &ConnectionSettings,
-    os_user: Option<&str>,
-) -> Option<String> {
+pub fn advice(failure: &Failure, settings: &ConnectionSettings, os_user: Option<&str>) -> Option<String> {
     let advisor = Advisor { settings, os_user, cause: &failure.cause };
     match failure.reason {
         Reason::ConnectionRefused => Some(advisor.start_server()),
@@ -29,7 +25,10 @@ pub(super) fn advice(
         Reason::NotAcceptingConnections => {
             Some("if it is a standby, set hot_standby = on and restart it; its log says more".into())
         }
+        Reason::LoginFailed => Some(advisor.mend_login()),
         Reason::PostmasterNotAnswering
+        | Reason::SessionTerminated
+        | Reason::QueryCanceled
         | Reason::StartingUp
         | Reason::ShuttingDown
         | Reason::ConnectionLost
@@ -51,7 +50,7 @@ pub(super) fn advice(
 }
 
 /// What to type so that the agent's role sees all of the WAL receiver.
-pub(super) fn let_monitor(settings: &ConnectionSettings) -> String {
+pub fn let_monitor(settings: &ConnectionSettings) -> String {
     let advisor = Advisor { settings, os_user: None, cause: "" };
     let grant = format!("GRANT pg_monitor TO {}", spelling::identifier(&settings.user));
     format!(
@@ -110,7 +109,11 @@ impl Advisor<'_> {
                 PasswordSource::Given(_) => "--dsn or PGPASSWORD".to_owned(),
                 PasswordSource::Passfile(_) | PasswordSource::None => self.passfile(),
             };
-            format!("set it anew, on the primary: {set} (no such role? {create}); then correct it in {place}")
+            let renew = self.as_superuser(&format!("ALTER ROLE {role} VALID UNTIL 'infinity'"));
+            format!(
+                "set it anew, on the primary: {set} (no such role? {create}; expired, which PostgreSQL's log calls an \
+                 expired password? {renew}); then correct it in {place}"
+            )
         } else if says("is not permitted to log in") {
             format!("on the primary: {}", self.as_superuser(&format!("ALTER ROLE {role} LOGIN")))
         } else if says("does not exist") {
@@ -159,7 +162,10 @@ impl Advisor<'_> {
             (false, _) => {
                 let client = self.client_address();
                 let line = self.put_into_hba("host", &format!("{client} scram-sha-256"));
-                format!("{line}; or use the Unix socket: --dsn host=/run/postgresql")
+                format!(
+                    "use the Unix socket: --dsn host=/run/postgresql; or, as this build does not speak TLS and so matches \
+                     no hostssl line, {line}"
+                )
             }
         }
     }
@@ -174,6 +180,20 @@ impl Advisor<'_> {
         let (database, user) = (hba_word(&self.settings.database), hba_word(&self.settings.user));
         let reload = self.as_superuser("SELECT pg_reload_conf()");
         format!("put `{kind} {database} {user} {rest}` above the other lines of pg_hba.conf, then: {reload}")
+    }
+
+    fn mend_login(&self) -> String {
+        if self.cause.contains("is not currently accepting connections") {
+            let database = spelling::identifier(&self.settings.database);
+            let alter = format!("ALTER DATABASE {database} ALLOW_CONNECTIONS true");
+            return format!(
+                "name another database (--dsn dbname=NAME), or on the primary: {}",
+                self.as_superuser(&alter)
+            );
+        }
+        "every login to this database fails, not the agent's alone: a library that cannot be loaded \
+         (session_preload_libraries, local_preload_libraries)? PostgreSQL's log says more"
+            .into()
     }
 
     fn make_database(&self) -> String {
