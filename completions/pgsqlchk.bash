@@ -30,6 +30,9 @@ _pgsqlchk() {
     esac
     if [[ -z ${words-} ]]; then
         words=$("${COMP_WORDS[0]}" --help 2>/dev/null | sed -n 's/^ *\(--[a-z-]*\) .*/\1/p')
+        if ((COMP_CWORD == 1)); then
+            words+=" standalone xinetd check drain undrain"
+        fi
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
 }

@@ -2,6 +2,7 @@
 # program installed.
 
 complete -c pgsqlchk -f
+complete -c pgsqlchk -n __fish_is_first_token -a 'standalone xinetd check drain undrain'
 
 for line in (pgsqlchk --help 2>/dev/null | string match -r '^ +--.*')
     # Name, placeholder of the value (none for a switch), meaning.

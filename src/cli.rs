@@ -6,7 +6,10 @@ use std::process::ExitCode;
 
 use argh::FromArgs;
 
-use crate::config::options::{self, Name, OPTIONS};
+use crate::config::Mode;
+use crate::config::options::{self, OptionInfo};
+use crate::config::table::option_table;
+use crate::spelling::quote;
 
 /// Why the program ends before it serves anybody: what to print, where, and the exit code.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,55 +67,38 @@ pub struct Arguments {
     /// `--config`, if given.
     pub config: Option<String>,
     /// The settings with their raw values, in the order of the table, repeated options in the order typed.
-    pub settings: Vec<(Name, String)>,
+    pub settings: Vec<(&'static OptionInfo, String)>,
 }
 
-/// The options as argh knows them. Values stay strings: the configuration layer parses them in one place,
-/// for the file and the command line alike, and the help comes from [`OPTIONS`].
-#[derive(FromArgs)]
-#[argh(description = "pgsqlchk", help_triggers("--help"))]
-struct Raw {
-    #[argh(option, description = "see OPTIONS")]
-    mode: Option<String>,
-    #[argh(option, description = "see OPTIONS")]
-    listen: Vec<String>,
-    #[argh(option, description = "see OPTIONS")]
-    agent_listen: Option<String>,
-    #[argh(option, description = "see OPTIONS")]
-    dsn: Option<String>,
-    #[argh(option, description = "see OPTIONS")]
-    timeout: Option<String>,
-    #[argh(option, description = "see OPTIONS")]
-    knock_interval: Option<String>,
-    #[argh(option, description = "see OPTIONS")]
-    login_interval: Option<String>,
-    #[argh(option, description = "see OPTIONS")]
-    workers: Option<String>,
-    #[argh(option, description = "see OPTIONS")]
-    max_connections: Option<String>,
-    #[argh(option, description = "see OPTIONS")]
-    allow: Vec<String>,
-    #[argh(option, description = "see OPTIONS")]
-    config: Option<String>,
-    #[argh(option, description = "see OPTIONS")]
-    protocol: Option<String>,
-    #[argh(option, description = "see OPTIONS")]
-    max_lag: Option<String>,
-    #[argh(option, description = "see OPTIONS")]
-    max_lag_time: Option<String>,
-    #[argh(option, description = "see OPTIONS")]
-    drain_file: Option<String>,
-    #[argh(option, description = "see OPTIONS")]
-    idle_exit: Option<String>,
-    #[argh(option, description = "see OPTIONS")]
-    log_level: Option<String>,
-    #[argh(option, description = "see OPTIONS")]
-    log_target: Option<String>,
-    #[argh(option, description = "see OPTIONS")]
-    target: Option<String>,
-    #[argh(switch, description = "see OPTIONS")]
-    version: bool,
+macro_rules! make_raw {
+    ($(
+        $(#[doc = $doc:literal])+
+        $visibility:vis $field:ident: $type:ty = $unset:expr, { word: $word:literal, $($entry:tt)* }
+    )+) => {
+        /// The options as argh knows them. Values stay strings: the configuration layer parses them in one place,
+        /// for the file and the command line alike, and the help comes from the table.
+        #[derive(FromArgs)]
+        #[argh(description = "pgsqlchk", help_triggers("--help", "-h"))]
+        struct Raw {
+            $(
+                #[argh(option, description = "see the table")]
+                $field: Vec<String>,
+            )+
+            #[argh(option, description = "see the table")]
+            config: Vec<String>,
+            #[argh(switch, short = 'V', description = "see the table")]
+            version: bool,
+        }
+
+        impl Raw {
+            /// The settings, in the order of the table, with their values in the order typed.
+            fn settings(self) -> Vec<(&'static str, Vec<String>)> {
+                vec![$(($word, self.$field),)+]
+            }
+        }
+    };
 }
+option_table!(make_raw);
 
 /// Parses the command line; `arguments` starts with the program's name.
 pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, Exit> {
@@ -127,33 +113,52 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, Exi
             Some(_) | None => words.push(word),
         }
     }
+    let action = take_action(&mut words)?;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let raw = Raw::from_args(&["pgsqlchk"], &words).map_err(explain)?;
+    let mut raw = Raw::from_args(&["pgsqlchk"], &words).map_err(explain)?;
     if raw.version {
         return Err(Exit::success(format!("pgsqlchk {}", env!("CARGO_PKG_VERSION"))));
     }
-    let single = [
-        (Name::Mode, raw.mode),
-        (Name::AgentListen, raw.agent_listen),
-        (Name::Dsn, raw.dsn),
-        (Name::Timeout, raw.timeout),
-        (Name::KnockInterval, raw.knock_interval),
-        (Name::LoginInterval, raw.login_interval),
-        (Name::Workers, raw.workers),
-        (Name::MaxConnections, raw.max_connections),
-        (Name::MaxLag, raw.max_lag),
-        (Name::MaxLagTime, raw.max_lag_time),
-        (Name::Protocol, raw.protocol),
-        (Name::DrainFile, raw.drain_file),
-        (Name::IdleExit, raw.idle_exit),
-        (Name::LogLevel, raw.log_level),
-        (Name::LogTarget, raw.log_target),
-        (Name::Target, raw.target),
-    ];
-    let listen = raw.listen.into_iter().map(|value| (Name::Listen, value));
-    let allow = raw.allow.into_iter().map(|value| (Name::Allow, value));
-    let single = single.into_iter().filter_map(|(name, value)| Some((name, value?)));
-    Ok(Arguments { config: raw.config, settings: single.chain(listen).chain(allow).collect() })
+    raw.mode.extend(action);
+    let config = single("config", std::mem::take(&mut raw.config))?;
+    let mut settings = Vec::new();
+    for (word, values) in raw.settings() {
+        let Some(option) = OptionInfo::find(word) else { continue };
+        if option.is_repeatable() {
+            settings.extend(values.into_iter().map(|value| (option, value)));
+        } else if let Some(value) = single(word, values)? {
+            settings.push((option, value));
+        }
+    }
+    Ok(Arguments { config, settings })
+}
+
+/// The first word, where it is no option: it says what to do, and means the same as a `--mode` with it.
+fn take_action(words: &mut Vec<String>) -> Result<Option<String>, Exit> {
+    match words.first() {
+        Some(first) if !first.starts_with('-') => {
+            if !Mode::WORDS.contains(&first.as_str()) {
+                // Not shown: it may be the rest of a connection string that was not quoted.
+                let known = Mode::WORDS.join(", ");
+                return Err(bad_usage(&format!("the first word is none of {known}")));
+            }
+            Ok(Some(words.remove(0)))
+        }
+        Some(_) | None => Ok(None),
+    }
+}
+
+fn single(word: &str, values: Vec<String>) -> Result<Option<String>, Exit> {
+    let mut values = values.into_iter();
+    let first = values.next();
+    match values.next() {
+        Some(_) => Err(bad_usage(&format!("option --{word} is given twice"))),
+        None => Ok(first),
+    }
+}
+
+fn bad_usage(what: &str) -> Exit {
+    Exit::bad_usage(format!("{what} (try 'pgsqlchk --help')"))
 }
 
 /// Turns argh's early exit into ours. Of argh's message only the option's name is taken: the rest may hold a
@@ -165,24 +170,16 @@ fn explain(early: argh::EarlyExit) -> Exit {
     let message = early.output.trim_end();
     let what = if let Some(word) = message.strip_prefix("Unrecognized argument: ") {
         match word.starts_with("--") {
-            true => format!("unknown option {}", options::quote(word)),
+            true => format!("unknown option {}", quote(word)),
             // Not shown: it may be the rest of a connection string that was not quoted.
             false => "an argument that is not an option; a value with spaces needs quotes".into(),
         }
     } else if let Some(name) = message.strip_prefix("No value provided for option ") {
         format!("option {} needs a value", name.trim_matches(['\'', '.']))
-    } else if let Some(rest) = message.strip_prefix("Error parsing option '") {
-        // Strings always parse, so the only error left to argh is a second value.
-        let name = OPTIONS.iter().map(|option| option.word).find(|word| {
-            rest.strip_prefix("--")
-                .and_then(|rest| rest.strip_prefix(word))
-                .is_some_and(|r| r.starts_with('\''))
-        });
-        format!("option --{} is given twice", name.unwrap_or_default())
     } else {
         "bad usage".into()
     };
-    Exit::bad_usage(format!("{what} (try 'pgsqlchk --help')"))
+    bad_usage(&what)
 }
 
 #[cfg(test)]
@@ -193,6 +190,10 @@ mod tests {
         parse(std::iter::once("pgsqlchk").chain(words.iter().copied()).map(OsString::from))
     }
 
+    fn plain<'a>(settings: &'a [(&'static OptionInfo, String)]) -> Vec<(&'static str, &'a str)> {
+        settings.iter().map(|(option, value)| (option.word, value.as_str())).collect()
+    }
+
     #[test]
     fn values_may_follow_a_space_or_an_equals_sign() {
         for words in [
@@ -200,11 +201,11 @@ mod tests {
             &["--listen=a", "--timeout=3s", "--listen=b"],
         ] {
             let settings = typed(words).unwrap().settings;
-            let expected = [(Name::Timeout, "3s"), (Name::Listen, "a"), (Name::Listen, "b")];
-            assert_eq!(settings, expected.map(|(name, value)| (name, value.to_owned())));
+            let expected = [("listen", "a"), ("listen", "b"), ("timeout", "3s")];
+            assert_eq!(plain(&settings), expected);
         }
         let dsn = typed(&["--dsn=host=/run user=x"]).unwrap().settings;
-        assert_eq!(dsn, [(Name::Dsn, "host=/run user=x".to_owned())], "only the first equals sign splits");
+        assert_eq!(plain(&dsn), [("dsn", "host=/run user=x")], "only the first equals sign splits");
         assert_eq!(typed(&["--config=/x"]).unwrap().config.as_deref(), Some("/x"));
     }
 
@@ -218,7 +219,9 @@ mod tests {
             (&["--dsn", "s3cret", "--dsn", "s3cret"], "option --dsn is given twice"),
             (&["--dsn=it's'", "--dsn=s3cret\n's3cret"], "option --dsn is given twice"),
             (&["--timeout=1s", "--timeout=1s"], "option --timeout is given twice"),
-            (&["s3cret"], "an argument that is not an option; a value with spaces needs quotes"),
+            (&["s3cret"], "the first word is none of standalone, xinetd, check, drain, undrain"),
+            (&["check", "s3cret"], "an argument that is not an option; a value with spaces needs quotes"),
+            (&["check", "--mode=drain"], "option --mode is given twice"),
             (&["--", "s3cret"], "an argument that is not an option; a value with spaces needs quotes"),
             (&["-ps3cret"], "an argument that is not an option; a value with spaces needs quotes"),
             (&["--version=s3cret"], "an argument that is not an option; a value with spaces needs quotes"),
@@ -240,10 +243,22 @@ mod tests {
 
     #[test]
     fn version_and_help_go_to_stdout() {
-        let version = typed(&["--version"]).unwrap_err();
-        assert_eq!(version, Exit { text: "pgsqlchk 0.1.0".into(), on_stdout: true, code: 0 });
-        let help = typed(&["--timeout", "1s", "--help"]).unwrap_err();
-        assert_eq!(help, Exit { text: options::help(), on_stdout: true, code: 0 });
+        for word in ["--version", "-V"] {
+            let version = typed(&[word]).unwrap_err();
+            assert_eq!(version, Exit { text: "pgsqlchk 0.1.0".into(), on_stdout: true, code: 0 });
+        }
+        for word in ["--help", "-h"] {
+            let help = typed(&["--timeout", "1s", word]).unwrap_err();
+            assert_eq!(help, Exit { text: options::help(), on_stdout: true, code: 0 });
+        }
+    }
+
+    #[test]
+    fn a_word_for_an_action_is_a_mode() {
+        for word in Mode::WORDS {
+            let settings = typed(&[word, "--timeout=1s"]).unwrap().settings;
+            assert_eq!(plain(&settings), [("mode", word), ("timeout", "1s")]);
+        }
     }
 
     #[test]
@@ -251,10 +266,10 @@ mod tests {
         let argh_help = Raw::from_args(&["pgsqlchk"], &["--help"]).err().unwrap().output;
         let mut known: Vec<&str> = argh_help
             .lines()
-            .filter_map(|line| line.trim_start().strip_prefix("--"))
+            .filter_map(|line| line.trim_start().trim_start_matches("-V, ").strip_prefix("--"))
             .map(|line| line.split([' ', ',']).next().unwrap())
             .collect();
-        let mut listed: Vec<&str> = OPTIONS.iter().map(|option| option.word).collect();
+        let mut listed: Vec<&str> = options::options().map(|option| option.word).collect();
         known.sort_unstable();
         listed.sort_unstable();
         assert_eq!(known, listed);

@@ -27,6 +27,7 @@ pub mod monitor;
 pub mod panics;
 pub mod reason;
 pub mod reply;
+pub mod spelling;
 pub mod system;
 pub mod tally;
 pub mod verdict;
@@ -78,7 +79,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn serve(config: Config, front: impl FnOnce(Config) -> Result<(), String>) -> ExitCode {
-    let result = logging::start(config.log_level, config.log_target).and_then(|()| front(config));
+    let result = logging::start(config.log_level, config.log_target()).and_then(|()| front(config));
     logging::flush();
     match result {
         Ok(()) => ExitCode::SUCCESS,

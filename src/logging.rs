@@ -20,9 +20,6 @@ const QUEUE_LINES: usize = 256;
 /// How long [`flush`] waits for a stderr that does not take anything.
 const FLUSH_LIMIT: Duration = Duration::from_millis(50);
 
-/// Of the thread that writes.
-pub(crate) const THREAD_NAME: &str = "log";
-
 enum Entry {
     Line { level: Level, target: String, text: String },
     Flush(SyncSender<()>),
@@ -82,7 +79,7 @@ pub fn start(level: LevelFilter, target: LogTarget) -> Result<(), String> {
 
     let (queue, entries) = sync_channel(QUEUE_LINES);
     thread::Builder::new()
-        .name(THREAD_NAME.into())
+        .name(panics::LOG_THREAD.into())
         .stack_size(128 * 1024)
         .spawn(move || write_entries(&entries, &mut sink))
         .map_err(|error| format!("cannot start a thread for the log: {error}"))?;

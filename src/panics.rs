@@ -25,10 +25,11 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::{process, thread};
 
-use crate::logging;
-
 /// Where the process could not go on.
 const EXIT_CODE: i32 = 1;
+
+/// The name of the thread that writes the log.
+pub(crate) const LOG_THREAD: &str = "log";
 
 thread_local! {
     /// How many calls of [`contain`] this thread is in.
@@ -57,10 +58,10 @@ fn on_panic(panic: &PanicHookInfo<'_>) {
     let is_contained = DEPTH.try_with(Cell::get).is_ok_and(|depth| depth > 0);
     let thread = thread::current();
     // The log's own thread panics because it cannot write; logging that would go on for ever.
-    if thread.name() != Some(logging::THREAD_NAME) {
+    if thread.name() != Some(LOG_THREAD) {
         let what = if is_contained { "" } else { "; the agent ends" };
         log::error!(target: "pgsqlchk", "thread {}: {panic}{what}", thread.name().unwrap_or("?"));
-        logging::flush();
+        log::logger().flush();
     }
     if !is_contained {
         process::exit(EXIT_CODE);

@@ -266,7 +266,8 @@ fn bad_usage_is_refused() {
     for (words, what) in [
         (&["--bogus"][..], "unknown option \"--bogus\""),
         (&["--bogus=s3cret"], "unknown option \"--bogus\""),
-        (&["s3cret"], argument),
+        (&["s3cret"], "the first word is none of standalone, xinetd, check, drain, undrain"),
+        (&["check", "s3cret"], argument),
         (&["--dsn", "user=x", "password=s3cret"], argument),
         (&["-x"], argument),
         (&["--timeout"], "option --timeout needs a value"),

@@ -202,6 +202,10 @@ fn without_own_defaults(mut login: Login, name: &str, database: Option<&str>) ->
     if login.database == database.unwrap_or(&login.user) {
         login.database = "default".into();
     }
+    // What a session of the agent's own comes with, after what the administrator gave.
+    if let Some((given, _)) = login.options.split_once(" -c pgsqlchk.session=1 ") {
+        login.options = given.to_owned();
+    }
     login
 }
 

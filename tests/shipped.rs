@@ -245,6 +245,9 @@ fn bash_completes_the_options_of_help_and_the_values_of_closed_lists() {
     assert_eq!(bash(&["--"]), known);
     assert_eq!(bash(&["--timeout", "1s", "--max-c"]), ["--max-connections".to_owned()].into());
     assert_eq!(bash(&["--timeout", ""]), BTreeSet::new(), "nobody can guess it");
+    let actions = values_of("--mode");
+    assert!(bash(&[""]).is_superset(&actions));
+    assert_eq!(bash(&["dra"]), ["drain".to_owned()].into());
     for option in CLOSED.map(|name| format!("--{name}")) {
         assert_eq!(bash(&[&option, ""]), values_of(&option), "{option}");
         assert_eq!(bash(&[&option, "="]), values_of(&option), "{option}=");
@@ -256,6 +259,8 @@ fn fish_completes_the_options_of_help_and_the_values_of_closed_lists() {
     let known: BTreeSet<String> =
         options_of_help().into_iter().map(|(name, ..)| format!("--{name}")).collect();
     assert_eq!(fish("pgsqlchk --"), known);
+    assert_eq!(fish("pgsqlchk "), values_of("--mode"), "actions");
+    assert_eq!(fish("pgsqlchk check "), BTreeSet::new(), "one is enough");
     for option in CLOSED.map(|name| format!("--{name}")) {
         assert_eq!(fish(&format!("pgsqlchk {option} ")), values_of(&option), "{option}");
     }
@@ -266,6 +271,7 @@ fn zsh_completes_the_options_of_help_and_the_values_of_closed_lists() {
     let known: BTreeSet<String> =
         options_of_help().into_iter().map(|(name, ..)| format!("--{name}")).collect();
     assert_eq!(zsh("pgsqlchk --"), known);
+    assert_eq!(zsh("pgsqlchk "), values_of("--mode"), "actions");
     for option in CLOSED.map(|name| format!("--{name}")) {
         assert_eq!(zsh(&format!("pgsqlchk {option} ")), values_of(&option), "{option}");
     }

@@ -3,7 +3,8 @@
 //! `#` starts a comment at the start of a line or after white space. A value may stand in double or single
 //! quotes, which keep white space and `#` inside it; inside them a doubled quote stands for one, as in
 //! `postgresql.conf`. Repeatable options repeat the line.
-use super::options::{Name, OPTIONS, quote};
+use super::options::OptionInfo;
+use crate::spelling::quote;
 
 /// One line's setting.
 #[derive(Debug, PartialEq, Eq)]
@@ -11,7 +12,7 @@ pub struct Line {
     /// Its number, from 1.
     pub number: usize,
     /// The option.
-    pub name: Name,
+    pub option: &'static OptionInfo,
     /// The value without its quotes, not yet validated.
     pub value: String,
 }
@@ -30,17 +31,18 @@ pub fn parse(text: &str) -> Result<Vec<Line>, String> {
         // Nothing of the line is shown: it may be the rest of a connection string that was broken in two.
         let (word, value) = line.split_once('=').ok_or_else(|| error("expected name = value".into()))?;
         let word = word.trim_end();
-        let option = OPTIONS.iter().find(|option| option.word == word);
-        let option = option.ok_or_else(|| error(format!("unknown option {}", quote(word))))?;
-        if !option.in_file {
+        let option =
+            OptionInfo::find(word).ok_or_else(|| error(format!("unknown option {}", quote(word))))?;
+        if !option.is_setting() {
             return Err(error(format!("{word} stands on the command line only")));
         }
-        if let Some(first) = settings.iter().find(|setting| setting.name == option.name && !option.repeatable)
+        if let Some(first) =
+            settings.iter().find(|setting| setting.option == option && !option.is_repeatable())
         {
             return Err(error(format!("{word} is already set in line {}", first.number)));
         }
         let value = unquote(value.trim_start()).map_err(|why| error(format!("{word}: {why}")))?;
-        settings.push(Line { number, name: option.name, value });
+        settings.push(Line { number, option, value });
     }
     Ok(settings)
 }
@@ -84,36 +86,41 @@ mod tests {
     #[test]
     fn lines_are_names_and_values() {
         for (line, name, value) in [
-            ("timeout = 2s", Name::Timeout, "2s"),
-            ("timeout=2s", Name::Timeout, "2s"),
-            ("\t timeout \t=\t 2s \t", Name::Timeout, "2s"),
-            ("timeout = 2s # why", Name::Timeout, "2s"),
-            ("timeout = 2s# why", Name::Timeout, "2s# why"),
-            ("timeout = \"2s\"", Name::Timeout, "2s"),
-            ("timeout = '2s' # why", Name::Timeout, "2s"),
-            ("timeout = \"2s\"# why", Name::Timeout, "2s"),
-            ("timeout =", Name::Timeout, ""),
-            ("timeout = # none", Name::Timeout, ""),
-            ("dsn = host=/run/postgresql user=x", Name::Dsn, "host=/run/postgresql user=x"),
-            ("dsn = user='a b' password='p#q'", Name::Dsn, "user='a b' password='p#q'"),
-            ("dsn = \"password='p # q' user=x\"", Name::Dsn, "password='p # q' user=x"),
-            ("dsn = 'user=''a b'''", Name::Dsn, "user='a b'"),
-            ("dsn = \"user=a\"\"b\"", Name::Dsn, "user=a\"b"),
+            ("timeout = 2s", "timeout", "2s"),
+            ("timeout=2s", "timeout", "2s"),
+            ("\t timeout \t=\t 2s \t", "timeout", "2s"),
+            ("timeout = 2s # why", "timeout", "2s"),
+            ("timeout = 2s# why", "timeout", "2s# why"),
+            ("timeout = \"2s\"", "timeout", "2s"),
+            ("timeout = '2s' # why", "timeout", "2s"),
+            ("timeout = \"2s\"# why", "timeout", "2s"),
+            ("timeout =", "timeout", ""),
+            ("timeout = # none", "timeout", ""),
+            ("dsn = host=/run/postgresql user=x", "dsn", "host=/run/postgresql user=x"),
+            ("dsn = user='a b' password='p#q'", "dsn", "user='a b' password='p#q'"),
+            ("dsn = \"password='p # q' user=x\"", "dsn", "password='p # q' user=x"),
+            ("dsn = 'user=''a b'''", "dsn", "user='a b'"),
+            ("dsn = \"user=a\"\"b\"", "dsn", "user=a\"b"),
             (
                 "dsn = postgres://u:p%40@h/?application_name=x",
-                Name::Dsn,
+                "dsn",
                 "postgres://u:p%40@h/?application_name=x",
             ),
-            ("dsn = \"\"", Name::Dsn, ""),
+            ("dsn = \"\"", "dsn", ""),
         ] {
-            assert_eq!(parse(line), Ok(vec![Line { number: 1, name, value: value.into() }]), "{line}");
+            let option = OptionInfo::find(name).unwrap();
+            assert_eq!(parse(line), Ok(vec![Line { number: 1, option, value: value.into() }]), "{line}");
         }
     }
 
     #[test]
     fn comments_and_empty_lines_count_as_lines() {
         let lines = parse("\u{feff}# c\r\n\r\n  # c\nlisten = a\r\nlisten = b").unwrap();
-        let listen = |number, value: &str| Line { number, name: Name::Listen, value: value.into() };
+        let listen = |number, value: &str| Line {
+            number,
+            option: OptionInfo::find("listen").unwrap(),
+            value: value.into(),
+        };
         assert_eq!(lines, [listen(4, "a"), listen(5, "b")]);
         assert_eq!(parse(""), Ok(vec![]));
     }

@@ -3,11 +3,9 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::environment::Environment;
-use super::options::OPTIONS;
-use super::passfile::{self, Login};
-use super::resolve::{self, Given};
-use super::{Config, Endpoint, build, conninfo, file, service, units, uri};
+use super::libpq::passfile::{self, Login};
+use super::libpq::{self, Environment, Given, Keyword, conninfo, service, uri};
+use super::{Config, Endpoint, build, file, units};
 use crate::cli::Arguments;
 use crate::fuzzing::wire::assert_one_line;
 
@@ -30,14 +28,14 @@ pub(crate) fn conninfo(bytes: &[u8]) {
         spell(keyword.name, value)
     });
     let spelled = spelled.collect::<Vec<_>>().join(" ");
-    let plain = |parsed: &[(&super::keywords::Keyword, String)]| {
+    let plain = |parsed: &[(&Keyword, String)]| {
         parsed.iter().map(|(keyword, value)| (keyword.name, value.clone())).collect::<Vec<_>>()
     };
     let again = conninfo::parse(&spelled).expect("what was understood can be said again");
     assert_eq!(plain(&again), plain(&parameters), "{spelled:?}");
 
     let given = Given::parse(text, "--dsn".into()).expect("it has been parsed");
-    match resolve::resolve(Some(given), &environment("")) {
+    match libpq::resolve(Some(given), &environment("")) {
         Ok(settings) => {
             assert_ne!(settings.port, 0);
             assert!(!settings.user.is_empty() && !settings.database.is_empty());
@@ -86,7 +84,7 @@ fn assert_secret(text: &str) {
     }
     match Given::parse(&text, "--dsn".into()) {
         Err(why) => assert!(!why.contains(PASSWORD), "{why}"),
-        Ok(given) => match resolve::resolve(Some(given), &environment("")) {
+        Ok(given) => match libpq::resolve(Some(given), &environment("")) {
             Err(why) => assert!(!why.contains(PASSWORD), "{why}"),
             Ok(settings) => assert!(!format!("{:?}", settings.password).contains(PASSWORD)),
         },
@@ -163,16 +161,16 @@ pub(crate) fn configuration(bytes: &[u8]) {
     match file::parse(text) {
         Err(why) => assert_one_line(&why),
         Ok(lines) => {
-            let spelled =
-                lines.iter().map(|line| format!("{} = \"{}\"\n", line.name, line.value.replace('"', "\"\"")));
+            let spelled = lines
+                .iter()
+                .map(|line| format!("{} = \"{}\"\n", line.option.word, line.value.replace('"', "\"\"")));
             let again =
                 file::parse(&spelled.collect::<String>()).expect("what was understood can be said again");
             assert_eq!(again.len(), lines.len());
             for (one, other) in again.iter().zip(&lines) {
-                assert_eq!((one.name, &one.value), (other.name, &other.value));
+                assert_eq!((one.option, &one.value), (other.option, &other.value));
             }
-            let known = |name| OPTIONS.iter().find(|option| option.name == name).expect("an option");
-            assert!(lines.iter().all(|line| known(line.name).in_file));
+            assert!(lines.iter().all(|line| line.option.is_setting()));
         }
     }
     let arguments = Arguments { config: Some("f".into()), settings: Vec::new() };

@@ -1,59 +1,24 @@
-//! The table of options: the one place that knows their names, defaults and help.
-use std::fmt;
+//! What is made of the table of options: the fields, the help, the sample configuration.
+
 use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
-/// An option, independent of where it was given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Name {
-    /// `--mode`
-    Mode,
-    /// `--listen`
-    Listen,
-    /// `--agent-listen`
-    AgentListen,
-    /// `--dsn`
-    Dsn,
-    /// `--timeout`
-    Timeout,
-    /// `--knock-interval`
-    KnockInterval,
-    /// `--login-interval`
-    LoginInterval,
-    /// `--workers`
-    Workers,
-    /// `--max-connections`
-    MaxConnections,
-    /// `--allow`
-    Allow,
-    /// `--max-lag`
-    MaxLag,
-    /// `--max-lag-time`
-    MaxLagTime,
-    /// `--protocol`
-    Protocol,
-    /// `--idle-exit`
-    IdleExit,
-    /// `--drain-file`
-    DrainFile,
-    /// `--log-level`
-    LogLevel,
-    /// `--log-target`
-    LogTarget,
-    /// `--target`
-    Target,
-    /// `--config`
-    Config,
-    /// `--version`
-    Version,
-    /// `--help`
-    Help,
-}
+use log::LevelFilter;
 
-/// What a user can know about an option.
+use super::layers::Setting;
+use super::libpq::Given;
+use super::table::option_table;
+use super::{Allow, LogTarget, Mode, Options, Protocol, units};
+use crate::spelling;
+use crate::verdict::{Path as TargetPath, Target};
+#[cfg(test)]
+use sample::Group;
+
+/// What can be known about an option.
 #[derive(Debug)]
 pub struct OptionInfo {
-    /// Which one it is.
-    pub name: Name,
     /// Its spelling, without the hyphens: the name in the configuration file.
     pub word: &'static str,
     /// Placeholder of its value in the help; empty for a switch.
@@ -62,10 +27,20 @@ pub struct OptionInfo {
     pub help: &'static str,
     /// What holds when it is not given.
     pub default: DefaultValue,
-    /// Whether it can be given several times.
-    pub repeatable: bool,
-    /// Whether it can stand in the configuration file.
-    pub in_file: bool,
+    /// How it takes effect; `None` for those that end the program or choose the file, which stand on the command line only.
+    pub(super) effect: Option<Effect>,
+}
+
+/// How an option takes effect.
+#[derive(Debug)]
+pub(super) struct Effect {
+    /// Parses the value and stores it.
+    pub(super) store: fn(&mut Options, &Setting) -> Result<(), String>,
+    /// Forgets what was stored: a list of a later layer replaces the earlier one.
+    pub(super) clear: fn(&mut Options),
+    /// Its paragraph in the sample configuration, which a test makes: the group, what is said beside the help, and the values of its lines.
+    #[cfg(test)]
+    sample: (Group, &'static str, &'static [&'static str]),
 }
 
 /// What holds when an option is not given.
@@ -79,176 +54,110 @@ pub enum DefaultValue {
     Nothing,
 }
 
-/// Every option of this release, in the order of the help.
-pub const OPTIONS: [OptionInfo; 21] = [
-    setting(
-        Name::Mode,
-        "mode",
-        "MODE",
-        "how it runs: standalone, xinetd (on the socket it is given) or check (once, for scripts); drain and \
-         undrain switch the drain file",
-        DefaultValue::Value("standalone"),
-    ),
+macro_rules! make_options {
+    ($(
+        $(#[doc = $doc:literal])+
+        $visibility:vis $field:ident: $type:ty = $unset:expr, {
+            word: $word:literal,
+            value: $value:literal,
+            help: $help:literal,
+            default: $default:expr,
+            sample: $sample:expr,
+            store: $store:expr,
+        }
+    )+) => {
+        /// Every option that can stand in the configuration file, in the order of the help.
+        const SETTINGS: &[OptionInfo] = &[$(OptionInfo {
+            word: $word,
+            value: $value,
+            help: $help,
+            default: $default,
+            effect: Some(Effect {
+                store: |options, setting| {
+                    let store: fn(&mut $type, &Setting) -> Result<(), String> = $store;
+                    store(&mut options.$field, setting)
+                },
+                clear: |options| options.$field = $unset,
+                #[cfg(test)]
+                sample: $sample,
+            }),
+        },)+];
+    };
+}
+option_table!(make_options);
+
+/// Those that end the program, or choose the file.
+const ON_THE_COMMAND_LINE_ONLY: &[OptionInfo] = &[
     OptionInfo {
-        repeatable: true,
-        ..setting(
-            Name::Listen,
-            "listen",
-            "ADDR:PORT",
-            "HTTP address to listen on, numeric; repeatable",
-            DefaultValue::Described("[::]:23267, or 0.0.0.0:23267 where IPv6 is off"),
-        )
-    },
-    setting(
-        Name::AgentListen,
-        "agent-listen",
-        "ADDR:PORT",
-        "address for HAProxy's agent-check, numeric",
-        DefaultValue::Described("none"),
-    ),
-    setting(
-        Name::Dsn,
-        "dsn",
-        "CONNINFO",
-        "how to reach PostgreSQL: libpq keyword/value string or URI",
-        DefaultValue::Described("libpq's PG* variables, then the local socket"),
-    ),
-    setting(
-        Name::Timeout,
-        "timeout",
-        "DURATION",
-        "deadline of one check, connecting included, 10ms to 60s",
-        DefaultValue::Value("2s"),
-    ),
-    setting(
-        Name::KnockInterval,
-        "knock-interval",
-        "DURATION",
-        "how long one knock at the postmaster is good for, 10ms to 1h; 0 turns it off",
-        DefaultValue::Value("1s"),
-    ),
-    setting(
-        Name::LoginInterval,
-        "login-interval",
-        "DURATION",
-        "how old the session may get before a fresh login replaces it, 500ms to 1h; 0 turns it off",
-        DefaultValue::Value("2s"),
-    ),
-    setting(Name::Workers, "workers", "N", "threads that answer, 1 to 64", DefaultValue::Value("4")),
-    setting(
-        Name::MaxConnections,
-        "max-connections",
-        "N",
-        "clients served at once, 1 to 10000",
-        DefaultValue::Value("128"),
-    ),
-    OptionInfo {
-        repeatable: true,
-        ..setting(
-            Name::Allow,
-            "allow",
-            "CIDR",
-            "address or block of addresses that may ask; repeatable",
-            DefaultValue::Described("everyone"),
-        )
-    },
-    setting(
-        Name::MaxLag,
-        "max-lag",
-        "SIZE",
-        "how far a standby may lag in bytes of WAL (16MB) and still hold",
-        DefaultValue::Described("no limit"),
-    ),
-    setting(
-        Name::MaxLagTime,
-        "max-lag-time",
-        "DURATION",
-        "how far a standby may lag in time and still hold",
-        DefaultValue::Described("no limit"),
-    ),
-    setting(
-        Name::Protocol,
-        "protocol",
-        "NAME",
-        "what --mode xinetd speaks: http or agent (HAProxy's agent-check)",
-        DefaultValue::Value("http"),
-    ),
-    setting(
-        Name::IdleExit,
-        "idle-exit",
-        "DURATION",
-        "xinetd mode on a listening socket (wait = yes): exit after this long without a request, 1s to 1d",
-        DefaultValue::Value("60s"),
-    ),
-    setting(
-        Name::DrainFile,
-        "drain-file",
-        "PATH",
-        "while this file exists, the node drains",
-        DefaultValue::Value("/run/pgsqlchk/drain"),
-    ),
-    setting(Name::LogLevel, "log-level", "LEVEL", "error, warn, info or debug", DefaultValue::Value("info")),
-    setting(
-        Name::LogTarget,
-        "log-target",
-        "TARGET",
-        "stderr, syslog or none",
-        DefaultValue::Described("stderr; syslog in xinetd mode"),
-    ),
-    setting(
-        Name::Target,
-        "target",
-        "PATH",
-        "what --mode check asks, as an HTTP path",
-        DefaultValue::Value("/"),
-    ),
-    OptionInfo {
-        in_file: false,
-        ..setting(
-            Name::Config,
-            "config",
-            "PATH",
-            "configuration file; the default one may be absent",
-            DefaultValue::Described(DEFAULT_FILE),
-        )
+        word: "config",
+        value: "PATH",
+        help: "configuration file; the default one may be absent",
+        default: DefaultValue::Described(DEFAULT_FILE),
+        effect: None,
     },
     OptionInfo {
-        in_file: false,
-        ..setting(Name::Version, "version", "", "print name and version, then exit", DefaultValue::Nothing)
+        word: "version",
+        value: "",
+        help: "print name and version, then exit (also -V)",
+        default: DefaultValue::Nothing,
+        effect: None,
     },
     OptionInfo {
-        in_file: false,
-        ..setting(Name::Help, "help", "", "print this help, then exit", DefaultValue::Nothing)
+        word: "help",
+        value: "",
+        help: "print this help, then exit (also -h)",
+        default: DefaultValue::Nothing,
+        effect: None,
     },
 ];
 
 /// The configuration file that is read when `--config` is not given.
 pub const DEFAULT_FILE: &str = "/etc/pgsqlchk/pgsqlchk.conf";
 
-const fn setting(
-    name: Name,
-    word: &'static str,
-    value: &'static str,
-    help: &'static str,
-    default: DefaultValue,
-) -> OptionInfo {
-    OptionInfo { name, word, value, help, default, repeatable: false, in_file: true }
+/// Every option, in the order of the help.
+pub fn options() -> impl Iterator<Item = &'static OptionInfo> {
+    SETTINGS.iter().chain(ON_THE_COMMAND_LINE_ONLY)
 }
 
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let option = OPTIONS.iter().find(|option| option.name == *self);
-        f.write_str(option.map_or("", |option| option.word))
+/// Those that can stand in the configuration file.
+pub(super) fn settings() -> &'static [OptionInfo] {
+    SETTINGS
+}
+
+impl OptionInfo {
+    /// The option of this word.
+    pub fn find(word: &str) -> Option<&'static OptionInfo> {
+        options().find(|option| option.word == word)
+    }
+
+    /// Whether it can be given several times; the help says so.
+    pub fn is_repeatable(&self) -> bool {
+        self.help.ends_with("; repeatable")
+    }
+
+    /// Whether it can stand in the configuration file.
+    pub fn is_setting(&self) -> bool {
+        self.effect.is_some()
     }
 }
 
-/// The text of `--help`: one line per option.
+/// There is one entry for each word.
+impl PartialEq for OptionInfo {
+    fn eq(&self, other: &OptionInfo) -> bool {
+        self.word == other.word
+    }
+}
+
+impl Eq for OptionInfo {}
+
+/// The text of `--help`: the words for actions, then one line per option.
 pub fn help() -> String {
     let mut text = String::from(
-        "Usage: pgsqlchk [OPTION]...\n\
+        "Usage: pgsqlchk [OPTION]...\n       pgsqlchk ACTION [OPTION]...\n\
          Tells HAProxy over HTTP whether the PostgreSQL instance on this host is a primary or a standby.\n\n",
     );
-    for OptionInfo { word, value, help, default, .. } in &OPTIONS {
+    let _ = writeln!(text, "Actions, each the same as --mode with that word: {}\n", Mode::WORDS.join(", "));
+    for OptionInfo { word, value, help, default, .. } in options() {
         let left = format!("--{word} {value}");
         let _ = match default {
             DefaultValue::Value(default) | DefaultValue::Described(default) => {
@@ -264,27 +173,8 @@ pub fn help() -> String {
     text
 }
 
-/// A value as errors show it: in double quotes, control characters escaped, cut after 60 characters.
-pub fn quote(value: &str) -> String {
-    const SHOWN: usize = 60;
-    let end = value.char_indices().nth(SHOWN).map(|(end, _)| end);
-    match end {
-        Some(end) => format!("\"{}...\"", printable(&value[..end])),
-        None => format!("\"{}\"", printable(value)),
-    }
-}
-
-/// The text with its control characters escaped, line feeds among them.
-pub fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character.is_control() {
-            true => shown.extend(character.escape_default()),
-            false => shown.push(character),
-        }
-    }
-    shown
-}
+#[cfg(test)]
+mod sample;
 
 #[cfg(test)]
 mod tests {
@@ -293,7 +183,7 @@ mod tests {
     #[test]
     fn help_has_one_line_per_option_with_its_default() {
         let help = help();
-        for option in &OPTIONS {
+        for option in options() {
             let start = format!("  --{} ", option.word);
             let lines: Vec<&str> = help.lines().filter(|line| line.starts_with(&start)).collect();
             let [line] = lines[..] else { panic!("{} has {} lines", option.word, lines.len()) };
@@ -302,13 +192,5 @@ mod tests {
                 assert!(line.ends_with(&format!(" (default: {default})")), "{line}");
             }
         }
-    }
-
-    #[test]
-    fn quoted_values_are_short_and_stay_on_one_line() {
-        assert_eq!(quote("a b"), "\"a b\"");
-        assert_eq!(quote("a\nb\u{7}"), "\"a\\nb\\u{7}\"");
-        assert_eq!(quote(&"x".repeat(60)), format!("\"{}\"", "x".repeat(60)));
-        assert_eq!(quote(&"x".repeat(61)), format!("\"{}...\"", "x".repeat(60)));
     }
 }

@@ -1,6 +1,6 @@
 use std::ffi::OsString;
 
-use super::environment::tests::environment;
+use super::libpq::environment::tests::environment;
 use super::*;
 
 fn load(words: &[&str], files: &[(&str, &str)]) -> Result<Config, String> {

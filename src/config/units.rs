@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::{LogTarget, Mode, Protocol, spelling};
+use super::{LogTarget, Mode, Protocol};
+use crate::spelling;
 use crate::verdict::{Path, Target, TargetError};
 
 /// `--timeout`: below 10 ms a busy but healthy server looks down; HAProxy's own check timeouts end long
@@ -33,7 +34,7 @@ pub fn mode(value: &str) -> Result<Mode, String> {
         "check" => Ok(Mode::Check),
         "drain" => Ok(Mode::Drain),
         "undrain" => Ok(Mode::Undrain),
-        _ => Err("expected standalone, xinetd, check, drain or undrain".into()),
+        _ => Err(format!("expected {}", one_of(&Mode::WORDS))),
     }
 }
 
@@ -111,6 +112,25 @@ pub fn number(value: &str, bounds: RangeInclusive<usize>) -> Result<usize, Strin
 /// known before the network is up.
 pub fn listen(value: &str) -> Result<SocketAddr, String> {
     value.parse().map_err(|_| "expected a numeric address and a port (0.0.0.0:23267, [::]:23267)".into())
+}
+
+/// `--listen`: one more of them.
+pub fn listen_unless_taken(taken: &mut Vec<SocketAddr>, value: &str) -> Result<(), String> {
+    let address = listen(value)?;
+    // Port 0 is a different free port every time.
+    if address.port() != 0 && taken.contains(&address) {
+        return Err("the address is given twice".into());
+    }
+    taken.push(address);
+    Ok(())
+}
+
+/// `a, b or c`.
+pub fn one_of(words: &[&str]) -> String {
+    match words {
+        [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        _ => words.join(", "),
+    }
 }
 
 /// A duration within `bounds`; with `zero_allowed`, also 0, which then needs no unit.

@@ -5,14 +5,14 @@ use std::thread;
 use std::time::Instant;
 
 use crate::config::Config;
-use crate::instance::{Failure, Needs, Observation, Prober};
+use crate::instance::{Failure, Needs, Observation, ProbeSettings, Prober};
 use crate::monitor::RUNNER_STACK_BYTES;
 use crate::panics;
 use crate::reason::Reason;
 
 /// Looks at the instance. Returns by the deadline; a probe that hangs is left behind, to end with the process.
 pub(super) fn look(config: &Config, needs: Needs, deadline: Instant) -> Observation {
-    let mut prober = Prober::for_one_look(config.probe_settings());
+    let mut prober = Prober::for_one_look(ProbeSettings::of(config));
     let stage = prober.stage();
     let (sender, receiver) = channel();
     let probe = move || {

@@ -16,6 +16,7 @@ use super::service::Service;
 use super::stop_signal::StopSignal;
 use super::watchdog::{self, Caller};
 use crate::config::{Config, Protocol};
+use crate::instance::ProbeSettings;
 use crate::monitor::Monitor;
 use crate::system::inherited::Inherited;
 use crate::tally::Tally;
@@ -51,9 +52,9 @@ pub(super) fn serve(
     let (sealed, lanes) = sealed_lanes::<LANES>()
         .map_err(|error| format!("cannot open the private way to the HTTP server: {error}"))?;
     let tally = Arc::new(Tally::new());
-    let monitor = Monitor::start(config.probe_settings(), Arc::clone(&tally))
+    let monitor = Monitor::start(ProbeSettings::of(&config), Arc::clone(&tally))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let service = Arc::new(Service::new(monitor.clone(), config.timeout, config.limits, tally));
+    let service = Arc::new(Service::new(monitor.clone(), config.timeout, config.limits(), tally));
     pool::start(sealed, config.workers, &service)
         .map_err(|error| format!("cannot start the HTTP server: {error}"))?;
     for listener in &listeners {
@@ -62,7 +63,7 @@ pub(super) fn serve(
     let ourselves = Caller::default();
     watchdog::start(&listeners, ourselves.clone(), monitor, config.timeout)
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let rules = Rules { allow: config.allow, ourselves, max_connections, idle_exit };
+    let rules = Rules { allow: config.allow.clone(), ourselves, max_connections, idle_exit };
     Gate::new(listeners, rules, service, Dispatcher::new(lanes), stop_signal).run()
 }
 

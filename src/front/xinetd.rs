@@ -121,7 +121,7 @@ fn wait(client: &Client, until: Option<Instant>) -> Result<bool, Errno> {
 fn answer(config: &Config, request: &RequestHead, arrived: Instant, tally: &Tally) -> HttpReply {
     let protocol = config.protocol;
     let target = match dialect::what_is_asked(protocol, request) {
-        Ok(target) => target.limited_by(config.limits),
+        Ok(target) => target.limited_by(config.limits()),
         Err(reply) => return reply,
     };
     match dialect::needs(protocol, target) {

@@ -7,8 +7,9 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use super::Failure;
-use crate::config::{ConnectionSettings, Endpoint, PasswordSource, SOCKET_DIRECTORIES, spelling};
+use crate::config::{ConnectionSettings, Endpoint, PasswordSource, SOCKET_DIRECTORIES};
 use crate::reason::Reason;
+use crate::spelling;
 
 /// One line, or `None` where there is nothing to type. `os_user` is who runs this process, if that is known.
 pub fn advice(failure: &Failure, settings: &ConnectionSettings, os_user: Option<&str>) -> Option<String> {

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::{Lsn, Needs, Receiver, ReceiverDetails, Replication, Role, Server, Sighting};
-use crate::config::spelling;
+use crate::spelling;
 
 const ROLE: &str = "SELECT pg_catalog.pg_is_in_recovery()";
 

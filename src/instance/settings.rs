@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use super::Drain;
-use crate::config::ConnectionSettings;
+use crate::config::{Config, ConnectionSettings};
 use crate::system::drain_file;
 
 /// What a look needs to know from the administrator.
@@ -25,6 +25,17 @@ pub struct ProbeSettings {
 }
 
 impl ProbeSettings {
+    /// What the configuration says of it.
+    pub fn of(config: &Config) -> ProbeSettings {
+        ProbeSettings {
+            connection: config.connection.clone(),
+            timeout: config.timeout,
+            knock_interval: config.knock_interval,
+            login_interval: config.login_interval,
+            drain_file: config.drain_file.clone(),
+        }
+    }
+
     /// Looks for the drain file now; blocks for as long as the file system pleases. `trouble_level` is that of the
     /// line about a file that cannot be looked for.
     pub fn look_for_drain(&self, trouble_level: log::Level) -> Drain {

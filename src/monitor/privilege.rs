@@ -2,8 +2,8 @@
 
 use std::sync::Once;
 
-use crate::config::spelling;
 use crate::instance::{Observation, Replication};
+use crate::spelling;
 
 /// Somebody needed a standby's lag, and its WAL receiver is there, but hides its details: one line per process that
 /// says what to grant, and what that buys.

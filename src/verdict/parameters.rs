@@ -1,8 +1,7 @@
 //! The query parameters of the paths on which a standby can hold.
 
 use super::Limits;
-use crate::config::options::quote;
-use crate::config::spelling;
+use crate::spelling::{self, quote};
 
 /// The longest query. What it may hold is far shorter; but a number may have any count of zeros before it, and what
 /// is asked goes on to the HTTP server through a buffer of limited size.

@@ -4,8 +4,8 @@
 //! and puts values into its errors. No error of ours shows any part of a connection string that could belong
 //! to a password, and that is nearly all of it once a quote was forgotten.
 use super::keywords::{self, Keyword};
-use super::options::quote;
 use super::uri;
+use crate::spelling::quote;
 
 /// The parameters of a connection string in the order given; as in libpq, the last of a kind counts.
 pub fn parse(text: &str) -> Result<Vec<(&'static Keyword, String)>, String> {

@@ -1,15 +1,17 @@
 //! Brings the connection parameters together: given ones, then the service's, then the environment's, then
 //! the defaults (libpq's `conninfo_add_defaults`), and turns them into [`ConnectionSettings`].
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::connection::{ConnectionSettings, Endpoint, Keepalives, PasswordSource, Secret};
+use super::connection::{ConnectionSettings, Endpoint, Keepalives, PasswordSource};
 use super::environment::Environment;
 use super::keywords::{KEYWORDS, Keyword, ONE_INSTANCE, Rule};
-use super::options::quote;
+use super::secret::Secret;
 use super::{conninfo, service};
+use crate::spelling::quote;
 
 /// Not the role's name as in libpq: a role made for the agent seldom has a database of its name.
 const DEFAULT_DATABASE: &str = "postgres";
@@ -19,9 +21,17 @@ const MAX_SOCKET_PATH_BYTES: usize = 107;
 const DEFAULT_APPLICATION_NAME: &str = "pgsqlchk";
 
 /// A connection string that has been read, with the place where it stood.
+#[derive(Clone)]
 pub struct Given {
     parameters: Vec<(&'static Keyword, String)>,
     place: String,
+}
+
+/// A connection string may hold a password.
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Given(***)")
+    }
 }
 
 impl Given {

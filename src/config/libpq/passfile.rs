@@ -7,8 +7,8 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::connection::Secret;
 use super::environment::cause;
+use super::secret::Secret;
 
 /// No password file is longer than this.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -74,7 +74,7 @@ pub fn look_up(path: &Path, login: &Login<'_>) -> Result<Option<Secret>, Passfil
     Ok(search(&content, login))
 }
 
-pub(super) fn search(content: &[u8], login: &Login<'_>) -> Option<Secret> {
+pub(in crate::config) fn search(content: &[u8], login: &Login<'_>) -> Option<Secret> {
     let lines = content.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     lines
         .filter(|line| !line.starts_with(b"#"))

@@ -1,13 +1,14 @@
 //! How PostgreSQL is reached: libpq's connection parameters after every default has been applied.
+use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{fmt, fs};
 
 use rustix::process::geteuid;
 
 use super::passfile::{self, Login, PassfileProblem};
+use super::secret::Secret;
 
 /// Where the instance's socket is looked for when no host is given: Debian's and Red Hat's directory, its old
 /// name, and PostgreSQL's own default.
@@ -19,27 +20,6 @@ const SHARED_DIRECTORY: &str = "/tmp";
 
 /// Whom PostgreSQL's packages run the server as.
 const SERVER_USER: &str = "postgres";
-
-/// A password. `Debug` shows `***`, and there is no `Display`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
-
-impl Secret {
-    pub(super) fn new(bytes: Vec<u8>) -> Secret {
-        Secret(bytes)
-    }
-
-    /// The password itself, for the login and nothing else.
-    pub fn reveal(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
 
 /// Where the instance listens.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use super::environment::{Environment, cause};
 use super::keywords::{self, Keyword};
-use super::options::quote;
+use crate::spelling::quote;
 
 /// Where Debian's libpq, and so ours, looks for the system-wide file; PGSYSCONFDIR replaces it.
 const SYSTEM_DIRECTORY: &str = "/etc/postgresql-common";
@@ -44,7 +44,7 @@ pub fn look_up(service: &str, file: Option<&str>, environment: &Environment) -> 
 }
 
 /// The entries of the first group named `service`; `None` where there is no such group.
-pub(super) fn parse(text: &str, service: &str, path: &Path) -> Result<Option<Vec<Entry>>, String> {
+pub(in crate::config) fn parse(text: &str, service: &str, path: &Path) -> Result<Option<Vec<Entry>>, String> {
     let mut group: Option<Vec<Entry>> = None;
     for (index, line) in text.split('\n').enumerate() {
         let place = format!("{}:{}", path.display(), index + 1);

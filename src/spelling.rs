@@ -57,6 +57,28 @@ pub fn identifier(name: &str) -> String {
     }
 }
 
+/// A value as errors show it: in double quotes, control characters escaped, cut after 60 characters.
+pub fn quote(value: &str) -> String {
+    const SHOWN: usize = 60;
+    let end = value.char_indices().nth(SHOWN).map(|(end, _)| end);
+    match end {
+        Some(end) => format!("\"{}...\"", printable(&value[..end])),
+        None => format!("\"{}\"", printable(value)),
+    }
+}
+
+/// The text with its control characters escaped, line feeds among them.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,5 +137,13 @@ mod tests {
         ] {
             assert_eq!(size(text), Err(error.into()), "{text:?}");
         }
+    }
+
+    #[test]
+    fn quoted_values_are_short_and_stay_on_one_line() {
+        assert_eq!(quote("a b"), "\"a b\"");
+        assert_eq!(quote("a\nb\u{7}"), "\"a\\nb\\u{7}\"");
+        assert_eq!(quote(&"x".repeat(60)), format!("\"{}\"", "x".repeat(60)));
+        assert_eq!(quote(&"x".repeat(61)), format!("\"{}...\"", "x".repeat(60)));
     }
 }

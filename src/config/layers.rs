@@ -1,0 +1,122 @@
+//! What was said where: defaults, overridden by the file, overridden by the command line.
+
+use std::fmt;
+use std::path::Path;
+
+use super::libpq::{Environment, cause};
+use super::options::{DEFAULT_FILE, DefaultValue, OptionInfo, settings};
+use super::{Options, file};
+use crate::cli::Arguments;
+use crate::spelling::quote;
+
+/// Where a value was given.
+#[derive(Debug, Clone)]
+enum Origin {
+    Default,
+    File { path: String, line: usize },
+    CommandLine,
+}
+
+/// A value with the place where it was given.
+pub(super) struct Setting {
+    option: &'static OptionInfo,
+    /// As it was given.
+    pub(super) value: String,
+    origin: Origin,
+}
+
+impl Setting {
+    /// Parses the value and stores it; the error shows it, so this is not for values that hold a password.
+    pub(super) fn store<T>(
+        &self,
+        field: &mut T,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<(), String> {
+        *field = parse(&self.value).map_err(|why| self.refuse(&why))?;
+        Ok(())
+    }
+
+    /// Parses the value and adds it to those before it.
+    pub(super) fn add<T>(
+        &self,
+        field: &mut T,
+        add: impl FnOnce(&mut T, &str) -> Result<(), String>,
+    ) -> Result<(), String> {
+        add(field, &self.value).map_err(|why| self.refuse(&why))
+    }
+
+    fn refuse(&self, why: &str) -> String {
+        match self.origin {
+            Origin::CommandLine => format!("{self} {}: {why}", quote(&self.value)),
+            Origin::Default | Origin::File { .. } => format!("{self} = {}: {why}", quote(&self.value)),
+        }
+    }
+}
+
+/// The place, as errors begin: `--timeout`, `pgsqlchk.conf:12: timeout`.
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = self.option.word;
+        match &self.origin {
+            Origin::Default => write!(f, "default of {word}"),
+            Origin::File { path, line } => write!(f, "{path}:{line}: {word}"),
+            Origin::CommandLine => write!(f, "--{word}"),
+        }
+    }
+}
+
+/// Lays defaults, file and command line over a configuration in which nothing was said yet.
+pub(super) fn apply_all(
+    options: &mut Options,
+    arguments: Arguments,
+    environment: &Environment,
+) -> Result<(), String> {
+    apply(options, &defaults())?;
+    apply(options, &from_file(arguments.config.as_deref(), environment)?)?;
+    let typed = arguments.settings.into_iter();
+    let typed = typed.map(|(option, value)| Setting { option, value, origin: Origin::CommandLine });
+    apply(options, &typed.collect::<Vec<_>>())
+}
+
+/// Lays `layer` over what is there. Every value is parsed, also one that a later layer overrides: a bad line in the
+/// file is better found now than on the day the option is taken off the command line.
+fn apply(options: &mut Options, layer: &[Setting]) -> Result<(), String> {
+    let effects = |setting: &Setting| setting.option.effect.as_ref();
+    for effect in layer.iter().filter_map(effects) {
+        (effect.clear)(options);
+    }
+    layer.iter().try_for_each(|setting| match effects(setting) {
+        Some(effect) => (effect.store)(options, setting),
+        None => Ok(()),
+    })
+}
+
+/// The defaults that the help shows.
+fn defaults() -> Vec<Setting> {
+    let default = |option: &'static OptionInfo| match option.default {
+        DefaultValue::Value(value) => {
+            Some(Setting { option, value: value.to_owned(), origin: Origin::Default })
+        }
+        DefaultValue::Described(_) | DefaultValue::Nothing => None,
+    };
+    settings().iter().filter_map(default).collect()
+}
+
+/// The settings of the configuration file; the default one may be absent.
+fn from_file(named: Option<&str>, environment: &Environment) -> Result<Vec<Setting>, String> {
+    let path = named.unwrap_or(DEFAULT_FILE);
+    let text = match (environment.read)(Path::new(path)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(format!("cannot read the configuration file {path}: {}", cause(&error))),
+    };
+    let lines = file::parse(&text).map_err(|why| format!("{path}:{why}"))?;
+    let setting = |line: file::Line| Setting {
+        option: line.option,
+        value: line.value,
+        origin: Origin::File { path: path.to_owned(), line: line.number },
+    };
+    Ok(lines.into_iter().map(setting).collect())
+}
