@@ -7,8 +7,10 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use super::lane::Lane;
+use super::roster::Roster;
 use crate::instance::Needs;
 
 /// How many lanes [`Dispatcher::new`] wants.
@@ -22,6 +24,7 @@ const MAX_UNDER_WAY: usize = 64;
 /// The lanes and the queues before them.
 pub(super) struct Dispatcher {
     tracks: [Track; LANES],
+    roster: Arc<Roster>,
 }
 
 /// One lane with its queue.
@@ -56,10 +59,10 @@ impl Errand {
 pub(super) type Delivery = (usize, Vec<u8>);
 
 impl Dispatcher {
-    /// Over these lanes.
-    pub(super) fn new(lanes: [Lane; LANES]) -> Dispatcher {
+    /// Over these lanes, to the workers of the roster.
+    pub(super) fn new(lanes: [Lane; LANES], roster: Arc<Roster>) -> Dispatcher {
         let track = |lane| Track { lane, clients: VecDeque::new(), queue: VecDeque::new() };
-        Dispatcher { tracks: lanes.map(track) }
+        Dispatcher { tracks: lanes.map(track), roster }
     }
 
     /// The lanes' sockets, to be polled for reading.
@@ -71,12 +74,12 @@ impl Dispatcher {
     pub(super) fn submit(&mut self, errand: Errand) {
         let track = &mut self.tracks[errand.lane()];
         track.queue.push_back(errand);
-        track.send_queued();
+        track.send_queued(&self.roster);
     }
 
     /// Reads from the lane whose socket has this place in [`Dispatcher::sockets`]; gives what is to be delivered.
     pub(super) fn on_ready(&mut self, index: usize) -> Vec<Delivery> {
-        self.tracks[index].receive()
+        self.tracks[index].receive(&self.roster)
     }
 
     /// The client is gone: its request is not sent any more, its reply not delivered.
@@ -96,19 +99,20 @@ impl Dispatcher {
 }
 
 impl Track {
-    fn send_queued(&mut self) {
+    fn send_queued(&mut self, roster: &Roster) {
         while self.lane.under_way() < MAX_UNDER_WAY {
             let Some(errand) = self.queue.pop_front() else { return };
             self.clients.push_back(Some(errand.client));
+            roster.announce();
             self.lane.send(&errand.head, errand.is_head);
         }
     }
 
-    fn receive(&mut self) -> Vec<Delivery> {
+    fn receive(&mut self, roster: &Roster) -> Vec<Delivery> {
         let replies = self.lane.receive();
         let owners = self.clients.drain(..replies.len());
         let deliveries = owners.zip(replies).filter_map(|(owner, bytes)| Some((owner?, bytes))).collect();
-        self.send_queued();
+        self.send_queued(roster);
         deliveries
     }
 }

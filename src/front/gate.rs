@@ -82,6 +82,14 @@ enum Welcome {
     Never,
 }
 
+/// Whether more than one client is to be expected in a backlog.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Crowd {
+    Perhaps,
+    /// All who wait have to be taken in.
+    Surely,
+}
+
 impl Rules {
     fn welcome(&self, peer: Option<&SocketAddrAny>) -> Welcome {
         if self.ourselves.is(peer) {
@@ -143,7 +151,7 @@ impl Gate {
                     }
                     Ready::Client(index) => self.advance(index, now, Client::on_ready),
                     Ready::Stop => self.begin_stop(self.stop_signal.name(), now),
-                    Ready::Listener(index) => self.accept(index, now),
+                    Ready::Listener(index) => self.accept(index, now, Crowd::Perhaps),
                 }
             }
             self.expire(now);
@@ -224,8 +232,12 @@ impl Gate {
             && self.places.clients().all(|(_, client)| client.dispensability().is_none())
     }
 
-    fn accept(&mut self, index: usize, now: Instant) {
-        for _ in 0..ACCEPTS_PER_TURN {
+    fn accept(&mut self, index: usize, now: Instant, crowd: Crowd) {
+        for turn in 0..ACCEPTS_PER_TURN {
+            // To ask whether another one waits is a system call; `poll` says so as well. Checks mostly come one by one.
+            if turn > 0 && crowd == Crowd::Perhaps && self.places.count() <= 1 {
+                return;
+            }
             self.full_since = self.is_full().then_some(self.full_since.unwrap_or(now));
             if self.patient_until().is_some_and(|until| now < until) {
                 return;
@@ -380,7 +392,7 @@ impl Gate {
         self.stopping_since = Some(now);
         // From the end, as one that was shut down goes away.
         for index in (0..self.listeners.len()).rev() {
-            self.accept(index, now);
+            self.accept(index, now, Crowd::Surely);
         }
         self.listeners.clear();
         self.accept_again_at = None;

@@ -1,46 +1,53 @@
 //! tiny_http and the fixed pool of threads that answers.
 //!
-//! There is one receive loop, and the workers run it in turns: whoever has received a request leaves the loop to
-//! the next one and does the probe. Handing each request over to another thread would cost every check a wake-up.
+//! There is one receive loop, and the workers run it in turns: whoever has received a request leaves the loop, does the
+//! probe, and comes back (see [`super::roster`]). Handing each request over to another thread would cost every check a
+//! wake-up.
 
 use std::io;
 use std::os::unix::net::UnixListener;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
 use tiny_http::Server;
 
+use super::roster::Roster;
 use super::service::Service;
 use crate::monitor::{MAX_HANGING, RUNNER_STACK_BYTES};
 
 /// Starts tiny_http on the sealed listener, and the pool. Beside the `workers` there are as many threads as can
 /// hang in a frozen server, so that all of `workers` are always left to answer.
-pub(super) fn start(listener: UnixListener, workers: usize, service: &Arc<Service>) -> io::Result<()> {
+pub(super) fn start(
+    listener: UnixListener,
+    workers: usize,
+    service: &Arc<Service>,
+    roster: &Arc<Roster>,
+) -> io::Result<()> {
     let server = Server::from_listener(listener, None).map_err(io::Error::other)?;
-    let server = Arc::new(Mutex::new(server));
+    let server = Arc::new(server);
     for number in 0..workers + MAX_HANGING {
-        let service = Arc::clone(service);
-        let server = Arc::clone(&server);
+        let (service, server, roster) = (Arc::clone(service), Arc::clone(&server), Arc::clone(roster));
         thread::Builder::new()
             .name(format!("worker {number}"))
             .stack_size(RUNNER_STACK_BYTES)
-            .spawn(move || run_worker(&service, &server))?;
+            .spawn(move || run_worker(&service, &server, &roster))?;
     }
     Ok(())
 }
 
-fn run_worker(service: &Service, server: &Mutex<Server>) {
+fn run_worker(service: &Service, server: &Server, roster: &Roster) {
     loop {
-        receive(service, server);
+        receive(service, server, roster);
         service.run();
     }
 }
 
 /// Taking the request belongs to receiving it: both happen in tiny_http's order (see [`Service::take`]).
-fn receive(service: &Service, server: &Mutex<Server>) {
-    let server = server.lock().unwrap_or_else(PoisonError::into_inner);
+fn receive(service: &Service, server: &Server, roster: &Roster) {
+    let turn = roster.turn();
     // The one error that is expected says that tiny_http stopped accepting: the listener is sealed.
     if let Ok(request) = server.recv() {
+        turn.received();
         service.take(request);
     }
 }

@@ -12,6 +12,7 @@ use super::gate::{Gate, Rules};
 use super::lane::sealed_lanes;
 use super::listener::{self, Listener};
 use super::pool;
+use super::roster::Roster;
 use super::service::Service;
 use super::stop_signal::StopSignal;
 use super::watchdog::{self, Caller};
@@ -55,7 +56,8 @@ pub(super) fn serve(
     let monitor = Monitor::start(ProbeSettings::of(&config), Arc::clone(&tally))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     let service = Arc::new(Service::new(monitor.clone(), config.timeout, config.limits(), tally));
-    pool::start(sealed, config.workers, &service)
+    let roster = Arc::new(Roster::default());
+    pool::start(sealed, config.workers, &service, &roster)
         .map_err(|error| format!("cannot start the HTTP server: {error}"))?;
     for listener in &listeners {
         log::info!(target: "pgsqlchk", "listening on {listener}");
@@ -64,7 +66,7 @@ pub(super) fn serve(
     watchdog::start(&listeners, ourselves.clone(), monitor, config.timeout)
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     let rules = Rules { allow: config.allow.clone(), ourselves, max_connections, idle_exit };
-    Gate::new(listeners, rules, service, Dispatcher::new(lanes), stop_signal).run()
+    Gate::new(listeners, rules, service, Dispatcher::new(lanes, roster), stop_signal).run()
 }
 
 /// Raises the soft limit of descriptors as far as `wanted` clients need it, and says how many clients fit.
