@@ -22,6 +22,7 @@ pub mod impostor;
 pub mod inetd;
 pub mod junk;
 pub mod network;
+pub mod new_clients;
 pub mod one_shot;
 pub mod patience;
 pub mod postgresql;
