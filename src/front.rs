@@ -16,6 +16,7 @@ mod listener;
 mod one_shot;
 mod places;
 mod pool;
+mod proxy_header;
 mod roster;
 mod service;
 mod standalone;

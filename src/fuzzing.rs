@@ -13,7 +13,7 @@ pub(crate) mod wire;
 pub type Driver = fn(&[u8]);
 
 /// A target's name, that of its file in `fuzz/fuzz_targets/` and of its folder in `fuzz/corpus/`, and its driver.
-pub const TARGETS: [(&str, Driver); 10] = [
+pub const TARGETS: [(&str, Driver); 11] = [
     ("accept", crate::front::fuzzing::accept),
     ("configuration", crate::config::fuzzing::configuration),
     ("conninfo", crate::config::fuzzing::conninfo),
@@ -21,6 +21,7 @@ pub const TARGETS: [(&str, Driver); 10] = [
     ("head", crate::front::fuzzing::head),
     ("line", crate::front::fuzzing::line),
     ("passfile", crate::config::fuzzing::passfile),
+    ("proxy_header", crate::front::fuzzing::proxy_header),
     ("row", crate::reply::fuzzing::row),
     ("service", crate::config::fuzzing::service),
     ("target", crate::verdict::fuzzing::target),

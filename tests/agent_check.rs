@@ -55,6 +55,13 @@ fn a_line_in_pieces_is_put_together_as_long_as_they_keep_coming() {
         wire.send(byte);
     }
     assert_says(&wire.receive(PATIENCE), "up ready 100%");
+    // The same with a PROXY header, whose first bytes could be an empty line, ahead of it.
+    let mut wire = Wire::connect(agent.agent_check_addr());
+    for byte in b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0/liveness\n".chunks(1) {
+        assert!(!wire.wait_readable(PAUSE / 10), "answered too early");
+        wire.send(byte);
+    }
+    assert_says(&wire.receive(PATIENCE), "up ready 100%");
 }
 
 #[test]

@@ -3,23 +3,13 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use pgsqlchk::verdict::Target;
 use postgres::{Client, NoTls};
-use support::cluster::psql_command;
-use support::folder::Folder;
-use support::postgresql::run;
-use support::{Agent, Cluster, Haproxy, ServerState, StopMode, agent, free_port, haproxy, readme, secs};
-
-/// HAProxy needs three failed checks at one second, each one at most a deadline long.
-const SOON: std::time::Duration = secs(20);
-
-const EXAMPLES: [&str; 5] =
-    ["agent-check.cfg", "classic.cfg", "drain.cfg", "lag-limited-readers.cfg", "patroni-paths.cfg"];
+use support::site::{EXAMPLES, Site, effective, example, folder, sections, server_of, write_pool};
+use support::{Cluster, ServerState, StopMode, haproxy, readme};
 
 /// As people have it for Patroni, but for the port: the write pool asks for no path, as older files do, the read pool
 /// with HEAD, as newer ones do. Written for this test.
@@ -58,20 +48,6 @@ listen replicas
     server node1 192.0.2.11:5432 maxconn 100 check port 23267
     server node2 192.0.2.12:5432 maxconn 100 check port 23267
 ";
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/examples")
-}
-
-fn example(name: &str) -> String {
-    let path = folder().join(name);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// The lines that HAProxy reads.
-fn effective(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
-}
 
 // --- As they stand ------------------------------------------------------------------------------------------------
 
@@ -128,6 +104,61 @@ fn every_example_asks_the_default_port_for_what_the_agent_knows() {
     }
 }
 
+/// What is not said about a pool for writes that stands in a file or a page.
+fn missing_for_writes(text: &str) -> Vec<String> {
+    let pool = write_pool(text);
+    let sections = sections(text);
+    let has = |is: &dyn Fn(&[&str]) -> bool, line: &str| {
+        sections.iter().any(|(_, lines)| is(lines) && lines.iter().any(|own| own.starts_with(line)))
+    };
+    let is_entrance =
+        |lines: &[&str]| lines.iter().any(|line| line.starts_with("bind ") && line.ends_with(":5000"));
+    let is_pool = |lines: &[&str]| {
+        let name = sections.iter().find(|(_, own)| own == lines).map(|(name, _)| *name);
+        [format!("listen {pool}"), format!("backend {pool}")].iter().any(|own| Some(own.as_str()) == name)
+    };
+    let reject = format!("tcp-request connection reject if {{ nbsrv({pool}) gt 1 }}");
+    let mut missing = Vec::new();
+    for (is, line) in [
+        (&is_entrance as &dyn Fn(&[&str]) -> bool, reject.as_str()),
+        (&is_pool, "option httpchk OPTIONS /read-write"),
+        (&is_pool, "http-check expect status 200"),
+    ] {
+        if !has(is, line) {
+            missing.push(line.to_owned());
+        }
+    }
+    missing
+}
+
+#[test]
+fn every_pool_for_writes_asks_for_read_write_and_refuses_them_while_there_are_two_primaries() {
+    let readme = readme();
+    let blocks =
+        readme.split("```haproxy\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
+    let blocks: Vec<_> = blocks.filter(|block| block.contains(":5000\n")).map(str::to_owned).collect();
+    assert_eq!(blocks.len(), 2, "the README's: classic, and by Patroni's paths");
+    let examples = EXAMPLES.map(|name| (name, example(name)));
+    let blocks = blocks.into_iter().map(|block| ("README.md", block));
+    for (name, text) in examples.into_iter().chain(blocks) {
+        assert_eq!(missing_for_writes(&text), [""; 0], "{name}");
+    }
+}
+
+#[test]
+fn every_example_says_what_belongs_in_a_file_that_root_starts() {
+    for name in EXAMPLES {
+        let text = example(name);
+        let (_, global) = &sections(&text)[0];
+        for line in ["user haproxy", "group haproxy", "chroot /var/lib/haproxy"] {
+            assert!(global.contains(&line), "{name}: {line}");
+        }
+        assert!(!text.contains("rise 1"), "{name}: two good checks bring a server in");
+        // As a comment: HAProxy before 3.1 would not start.
+        assert_eq!(text.matches("\n    #default-server init-state fully-down\n").count(), 1, "{name}");
+    }
+}
+
 #[test]
 fn the_classic_example_is_the_configuration_of_the_readme() {
     let readme = readme();
@@ -139,154 +170,12 @@ fn the_classic_example_is_the_configuration_of_the_readme() {
 
 // --- With real servers --------------------------------------------------------------------------------------------
 
-/// A server and the agent beside it.
-struct Node {
-    agent: Agent,
-    cluster: Cluster,
-    folder: Folder,
-}
-
-impl Node {
-    fn start(cluster: Cluster) -> Node {
-        let folder = Folder::new("node");
-        let drain_file = folder.path().join("drain").display().to_string();
-        let dsn = cluster.dsn();
-        let options = ["--dsn", &dsn, "--drain-file", &drain_file, "--agent-listen", "127.0.0.1:0"];
-        let agent = Agent::start(&options);
-        Node { agent, cluster, folder }
-    }
-
-    /// `--mode drain` or `--mode undrain`.
-    #[track_caller]
-    fn switch(&self, mode: &str) {
-        let drain_file = self.folder.path().join("drain");
-        let mut command = agent::command();
-        command.args(["--config", "/dev/null", "--mode", mode, "--drain-file"]).arg(drain_file);
-        run(&mut command);
-    }
-
-    fn port(&self) -> String {
-        self.cluster.port().to_string()
-    }
-}
-
-/// A primary `a`, its standby `b`, and HAProxy with an example in front of both.
-struct Site {
-    haproxy: Haproxy,
-    /// The example's ports, and where they are here.
-    ports: BTreeMap<u16, u16>,
-    a: Node,
-    b: Node,
-}
-
-impl Site {
-    #[track_caller]
-    fn start(text: &str) -> Site {
-        let primary = Cluster::primary();
-        let standby = Cluster::standby_of(&primary);
-        let (a, b) = (Node::start(primary), Node::start(standby));
-        let (config, ports) = adapt(text, [&a, &b]);
-        let haproxy = Haproxy::start_whole(&config);
-        Site { haproxy, ports, a, b }
-    }
-
-    /// Waits until HAProxy sees a server like this: status, code and words of the last check.
-    #[track_caller]
-    fn expect(&self, pool: &str, server: &str, expected: [&str; 3]) {
-        self.expect_that(pool, server, &format!("{expected:?}"), |state| {
-            [&state.status, &state.check_code, &state.last_chk] == expected
-        });
-    }
-
-    #[track_caller]
-    fn expect_that(&self, pool: &str, server: &str, what: &str, is: impl Fn(&ServerState) -> bool) {
-        let began = std::time::Instant::now();
-        loop {
-            let state = self.haproxy.server(pool, server);
-            if is(&state) {
-                return;
-            }
-            assert!(began.elapsed() < SOON, "{pool}/{server}: expected {what}, last seen {state:?}");
-            std::thread::sleep(support::millis(20));
-        }
-    }
-
-    fn dsn(&self, port: u16) -> String {
-        format!("host=127.0.0.1 port={} user=postgres dbname=postgres connect_timeout=5", self.ports[&port])
-    }
-
-    /// What a client of a pool reaches: the port of the PostgreSQL behind it.
-    #[track_caller]
-    fn reaches(&self, port: u16) -> String {
-        let sql = "SELECT inet_server_port()";
-        run(psql_command().args(["-d", &self.dsn(port), "-c", sql])).trim().to_owned()
-    }
-
-    /// A session that stays open.
-    #[track_caller]
-    fn connect(&self, port: u16) -> Client {
-        Client::connect(&self.dsn(port), NoTls).expect("a session through HAProxy")
-    }
-
-    /// The first session of a pool that reaches this node; the others close.
-    #[track_caller]
-    fn connect_to(&self, port: u16, node: &Node) -> Client {
-        // Kept open meanwhile, so that the next one goes to another server.
-        let mut clients = Vec::new();
-        for _ in 0..10 {
-            let mut client = self.connect(port);
-            if server_of(&mut client) == node.port() {
-                return client;
-            }
-            clients.push(client);
-        }
-        panic!("none of ten sessions reaches port {}", node.port());
-    }
-}
-
-#[track_caller]
-fn server_of(client: &mut Client) -> String {
-    let row = client.query_one("SELECT inet_server_port()", &[]).expect("the session works");
-    row.get::<_, i32>(0).to_string()
-}
-
-/// The example with this test's ports and addresses in the place of its own.
-#[track_caller]
-fn adapt(text: &str, nodes: [&Node; 2]) -> (String, BTreeMap<u16, u16>) {
-    let mut ports = BTreeMap::new();
-    let mut adapted = String::new();
-    for line in text.lines() {
-        let mut line = line.to_owned();
-        if let Some(address) = line.trim().strip_prefix("bind ") {
-            let port =
-                address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("bind with a port");
-            ports.insert(port, free_port());
-            line = line.replace(address, &format!("127.0.0.1:{}", ports[&port]));
-        } else if line.trim().starts_with("server ") {
-            for (number, node) in (1..).zip(nodes) {
-                if line.contains(&format!(" node{number} ")) {
-                    let [port, agent_port] =
-                        [node.agent.addr(), node.agent.agent_check_addr()].map(|address| address.port());
-                    line = line
-                        .replace(&format!("192.0.2.1{number}:5432"), &format!("127.0.0.1:{}", node.port()))
-                        .replace(" port 23267", &format!(" port {port}"))
-                        .replace(" agent-port 23268", &format!(" agent-port {agent_port}"));
-                }
-            }
-            assert!(!line.contains("192.0.2.") && !line.contains("2326"), "not replaced: {line}");
-        }
-        adapted.push_str(&line);
-        adapted.push('\n');
-    }
-    (adapted, ports)
-}
-
 #[test]
 fn the_classic_pools_follow_a_failover() {
     let site = Site::start(&example("classic.cfg"));
     let (a, b) = (&site.a, &site.b);
     site.expect("ReadWrite", "node1", ["UP", "200", ""]);
-    site.expect("ReadWrite", "node2", ["DOWN", "206", "Standby"]);
+    site.expect("ReadWrite", "node2", ["DOWN", "503", "in-recovery"]);
     site.expect("ReadOnly", "node1", ["DOWN", "200", "Primary"]);
     site.expect("ReadOnly", "node2", ["UP", "206", ""]);
     assert_eq!((site.reaches(5000), site.reaches(5001)), (a.port(), b.port()));
@@ -433,8 +322,9 @@ fn agent_checks_set_the_weights_by_the_lag_and_drain() {
 
     let mut session = site.connect(5001);
     b.switch("drain");
-    site.expect_that("ReadOnly", "node2", "to drain", |state| {
-        ["NOLB", "DRAIN"].contains(&state.status.as_str())
+    site.expect_that("ReadOnly", "node2", "to drain, over HTTP and by the agent-check", |state| {
+        // Both say so; what HTTP says is what is shown.
+        [&state.status, &state.last_agt] == ["NOLB", "via agent : up"]
     });
     assert_eq!(server_of(&mut session), b.port(), "the session goes on");
     assert!(Client::connect(&site.dsn(5001), NoTls).is_err(), "there is no other standby");

@@ -6,7 +6,7 @@ use support::Front;
 use support::contract::flaw;
 use support::folder::Folder;
 use support::servers::servers;
-use support::table::{self, AGENT_CHECKS, NO_AGENT_CHECKS, PATHS};
+use support::table::{self, AGENT_CHECK_PREFIXES, AGENT_CHECKS, NO_AGENT_CHECKS, PATHS};
 use support::wire::{End, PATIENCE, Received, Wire, reply, talk};
 
 /// What is wrong with the replies of one front, next to those of the standalone agent.
@@ -125,6 +125,12 @@ fn assert_answers_agent_checks(front: Front) {
         wire.send(sent);
         wire.half_close();
         expect(&format!("{sent:?}, then the end"), wire.receive(PATIENCE), answer);
+        for prefix in AGENT_CHECK_PREFIXES {
+            let what = format!("{}, then {sent:?}", prefix.escape_ascii());
+            expect(&what, talk(running.addr(), [prefix, sent.as_bytes()].concat()), answer);
+            let whole_line = [prefix, sent.trim_end().as_bytes(), b"\n"].concat();
+            expect(&what, talk(running.addr(), whole_line), answer);
+        }
     }
     let long = |length: usize| {
         let padding = "0".repeat(length - "/replica?lag=1\n".len());
@@ -137,6 +143,7 @@ fn assert_answers_agent_checks(front: Front) {
         "down #bad-request",
     );
     expect("a longer line", talk(running.addr(), long(MAX_LINE_BYTES + 1)), "down #bad-request");
+    expect("an empty line", talk(running.addr(), "\r\n"), "up ready 100%");
     expect("two lines", talk(running.addr(), "/replica\n/primary\n"), replica);
     flaws.truncate(5);
     assert!(flaws.is_empty(), "{front:?}:\n{}", flaws.join("\n"));

@@ -3,6 +3,9 @@
 
 mod support;
 
+use std::io::Read;
+use std::net::{Ipv4Addr, TcpListener};
+
 use support::cluster::psql_command;
 use support::postgresql::run;
 use support::{Agent, Cluster, Frozen, Haproxy, ServerState, StopMode, eventually, free_port, secs};
@@ -148,6 +151,60 @@ fn a_check_without_expect_takes_primary_and_standby_alike() {
     site.expect("ReadWrite", "a", ["DOWN", "L7STS", "503", "connection-refused"]);
     site.expect("ReadOnly", "a", ["DOWN", "L7STS", "503", "connection-refused"]);
     site.expect("ReadOnly", "b", ["UP", "L7OK", "200", ""]);
+}
+
+/// Holds what HAProxy sends on the check of a server behind these lines against what they are here for.
+#[track_caller]
+fn assert_haproxy_sends(lines: &[&str], expected: &[u8]) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
+    let address = listener.local_addr().expect("an address");
+    let lines: String = lines.iter().map(|line| format!("    {line}\n")).collect();
+    let server = format!("    server s {address} check port {}\n", address.port());
+    let _haproxy = Haproxy::start(&format!("backend b\n{lines}{server}"));
+    let (mut check, _) = listener.accept().expect("HAProxy connects");
+    check.set_read_timeout(Some(SOON)).expect("set a timeout");
+    let (mut bytes, mut byte) = (Vec::new(), [0]);
+    while !bytes.windows(expected.len()).any(|window| window == expected) {
+        check.read_exact(&mut byte).unwrap_or_else(|error| panic!("{}: {error}", bytes.escape_ascii()));
+        bytes.extend(byte);
+    }
+}
+
+/// A check with a PROXY header was a 400, which emptied both pools.
+#[test]
+fn checks_with_a_proxy_header_are_answered() {
+    for (server, start) in [
+        ("default-server check-send-proxy", b"PROXY TCP4 127.0.0.1 127.0.0.1 ".as_slice()),
+        ("default-server check-send-proxy send-proxy-v2", b"\r\n\r\n\0\r\nQUIT\n"),
+    ] {
+        assert_haproxy_sends(&["option httpchk", server], start);
+        let site = Site::start(
+            &["option httpchk", "http-check expect status 200", server],
+            &["option httpchk GET /replica", "http-check expect status 200", server],
+        );
+        site.expect("ReadWrite", "a", ["UP", "L7OK", "200", ""]);
+        site.expect("ReadWrite", "b", ["DOWN", "L7STS", "206", "Standby"]);
+        site.expect("ReadOnly", "a", ["DOWN", "L7STS", "503", "not-in-recovery"]);
+        site.expect("ReadOnly", "b", ["UP", "L7OK", "200", ""]);
+    }
+}
+
+#[test]
+fn checks_with_a_body_are_answered() {
+    let send = |method: &str, path: &str| {
+        format!("http-check send meth {method} uri {path} ver HTTP/1.1 hdr Host node body hello")
+    };
+    let with_body = b"content-length: 5\r\nconnection: close\r\n\r\nhello";
+    assert_haproxy_sends(&["option httpchk", &send("OPTIONS", "/read-write")], with_body);
+    let site = Site::start(
+        &["option httpchk", &send("OPTIONS", "/read-write"), "http-check expect status 200"],
+        &["option httpchk", &send("GET", "/replica"), "http-check expect status 200"],
+    );
+    site.expect("ReadWrite", "a", ["UP", "L7OK", "200", ""]);
+    site.expect("ReadWrite", "b", ["DOWN", "L7STS", "503", "in-recovery"]);
+    site.expect("ReadOnly", "a", ["DOWN", "L7STS", "503", "not-in-recovery"]);
+    site.expect("ReadOnly", "b", ["UP", "L7OK", "200", ""]);
+    assert_eq!(site.reaches(site.write_port), site.a.0.port().to_string());
 }
 
 #[test]

@@ -76,6 +76,54 @@ fn a_client_that_sends_a_byte_a_second_gets_408_after_five_seconds() {
     siege.end();
 }
 
+/// Announced and never sent, or not all of it; and what stands ahead of a request has no time of its own.
+#[test]
+fn a_body_or_a_proxy_header_that_does_not_come_to_an_end_gets_408_after_five_seconds() {
+    let siege = Siege::begin(&[]);
+    let requests: [&[u8]; 5] = [
+        b"GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n",
+        b"OPTIONS / HTTP/1.1\r\nContent-Length: 1024\r\n\r\nhello",
+        b"PROXY TCP4 192.0.2.1",
+        b"\r\n\r\n\0\r\nQUIT\n\x20\0\x02\x08",
+        b"PROXY UNKNOWN\r\nGET / HTTP/1.1\r\n",
+    ];
+    let begin = Instant::now();
+    let wires = requests.map(|request| {
+        let mut wire = siege.connect();
+        wire.send(request);
+        wire
+    });
+    for (mut wire, request) in wires.into_iter().zip(requests) {
+        let received = wire.receive(PATIENCE);
+        let (text, shown) = (received.text(), request.escape_ascii());
+        let (_, body) = text.split_once("\r\n\r\n").unwrap_or_default();
+        assert_eq!((&text, received.end), (&reply("408 Request Timeout", body), End::Fin), "{shown}");
+        let answered = begin.elapsed();
+        assert!((HEAD_DEADLINE - millis(500)..HEAD_DEADLINE + secs(2)).contains(&answered), "{answered:?}");
+    }
+    siege.end();
+}
+
+#[test]
+fn who_leaves_in_the_middle_of_a_body_is_refused() {
+    let siege = Siege::begin(&[]);
+    let requests =
+        ["GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhell", "PROXY UNKNOWN", "PROXY UNKNOWN\r\nGET"];
+    for request in requests {
+        let mut wire = siege.connect();
+        wire.send(request);
+        wire.half_close();
+        let received = wire.receive(PATIENCE);
+        assert_eq!((status_line(&received).as_str(), received.end), ("HTTP/1.1 400 Bad Request", End::Fin));
+    }
+    // With nothing behind it, nothing was asked.
+    let mut wire = siege.connect();
+    wire.send("PROXY UNKNOWN\r\n");
+    wire.half_close();
+    assert_eq!(wire.receive(PATIENCE).text(), "");
+    siege.end();
+}
+
 #[test]
 fn a_body_of_a_terabyte_is_refused_and_not_read() {
     flood_and_expect(

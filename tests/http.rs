@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use support::contract::{assert_replies, assert_reply, flaw, site};
 use support::secs;
 use support::table::{self, MAX_HEAD_BYTES, head_of};
@@ -39,8 +41,37 @@ fn what_is_not_a_request_is_refused_with_400() {
 }
 
 #[test]
-fn an_announced_body_is_refused_with_413_and_never_read() {
+fn a_short_body_of_a_check_is_read_and_thrown_away() {
+    assert_replies(table::SHORT_BODIES);
+}
+
+#[test]
+fn any_other_body_is_refused_with_413_and_never_read() {
     assert_replies(table::BODIES);
+}
+
+#[test]
+fn a_proxy_header_ahead_of_a_request_is_skipped() {
+    assert_replies(table::PROXIED);
+}
+
+#[test]
+fn header_head_and_body_may_come_in_any_pieces() {
+    let site = site();
+    let body = b"GET /replica HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello".as_slice();
+    let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0".as_slice();
+    for request in [body.to_vec(), [table::PROXY_LINE, body].concat(), [local, body].concat()] {
+        for size in [1, 7] {
+            let mut wire = Wire::connect(site.agent.addr());
+            for part in request.chunks(size) {
+                assert!(!wire.wait_readable(Duration::ZERO), "answered too early");
+                wire.send(part);
+                wire.wait_consumed();
+            }
+            let received = wire.receive(PATIENCE);
+            assert_reply(&format!("pieces of {size} bytes"), "503 not-in-recovery", b"GET", &received);
+        }
+    }
 }
 
 /// Whether two lengths that contradict each other are malformed or a body is a matter of taste; that they

@@ -58,6 +58,18 @@ fn only_allowed_addresses_get_an_answer_and_all_others_not_a_byte() {
     }
 }
 
+/// Anybody can write a PROXY header: what it says of the client is not believed, neither for nor against him.
+#[test]
+fn the_address_in_a_proxy_header_makes_nobody_a_friend_or_a_stranger() {
+    let agent = Agent::start(&["--allow", "127.0.0.2"]);
+    for (client, said, expected) in [(FRIEND, STRANGER, alive()), (HOME, FRIEND, String::new())] {
+        let mut wire = Wire::connect_from(client, agent.addr());
+        let request = format!("PROXY TCP4 {said} {HOME} 1 2\r\nGET /liveness HTTP/1.1\r\n\r\n");
+        let _ = wire.try_send(request);
+        assert_eq!(wire.receive(PATIENCE).text(), expected, "{client} as {said}");
+    }
+}
+
 /// On a dual-stack listener an IPv4 client has an IPv4-mapped address.
 #[test]
 fn a_block_of_ipv4_addresses_holds_for_ipv4_clients_of_an_ipv6_listener() {

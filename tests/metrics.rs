@@ -167,7 +167,7 @@ fn requests_and_looks_are_counted_as_they_were_answered() {
     get(1, "/primary?lag=1");
     ask(1, b"GET /\0 HTTP/1.1\r\n\r\n");
     ask(1, b"POST / HTTP/1.1\r\n\r\n");
-    ask(2, b"GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n");
+    ask(2, b"GET / HTTP/1.1\r\nContent-Length: 1025\r\n\r\n");
     ask(1, &head_of(8193, "\r\n"));
     assert!(slow.receive(PATIENCE).text().starts_with("HTTP/1.1 408 "));
 

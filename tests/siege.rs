@@ -192,18 +192,22 @@ fn visit(port: SocketAddr, bytes: &[u8], round: usize) {
             let received = wire.receive(PATIENCE);
             let text = received.text();
             assert_ne!(received.end, End::Open, "{} got {text:?}", bytes.escape_ascii());
-            // `http://example.com/` is a proxy's way to ask for `/`.
-            let is_absolute = bytes.starts_with(b"GET http://");
+            // `http://example.com/` is a proxy's way to ask for `/`, and so is what stands behind a PROXY line.
+            let is_proxy = bytes.starts_with(b"GET http://") || bytes.starts_with(b"PROXY ");
             let is_fine = text.is_empty()
                 || text.starts_with("HTTP/1.1 4")
                 || text.starts_with("down #bad-request\n")
                 // Nothing, and an empty line, mean /health to the agent-check.
                 || text.starts_with("up ")
-                || is_absolute && text.starts_with("HTTP/1.1 200 ");
+                || is_proxy && text.starts_with("HTTP/1.1 200 ");
             assert!(is_fine, "{} got {text:?}", bytes.escape_ascii());
         }
     }
 }
+
+/// These two are plain, and GET and HEAD may have such a body: the request is answered, the rest of it is not.
+const A_BODY_THAT_IS_ALL_BUT_A_FEW_BYTES: &str = "Content-Length: 30\r\n";
+const A_BODY_BEFORE_A_REQUEST: &str = "Content-Length: 5\r\n";
 
 /// Heads about whose end two readers could disagree, each with a second request where a body might be.
 const SMUGGLERS: &[&str] = &[
@@ -224,7 +228,8 @@ const SMUGGLERS: &[&str] = &[
     "Content-Length: 3 0\r\n",
     "Content-Length: -1\r\n",
     "Content-Length: 18446744073709551616\r\n",
-    "Content-Length: 30\r\n",
+    A_BODY_THAT_IS_ALL_BUT_A_FEW_BYTES,
+    A_BODY_BEFORE_A_REQUEST,
     "Content-Length : 30\r\n",
     " Content-Length: 30\r\n",
     "\tContent-Length: 30\r\n",
@@ -252,10 +257,14 @@ fn a_smuggled_request_is_never_answered() {
                     let text = received.text();
                     let replies = text.matches("HTTP/1.1 ").count();
                     assert_eq!((replies, received.end), (1, End::Fin), "{smuggler:?} got {text:?}");
-                    assert!(
-                        text.starts_with("HTTP/1.1 400 ") || text.starts_with("HTTP/1.1 413 "),
-                        "{text:?}"
-                    );
+                    let has_body =
+                        [A_BODY_THAT_IS_ALL_BUT_A_FEW_BYTES, A_BODY_BEFORE_A_REQUEST].contains(smuggler);
+                    let codes: &[&str] = match has_body && *method != "POST" {
+                        true => &["200"],
+                        false => &["400", "413"],
+                    };
+                    let is_expected = codes.iter().any(|code| text.starts_with(&format!("HTTP/1.1 {code} ")));
+                    assert!(is_expected, "{method} {smuggler:?} got {text:?}");
                 }
             });
         }

@@ -8,13 +8,14 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
 use super::dialect;
-use super::head::{Head, MAX_HEAD_BYTES, Refusal, RequestHead, read_head};
+use super::head::{Head, MAX_BODY_BYTES, MAX_HEAD_BYTES, Refusal, RequestHead, read_head};
 use super::line::{self, MAX_LINE_BYTES};
+use super::proxy_header::{self, ProxyHeader};
 use crate::config::Protocol;
 use crate::reply::HttpReply;
 
-/// From accept to the end of the head, or of an agent-check's line. HAProxy sends it at once; a person with telnet needs
-/// a moment.
+/// From accept to the end of the request, or of an agent-check's line, with what stands ahead of it. HAProxy sends it at
+/// once; a person with telnet needs a moment.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 
 /// An agent-check that has sent nothing, or nothing more, for this long has asked. HAProxy sends its line as soon as it
@@ -43,6 +44,10 @@ pub(super) struct Client {
 
 enum Phase {
     Heading {
+        /// Whether a PROXY header may still stand at the start of what was received. It has bounds of its own, beside
+        /// those of what follows.
+        is_header_due: bool,
+        /// Without the PROXY header, once that is complete.
         received: Vec<u8>,
         /// When the last of it came.
         last: Instant,
@@ -77,7 +82,8 @@ pub(super) enum Next {
 
 impl Client {
     pub(super) fn new(socket: OwnedFd, protocol: Protocol, now: Instant) -> Client {
-        let phase = Phase::Heading { received: Vec::new(), last: now, latest: now + HEAD_DEADLINE };
+        let (received, latest) = (Vec::new(), now + HEAD_DEADLINE);
+        let phase = Phase::Heading { is_header_due: true, received, last: now, latest };
         let mut client = Client { socket, protocol, phase, since: now, deadline: None };
         client.set_heading_deadline();
         client
@@ -169,8 +175,10 @@ impl Client {
     /// The phase took too long.
     pub(super) fn on_deadline(&mut self, now: Instant) -> Next {
         match &self.phase {
-            Phase::Heading { received, last, .. } => match self.protocol {
-                Protocol::Agent if now >= *last + LINE_PAUSE => self.act_on(line::read_rest(received), now),
+            Phase::Heading { is_header_due, received, last, .. } => match self.protocol {
+                Protocol::Agent if now >= *last + LINE_PAUSE => {
+                    self.act_on(read_rest(received, *is_header_due), now)
+                }
                 // It sends byte after byte and comes to no end.
                 Protocol::Agent => self.act_on(line::refused(), now),
                 Protocol::Http if received.is_empty() => Next::Close,
@@ -201,12 +209,14 @@ impl Client {
 
     fn receive_head(&mut self, now: Instant) -> Next {
         let limit = match self.protocol {
-            Protocol::Http => MAX_HEAD_BYTES,
+            Protocol::Http => MAX_HEAD_BYTES + MAX_BODY_BYTES,
             Protocol::Agent => MAX_LINE_BYTES,
         };
         let mut chunk = [0; 2048];
         loop {
-            let Phase::Heading { received, last, .. } = &mut self.phase else { return Next::Wait };
+            let Phase::Heading { is_header_due, received, last, .. } = &mut self.phase else {
+                return Next::Wait;
+            };
             // One byte more than the limit tells "too long" from "exactly long enough".
             let room = (limit + 1 - received.len()).min(chunk.len());
             let count = match recv(&self.socket, &mut chunk[..room], RecvFlags::empty()) {
@@ -217,15 +227,27 @@ impl Client {
             };
             received.extend_from_slice(&chunk[..count]);
             *last = now;
+            if *is_header_due && count > 0 {
+                match proxy_header::read(received) {
+                    ProxyHeader::Incomplete => {
+                        self.set_heading_deadline();
+                        continue;
+                    }
+                    ProxyHeader::Absent => {}
+                    ProxyHeader::Complete(length) => drop(received.drain(..length)),
+                    ProxyHeader::Malformed(what) => return self.act_on(refused(self.protocol, what), now),
+                }
+                *is_header_due = false;
+            }
             let head = match self.protocol {
                 Protocol::Http if count > 0 => read_head(received),
                 Protocol::Http if received.is_empty() => return Next::Close,
                 Protocol::Http => {
-                    let what = "the connection was closed in the middle of the head";
+                    let what = "the connection was closed in the middle of the request";
                     return Next::Refuse(Refusal::unread(HttpReply::bad_request(what), received));
                 }
                 Protocol::Agent if count > 0 => line::read_line(received),
-                Protocol::Agent => line::read_rest(received),
+                Protocol::Agent => read_rest(received, *is_header_due),
             };
             match head {
                 Head::Incomplete => self.set_heading_deadline(),
@@ -276,6 +298,23 @@ impl Client {
             Err(Errno::AGAIN | Errno::INTR) => Next::Wait,
             Err(_) => Next::Close,
         }
+    }
+}
+
+/// What a line that goes no further asks. A PROXY header that goes no further is none.
+fn read_rest(received: &[u8], is_header_due: bool) -> Head {
+    if is_header_due && proxy_header::has_begun(received) {
+        line::refused()
+    } else {
+        line::read_rest(received)
+    }
+}
+
+/// What stands ahead of the request makes no sense.
+fn refused(protocol: Protocol, what: &'static str) -> Head {
+    match protocol {
+        Protocol::Http => Head::Refused(Refusal::of(HttpReply::bad_request(what))),
+        Protocol::Agent => line::refused(),
     }
 }
 

@@ -14,9 +14,7 @@ use crate::verdict::{Path, Target};
 pub(super) fn what_is_asked(protocol: Protocol, request: &RequestHead) -> Result<Target, HttpReply> {
     let target = Target::parse(&request.target);
     match protocol {
-        Protocol::Http if !matches!(request.method.as_str(), "GET" | "HEAD" | "OPTIONS") => {
-            Err(HttpReply::method_not_allowed())
-        }
+        Protocol::Http if !request.has_known_method() => Err(HttpReply::method_not_allowed()),
         Protocol::Http => target.map_err(|error| HttpReply::of_target_error(&error)),
         Protocol::Agent => match target {
             // No state of a server follows from a document.

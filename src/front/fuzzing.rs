@@ -1,7 +1,8 @@
 //! What has to hold for whatever a client sends.
 
 use super::dialect;
-use super::head::{Head, RequestHead, read_head};
+use super::head::{Head, MAX_BODY_BYTES, MAX_HEAD_BYTES, RequestHead, read_head};
+use super::proxy_header::{self, ProxyHeader};
 use super::{accept, line};
 use crate::config::Protocol;
 use crate::fuzzing::wire;
@@ -12,7 +13,9 @@ pub(crate) fn head(bytes: &[u8]) {
     let whole = read_head(bytes);
     assert_decided_once(bytes, &whole, read_head);
     match &whole {
-        Head::Incomplete => assert!(bytes.len() <= super::head::MAX_HEAD_BYTES, "the head is bounded"),
+        Head::Incomplete => {
+            assert!(bytes.len() < MAX_HEAD_BYTES + MAX_BODY_BYTES, "head and body are bounded")
+        }
         Head::Complete(request) => {
             assert_clean(bytes);
             assert_request(request, Protocol::Http);
@@ -43,6 +46,42 @@ pub(crate) fn line(bytes: &[u8]) {
             Head::Complete(request) => assert_request(&request, Protocol::Agent),
             Head::Refused(refusal) => assert_down_line(&refusal.to_bytes()),
         }
+    }
+}
+
+/// What stands ahead of a request, received in pieces.
+pub(crate) fn proxy_header(bytes: &[u8]) {
+    let whole = proxy_header::read(bytes);
+    for end in 0..bytes.len() {
+        let early = proxy_header::read(&bytes[..end]);
+        assert!(early == ProxyHeader::Incomplete || early == whole, "decided after {end} bytes: {early:?}");
+    }
+    let starts = [b"PROXY ".as_slice(), b"\r\n\r\n\0\r\nQUIT\n"];
+    let has_start = starts.iter().any(|start| bytes.starts_with(start));
+    match whole {
+        ProxyHeader::Incomplete => {
+            assert!(bytes.len() < proxy_header::MAX_HEADER_BYTES, "the header is bounded");
+            assert!(has_start || starts.iter().any(|start| start.starts_with(bytes)));
+        }
+        ProxyHeader::Absent => assert!(!has_start, "a header becomes no request"),
+        ProxyHeader::Complete(length) => {
+            assert!(has_start && (15..=proxy_header::MAX_HEADER_BYTES).contains(&length));
+            assert_eq!(proxy_header::read(&bytes[..length]), whole, "what follows is not looked at");
+            if bytes.starts_with(b"PROXY") {
+                let line = &bytes[..length];
+                assert!(length <= 107 && line.ends_with(b"\r\n"), "{}", line.escape_ascii());
+                assert_eq!(line.iter().filter(|byte| matches!(byte, b'\r' | b'\n')).count(), 2, "one line");
+            } else {
+                assert_eq!(length, 16 + usize::from(bytes[14]) * 256 + usize::from(bytes[15]));
+            }
+        }
+        ProxyHeader::Malformed(what) => {
+            assert!(has_start);
+            wire::assert_one_line(what);
+        }
+    }
+    if has_start {
+        assert!(proxy_header::has_begun(bytes), "no line of an agent-check begins like this");
     }
 }
 
@@ -79,14 +118,38 @@ fn assert_clean(bytes: &[u8]) {
     let (head, _) = unix.split_once("\n\n").expect("a complete head has an end");
     assert!(!head.contains(|character: char| character.is_ascii_control() && !"\n\t".contains(character)));
     let fields = head.split('\n').skip(1);
+    let (mut lengths, mut is_expecting) = (Vec::new(), false);
     for field in fields.map(str::to_ascii_lowercase) {
         assert!(!field.starts_with([' ', '\t']), "folded");
         let (name, value) = field.split_once(':').expect("a colon");
         assert_ne!(name.trim(), "transfer-encoding");
+        is_expecting |= name.trim() == "expect";
         if name.trim() == "content-length" {
-            assert!(value.trim().bytes().all(|digit| digit == b'0'), "a body");
+            lengths.push(value.trim().parse::<usize>().expect("a number"));
         }
     }
+    let body = lengths.iter().copied().max().unwrap_or(0);
+    if body > 0 {
+        assert!(body <= MAX_BODY_BYTES && lengths.len() == 1 && !is_expecting, "{lengths:?}");
+        assert!(["GET ", "HEAD ", "OPTIONS "].iter().any(|method| head.starts_with(method)), "{head:?}");
+        // Without the last byte of it, there is no request yet.
+        let end = head_length(bytes) + body;
+        assert!(bytes.len() >= end, "the body is there");
+        assert_eq!(read_head(&bytes[..end - 1]), Head::Incomplete);
+    }
+}
+
+/// Up to and with the empty line, by a way of its own.
+fn head_length(bytes: &[u8]) -> usize {
+    let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).expect("a head");
+    let mut length = start;
+    for line in bytes[start..].split_inclusive(|byte| *byte == b'\n') {
+        length += line.len();
+        if matches!(line, b"\n" | b"\r\n") {
+            break;
+        }
+    }
+    length
 }
 
 /// It becomes a line of ours on the way to tiny_http, and what it asks has an answer.

@@ -1,8 +1,9 @@
 //! One request head, from bytes to what matters of it (RFC 9112, sections 2 to 6). Pure.
 //!
 //! Strict where two readers could disagree about a message (folding, lengths, stray control bytes), lenient
-//! where old checkers are sloppy (bare line feeds, no Host, an empty line first). No body is ever read: a head
-//! that announces one is refused, so nothing here depends on its length.
+//! where old checkers are sloppy (bare line feeds, no Host, an empty line first). Of bodies only the short one is read
+//! that HAProxy's `http-check send ... body` adds to a check, and thrown away; any other is refused by its announcement.
+//! Nobody reads on after it: the connection carries one answer and is closed, so nothing can be smuggled behind it.
 
 use super::accept;
 use crate::reply::{HttpReply, Media};
@@ -10,12 +11,15 @@ use crate::reply::{HttpReply, Media};
 /// The longest head, final empty line included. HAProxy's checks take about 100 bytes, a browser's 2 KiB.
 pub(super) const MAX_HEAD_BYTES: usize = 8 * 1024;
 
+/// The longest body that is read. What somebody lets HAProxy send beside a check is a line or two.
+pub(super) const MAX_BODY_BYTES: usize = 1024;
+
 /// What the bytes received so far amount to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Head {
-    /// No end in sight yet.
+    /// No end in sight yet, be it of the head or of the body.
     Incomplete,
-    /// A request without a body.
+    /// A request; its body, if it had one, is forgotten.
     Complete(RequestHead),
     /// Not to be answered but with this.
     Refused(Refusal),
@@ -78,9 +82,14 @@ impl RequestHead {
     pub(super) fn is_head(&self) -> bool {
         self.method == "HEAD"
     }
+
+    /// Whether its method is one of those that are answered.
+    pub(super) fn has_known_method(&self) -> bool {
+        matches!(self.method.as_str(), "GET" | "HEAD" | "OPTIONS")
+    }
 }
 
-/// Reads the head at the start of `received`; bytes after it are nobody's business.
+/// Reads the head at the start of `received`, and waits for its body; bytes after that are nobody's business.
 pub(super) fn read_head(received: &[u8]) -> Head {
     let within_limit = &received[..received.len().min(MAX_HEAD_BYTES)];
     let lines = match split_lines(within_limit) {
@@ -88,15 +97,23 @@ pub(super) fn read_head(received: &[u8]) -> Head {
         Err(what) => return refused(HttpReply::bad_request(what), received),
     };
     match lines {
-        Some(lines) => read_lines(&lines),
+        Some(HeadLines { lines, bytes }) => read_lines(&lines, &received[bytes..]),
         None if received.len() > MAX_HEAD_BYTES => refused(HttpReply::head_too_large(), received),
         None => Head::Incomplete,
     }
 }
 
-/// The lines before the first empty one, without their ends; `None` while that one is missing. A control byte
-/// is refused at once: a TLS client would otherwise wait for an answer that never comes.
-fn split_lines(bytes: &[u8]) -> Result<Option<Vec<&[u8]>>, &'static str> {
+/// A whole head.
+struct HeadLines<'a> {
+    /// The lines before the first empty one, without their ends.
+    lines: Vec<&'a [u8]>,
+    /// How many bytes it takes, empty lines included.
+    bytes: usize,
+}
+
+/// The head, or `None` while its empty line is missing. A control byte is refused at once: a TLS client would otherwise
+/// wait for an answer that never comes.
+fn split_lines(bytes: &[u8]) -> Result<Option<HeadLines<'_>>, &'static str> {
     let mut lines = Vec::new();
     let mut start = 0;
     for (index, &byte) in bytes.iter().enumerate() {
@@ -110,7 +127,7 @@ fn split_lines(bytes: &[u8]) -> Result<Option<Vec<&[u8]>>, &'static str> {
                 match (line.is_empty(), lines.is_empty()) {
                     // RFC 9112, 2.2: empty lines before the request line are ignored.
                     (true, true) => {}
-                    (true, false) => return Ok(Some(lines)),
+                    (true, false) => return Ok(Some(HeadLines { lines, bytes: start })),
                     (false, _) => lines.push(line),
                 }
             }
@@ -122,18 +139,21 @@ fn split_lines(bytes: &[u8]) -> Result<Option<Vec<&[u8]>>, &'static str> {
     Ok(None)
 }
 
-fn read_lines(lines: &[&[u8]]) -> Head {
+fn read_lines(lines: &[&[u8]], after_head: &[u8]) -> Head {
     let Some((request_line, fields)) = lines.split_first() else { return Head::Incomplete };
     let request = match read_request_line(request_line) {
         Ok(request) => request,
         Err(what) => return refused(HttpReply::bad_request(what), request_line),
     };
-    let reply = match announces_body(fields) {
-        Ok(false) => {
+    let reply = match announced_body(fields) {
+        Ok(Body::Short(length)) if length == 0 || request.has_known_method() => {
+            if after_head.len() < length {
+                return Head::Incomplete;
+            }
             let media = accept::preferred(values(fields, b"accept"));
             return Head::Complete(RequestHead { media, ..request });
         }
-        Ok(true) => HttpReply::content_too_large(),
+        Ok(Body::Short(_) | Body::Other) => HttpReply::content_too_large(),
         Err(what) => HttpReply::bad_request(what),
     };
     Head::Refused(Refusal::new(reply, request.is_head()))
@@ -159,11 +179,19 @@ fn read_request_line(line: &[u8]) -> Result<RequestHead, &'static str> {
     Ok(RequestHead { method: method.to_owned(), target: target.to_owned(), media: Media::Json })
 }
 
-/// Checks every field line, and says whether they announce a body.
-fn announces_body(fields: &[&[u8]]) -> Result<bool, &'static str> {
-    let mut has_encoding = false;
+/// What fields say about a body.
+enum Body {
+    /// So many bytes, at most [`MAX_BODY_BYTES`]; without a body 0.
+    Short(usize),
+    /// One that is not read, whatever its length is.
+    Other,
+}
+
+/// Checks every field line, and says which body they announce.
+fn announced_body(fields: &[&[u8]]) -> Result<Body, &'static str> {
+    let mut is_plain = true;
     let mut length: Option<&[u8]> = None;
-    let mut hosts = 0;
+    let (mut has_encoding, mut hosts) = (false, 0);
     for field in fields {
         let colon = field.iter().position(|&byte| byte == b':').ok_or("a header line without a colon")?;
         let (name, value) = (&field[..colon], field[colon + 1..].trim_ascii());
@@ -173,6 +201,9 @@ fn announces_body(fields: &[&[u8]]) -> Result<bool, &'static str> {
         }
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
             has_encoding = true;
+        } else if name.eq_ignore_ascii_case(b"expect") {
+            // It waits for an interim reply that nobody gives here.
+            is_plain = false;
         } else if name.eq_ignore_ascii_case(b"host") {
             hosts += 1;
         } else if name.eq_ignore_ascii_case(b"content-length") {
@@ -182,14 +213,27 @@ fn announces_body(fields: &[&[u8]]) -> Result<bool, &'static str> {
             if length.is_some_and(|earlier| earlier != value) {
                 return Err("two different Content-Length headers");
             }
+            // One length is a length; two, though the same, are how requests are smuggled.
+            is_plain &= length.is_none();
             length = Some(value);
         }
     }
     if hosts > 1 {
         return Err("more than one Host header");
     }
-    let has_length = length.is_some_and(|digits| digits.iter().any(|&digit| digit != b'0'));
-    Ok(has_encoding || has_length)
+    Ok(match length.map_or(Some(0), short_length) {
+        Some(0) if !has_encoding => Body::Short(0),
+        Some(length) if !has_encoding && is_plain => Body::Short(length),
+        Some(_) | None => Body::Other,
+    })
+}
+
+/// The number that these digits are, if it is at most [`MAX_BODY_BYTES`].
+fn short_length(digits: &[u8]) -> Option<usize> {
+    let add = |number: usize, digit: &u8| {
+        Some(number * 10 + usize::from(digit - b'0')).filter(|number| *number <= MAX_BODY_BYTES)
+    };
+    digits.iter().try_fold(0, add)
 }
 
 /// The values of the fields with this name, in their order.
@@ -235,7 +279,19 @@ mod tests {
             (b"GET / HTTP/1.1\r\nX: \xff\xfe\r\n\r\n", "complete"),
             (b"GET / HTTP/1.1\r\nExpect: 100-continue\r\n\r\n", "complete"),
             (b"GET / HTTP/1.1\r\nContent-Length: 000\r\n\r\n", "complete"),
-            (b"GET / HTTP/1.1\r\nContent-Length: 1\r\n\r\n", "413"),
+            (b"GET / HTTP/1.1\r\nContent-Length: 1\r\n\r\n", "incomplete"),
+            (b"GET / HTTP/1.1\r\nContent-Length: 1\r\n\r\n\0", "complete"),
+            (b"GET / HTTP/1.1\r\nContent-Length: 0002\r\n\r\n\r\n", "complete"),
+            (b"HEAD / HTTP/1.0\nContent-Length: 3\n\nabcdef", "complete"),
+            (b"OPTIONS / HTTP/1.0\r\nContent-Length: 3\r\n\r\nab", "incomplete"),
+            (b"GET / HTTP/1.1\r\nContent-Length: 1024\r\n\r\n", "incomplete"),
+            (b"GET / HTTP/1.1\r\nContent-Length: 1025\r\n\r\n", "413"),
+            (b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", "413"),
+            (b"GET / HTTP/1.1\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n", "413"),
+            (b"GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: identity\r\n\r\n", "413"),
+            (b"GET / HTTP/1.1\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n", "413"),
+            (b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n", "413"),
+            (b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", "complete"),
             (b"GET / HTTP/1.1\r\nContent-Length: 99999999999999999999999999\r\n\r\n", "413"),
             (b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "413"),
             (b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "400"),
@@ -304,5 +360,14 @@ mod tests {
         };
         assert_eq!(status(&head(MAX_HEAD_BYTES)), "complete");
         assert_eq!(status(&head(MAX_HEAD_BYTES + 1)), "431");
+        // The longest head and the longest body are limits of their own.
+        let announced = |body: usize| {
+            let frame = "GET / HTTP/1.1\r\nA: \r\nContent-Length: 1024\r\n\r\n".len();
+            let padding = "x".repeat(MAX_HEAD_BYTES - frame);
+            let head = format!("GET / HTTP/1.1\r\nA: {padding}\r\nContent-Length: 1024\r\n\r\n");
+            [head.into_bytes(), vec![0; body]].concat()
+        };
+        assert_eq!(status(&announced(MAX_BODY_BYTES - 1)), "incomplete");
+        assert_eq!(status(&announced(MAX_BODY_BYTES)), "complete");
     }
 }

@@ -94,14 +94,15 @@ impl HttpReply {
         HttpReply { names_methods: true, ..HttpReply::new(405, "Method Not Allowed", body) }
     }
 
-    /// 408: the head did not come in time.
+    /// 408: the request did not come in time.
     pub fn request_timeout() -> HttpReply {
-        HttpReply::new(408, "Request Timeout", "Request Timeout: the head is incomplete".into())
+        HttpReply::new(408, "Request Timeout", "Request Timeout: the request is incomplete".into())
     }
 
-    /// 413: a body was announced.
+    /// 413: a body was announced that is not read.
     pub fn content_too_large() -> HttpReply {
-        HttpReply::new(413, "Content Too Large", "Content Too Large: no request here has a body".into())
+        let what = "Content Too Large: no body is read but a short one of GET, HEAD or OPTIONS";
+        HttpReply::new(413, "Content Too Large", what.into())
     }
 
     /// 431: the head is too long.

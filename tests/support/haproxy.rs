@@ -66,26 +66,31 @@ impl Haproxy {
         let folder = Folder::new("haproxy");
         let head = HEAD.replace("GLOBAL", &folder.path().display().to_string());
         let config = folder.write("haproxy.cfg", &format!("{head}{sections}"));
-        Haproxy::start_with(folder, &[config])
+        Haproxy::start_with(Command::new(program()), folder, &[config])
     }
 
     /// Starts HAProxy with a whole configuration; a second file beside it adds nothing but the stats socket and a log
     /// that a failing test can show.
     #[track_caller]
     pub fn start_whole(config: &str) -> Haproxy {
+        Haproxy::start_command(Command::new(program()), config)
+    }
+
+    /// The same with another HAProxy, by a command that lacks nothing but its options.
+    #[track_caller]
+    pub fn start_command(command: Command, config: &str) -> Haproxy {
         let folder = Folder::new("haproxy");
         let path = folder.path().display().to_string();
         let access = format!(
             "global\n    stats socket {path}/stats mode 600 level admin\n    log stdout format raw local0 notice\n"
         );
         let files = [folder.write("haproxy.cfg", config), folder.write("test.cfg", &access)];
-        Haproxy::start_with(folder, &files)
+        Haproxy::start_with(command, folder, &files)
     }
 
     #[track_caller]
-    fn start_with(folder: Folder, files: &[PathBuf]) -> Haproxy {
+    fn start_with(mut command: Command, folder: Folder, files: &[PathBuf]) -> Haproxy {
         let log = fs::File::create(folder.path().join("haproxy.log")).expect("create HAProxy's log");
-        let mut command = Command::new(program());
         command.arg("-db").stdin(Stdio::null());
         files.iter().for_each(|file| {
             command.arg("-f").arg(file);

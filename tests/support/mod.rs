@@ -31,6 +31,7 @@ pub mod prometheus;
 pub mod servers;
 pub mod settings;
 pub mod siege;
+pub mod site;
 pub mod stream;
 pub mod syslog;
 pub mod table;

@@ -30,6 +30,14 @@ pub const PATHS: &[Row] = &[
     ("/liveness", [ALIVE, ALIVE, ALIVE]),
 ];
 
+/// What may stand ahead of an agent-check's line, and makes no difference.
+pub const AGENT_CHECK_PREFIXES: &[&[u8]] = &[
+    PROXY_LINE,
+    b"PROXY UNKNOWN\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\xdc\x04\x01\xbb",
+];
+
 /// What HAProxy's agent-check says to a target on a primary, on a standby that has replayed everything, and with
 /// PostgreSQL down.
 pub const AGENT_CHECKS: &[(&str, [&str; 3])] = &[
@@ -79,6 +87,14 @@ pub const NO_AGENT_CHECKS: &[&[u8]] = &[
     b"/\0\n",
     b"GET /replica HTTP/1.1\r\n\r\n",
     b"OPTIONS / HTTP/1.0\r\n\r\n",
+    b"PROXY\n",
+    b"PROXY TCP4 192.0.2.1 1 2\r\n/replica\n",
+    b"PROXY UNKNOWN\n/replica\n",
+    b"PROXY UNKNOWN\r\nPROXY UNKNOWN\r\n/replica\n",
+    b"PROXY UNKNOWN",
+    b"\r\n\r\n\0\r\nQUIT\n\x30\0\0\0/replica\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x20\0\xff\xff/replica\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x20\0\0",
     b"\x16\x03\x01\x02\x00\x01\x00\n",
 ];
 
@@ -97,7 +113,8 @@ pub const METHODS: &[Case<'static>] = &[
     ("OPTIONS of a path that does not hold", b"OPTIONS /replica HTTP/1.0\r\n\r\n", "503 not-in-recovery"),
     ("HEAD of an unknown path", b"HEAD /nothing HTTP/1.1\r\n\r\n", "404 Not Found"),
     ("HEAD with a query", b"HEAD /?a=b HTTP/1.1\r\n\r\n", "400 Bad Request"),
-    ("HEAD with a body", b"HEAD / HTTP/1.1\r\nContent-Length: 1\r\n\r\n", "413 Content Too Large"),
+    ("HEAD with a body", b"HEAD / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx", "200 Primary"),
+    ("HEAD with a long body", b"HEAD / HTTP/1.1\r\nContent-Length: 1025\r\n\r\n", "413 Content Too Large"),
 ];
 
 /// What odd but valid clients send.
@@ -185,7 +202,6 @@ pub const MALFORMED: &[Case<'static>] = &[
     ("another protocol", b"OPTIONS / RTSP/1.0\r\n\r\n", "400 Bad Request"),
     ("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", "400 Bad Request"),
     ("one word", b"hello\r\n\r\n", "400 Bad Request"),
-    ("PROXY protocol", b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\nGET / HTTP/1.1\r\n\r\n", "400 Bad Request"),
     ("Content-Length: -1", b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "400 Bad Request"),
     ("Content-Length: +5", b"GET / HTTP/1.1\r\nContent-Length: +5\r\n\r\n", "400 Bad Request"),
     ("Content-Length: 0x5", b"GET / HTTP/1.1\r\nContent-Length: 0x5\r\n\r\n", "400 Bad Request"),
@@ -198,12 +214,31 @@ pub const MALFORMED: &[Case<'static>] = &[
     ("HEAD with a control character", b"HEAD / HTTP/1.1\r\nA: \x01\r\n\r\n", "400 Bad Request"),
 ];
 
-/// What announces a body.
+/// Short bodies as HAProxy's `http-check send` adds them: read, and thrown away.
+pub const SHORT_BODIES: &[Case<'static>] = &[
+    ("5 bytes", b"GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", "200 Primary"),
+    ("5 bytes, HTTP/1.0", b"GET / HTTP/1.0\r\ncontent-length: 5\r\n\r\nhello", "200 Primary"),
+    ("of OPTIONS", b"OPTIONS / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", "200 Primary"),
+    (
+        "of a path that does not hold",
+        b"OPTIONS /replica HTTP/1.0\r\nContent-Length: 1\r\n\r\n\0",
+        "503 not-in-recovery",
+    ),
+    ("of an unknown path", b"GET /nothing HTTP/1.1\r\nContent-Length: 1\r\n\r\nx", "404 Not Found"),
+    ("leading zeros", b"GET / HTTP/1.1\r\nContent-Length: 0005\r\n\r\nhello", "200 Primary"),
+    ("bare LF", b"GET / HTTP/1.1\nContent-Length: 2\n\n\n\n", "200 Primary"),
+    ("a request is a body", b"GET / HTTP/1.1\r\nContent-Length: 16\r\n\r\nGET / HTTP/1.1\r\n", "200 Primary"),
+    (
+        "a request after the body",
+        b"GET / HTTP/1.1\r\nContent-Length: 1\r\n\r\nxGET /replica HTTP/1.1\r\n\r\n",
+        "200 Primary",
+    ),
+];
+
+/// What announces a body that is not read.
 pub const BODIES: &[Case<'static>] = &[
-    ("5 bytes, sent", b"GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", "413 Content Too Large"),
-    ("5 bytes, not sent", b"GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n", "413 Content Too Large"),
-    ("5 bytes, lower case", b"GET / HTTP/1.1\r\ncontent-length: 5\r\n\r\n", "413 Content Too Large"),
-    ("5 bytes, HTTP/1.0", b"GET / HTTP/1.0\r\nContent-Length: 5\r\n\r\n", "413 Content Too Large"),
+    ("1025 bytes", b"GET / HTTP/1.1\r\nContent-Length: 1025\r\n\r\n", "413 Content Too Large"),
+    ("1025 bytes of OPTIONS", b"OPTIONS / HTTP/1.0\r\nContent-Length: 1025\r\n\r\n", "413 Content Too Large"),
     ("1 TB", b"GET / HTTP/1.1\r\nContent-Length: 1000000000000\r\n\r\n", "413 Content Too Large"),
     ("2^64", b"GET / HTTP/1.1\r\nContent-Length: 18446744073709551616\r\n\r\n", "413 Content Too Large"),
     (
@@ -211,7 +246,6 @@ pub const BODIES: &[Case<'static>] = &[
         b"GET / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n",
         "413 Content Too Large",
     ),
-    ("leading zeros", b"GET / HTTP/1.1\r\nContent-Length: 0005\r\n\r\n", "413 Content Too Large"),
     (
         "chunked, sent",
         b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
@@ -246,6 +280,38 @@ pub const BODIES: &[Case<'static>] = &[
         b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "413 Content Too Large",
     ),
+];
+
+/// The PROXY protocol ahead of a request, in both versions. The address in it is believed by nobody.
+pub const PROXIED: &[Case<'static>] = &[
+    ("IPv4", b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\nGET / HTTP/1.1\r\n\r\n", "200 Primary"),
+    ("IPv6", b"PROXY TCP6 2001:db8::1 ::1 56324 443\r\nOPTIONS / HTTP/1.0\r\n\r\n", "200 Primary"),
+    ("unknown", b"PROXY UNKNOWN\r\nGET /replica HTTP/1.1\r\n\r\n", "503 not-in-recovery"),
+    ("a body behind it", b"PROXY UNKNOWN\r\nGET / HTTP/1.1\r\nContent-Length: 2\r\n\r\nab", "200 Primary"),
+    ("empty lines behind it", b"PROXY UNKNOWN\r\n\r\nGET / HTTP/1.1\r\n\r\n", "200 Primary"),
+    ("version 2, local", b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0GET / HTTP/1.1\r\n\r\n", "200 Primary"),
+    (
+        "version 2, IPv4",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\xdc\x04\x01\xbbGET / HTTP/1.1\r\n\r\n",
+        "200 Primary",
+    ),
+    (
+        "version 2 with more than addresses",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\x05\x04\0\x02\r\nGET /replica HTTP/1.1\r\n\r\n",
+        "503 not-in-recovery",
+    ),
+    ("malformed", b"PROXY TCP4 192.0.2.1 1 2\r\nGET / HTTP/1.1\r\n\r\n", "400 Bad Request"),
+    ("without a carriage return", b"PROXY UNKNOWN\nGET / HTTP/1.1\r\n\r\n", "400 Bad Request"),
+    ("in lower case", b"proxy UNKNOWN\r\nGET / HTTP/1.1\r\n\r\n", "400 Bad Request"),
+    ("two of them", b"PROXY UNKNOWN\r\nPROXY UNKNOWN\r\nGET / HTTP/1.1\r\n\r\n", "400 Bad Request"),
+    ("an empty line ahead of it", b"\r\nPROXY UNKNOWN\r\nGET / HTTP/1.1\r\n\r\n", "400 Bad Request"),
+    ("a method", b"PROXY / HTTP/1.1\r\n\r\n", "400 Bad Request"),
+    ("nothing like a request behind it", b"PROXY UNKNOWN\r\nhello\r\n\r\n", "400 Bad Request"),
+    ("another method behind it", b"PROXY UNKNOWN\r\nPOST / HTTP/1.1\r\n\r\n", "405 Method Not Allowed"),
+    ("version 3", b"\r\n\r\n\0\r\nQUIT\n\x30\0\0\0GET / HTTP/1.1\r\n\r\n", "400 Bad Request"),
+    ("version 2 of 64 KiB", b"\r\n\r\n\0\r\nQUIT\n\x20\0\xff\xff", "400 Bad Request"),
+    ("version 2 without room", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x02abGET / HTTP/1.1\r\n\r\n", "400 Bad Request"),
+    ("nearly version 2", b"\r\n\r\n\0\r\nQUIET\n\x20\0\0\0GET / HTTP/1.1\r\n\r\n", "400 Bad Request"),
 ];
 
 /// Paths that are nearly one of ours.
@@ -293,6 +359,10 @@ pub fn sizes() -> Vec<Case<'static>> {
         ("8192 bytes with bare LF", head_of(MAX_HEAD_BYTES, "\n"), "200 Primary"),
         ("8193 bytes", head_of(MAX_HEAD_BYTES + 1, "\r\n"), too_long),
         ("8193 bytes with bare LF", head_of(MAX_HEAD_BYTES + 1, "\n"), too_long),
+        ("8192 bytes and a header", [PROXY_LINE, &head_of(MAX_HEAD_BYTES, "\r\n")].concat(), "200 Primary"),
+        ("8193 bytes and a header", [PROXY_LINE, &head_of(MAX_HEAD_BYTES + 1, "\r\n")].concat(), too_long),
+        ("the longest body", body_of(1024), "200 Primary"),
+        ("a longer body", body_of(1025), "413 Content Too Large"),
         ("64 KiB", head_of(8 * MAX_HEAD_BYTES, "\r\n"), too_long),
         ("no line end in sight", vec![b'x'; MAX_HEAD_BYTES + 1], too_long),
         ("16 KiB of target", long_target, too_long),
@@ -302,9 +372,18 @@ pub fn sizes() -> Vec<Case<'static>> {
     .to_vec()
 }
 
+/// Ahead of a request.
+pub const PROXY_LINE: &[u8] = b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n";
+
+/// A request with a body of so many bytes.
+fn body_of(length: usize) -> Vec<u8> {
+    let head = format!("OPTIONS / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n");
+    [head.into_bytes(), vec![b'x'; length]].concat()
+}
+
 /// All of it.
 pub fn all() -> Vec<Case<'static>> {
-    [METHODS, ODD, MALFORMED, BODIES, UNKNOWN, OTHER_METHODS, &sizes()].concat()
+    [METHODS, ODD, MALFORMED, SHORT_BODIES, BODIES, PROXIED, UNKNOWN, OTHER_METHODS, &sizes()].concat()
 }
 
 /// A head of exactly `length` bytes.
