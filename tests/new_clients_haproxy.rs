@@ -72,8 +72,11 @@ fn no_write_meets_a_server_in_smart_shutdown_once_haproxy_has_been_told() {
     }
     let late = writes.iter().filter(|write| write.met_the_dying_server() && write.begun > stopped + told);
     assert_eq!(late.count(), 0, "of {} writes", writes.len());
-    let state = haproxy.server("ReadWrite", "a");
-    assert_eq!((state.status.as_str(), state.last_chk.as_str()), ("DOWN", "shutting-down"));
+    // While the next check is under way there are no words.
+    eventually(secs(5), "HAProxy shows the reason", || {
+        let state = haproxy.server("ReadWrite", "a");
+        (state.status.as_str(), state.last_chk.as_str()) == ("DOWN", "shutting-down")
+    });
     assert!(writes.iter().all(|write| write.error.is_some()), "there is no primary");
 
     drop(client);

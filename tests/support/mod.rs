@@ -15,6 +15,7 @@ pub mod contract;
 pub mod daemon;
 pub mod drain;
 pub mod folder;
+pub mod forwarder;
 pub mod front;
 pub mod haproxy;
 pub mod http;
