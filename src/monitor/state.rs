@@ -40,6 +40,8 @@ pub(super) struct State {
     pub(super) closing: usize,
     /// A thread sleeps until the next login may be tried, and begins the waiting flight then.
     pub(super) is_resting: bool,
+    /// A thread has rested since the last flight was settled.
+    has_rested: bool,
     /// What the flight needs that has not begun; `None` where nobody waits for one.
     waiting: Option<Needs>,
     /// The number of the flight that has not begun.
@@ -67,6 +69,7 @@ impl State {
             abandoned: 0,
             closing: 0,
             is_resting: false,
+            has_rested: false,
             waiting: None,
             next_flight: 0,
             callers: VecDeque::new(),
@@ -110,7 +113,7 @@ impl State {
             return None;
         }
         let until = self.prober.as_ref()?.rests_until().filter(|until| *until > now)?;
-        self.is_resting = true;
+        (self.is_resting, self.has_rested) = (true, true);
         Some(until)
     }
 
@@ -156,6 +159,7 @@ impl State {
     /// A flight has its outcome, so long after it began: the one place where outcomes are recorded.
     pub(super) fn settle(&mut self, flight: u64, outcome: Observation, lasted: Duration) -> Due {
         let now = Instant::now();
+        self.has_rested = false;
         if let Some(failure) = outcome.failure() {
             self.last_failure = Some((now, failure.reason));
         }
@@ -212,7 +216,7 @@ impl State {
         {
             return running.stage.get().overdue("at the deadline");
         }
-        let is_recent = |settled: Instant| self.is_resting || settled + self.timeout / 2 >= now;
+        let is_recent = |settled: Instant| self.has_rested || settled + self.timeout / 2 >= now;
         let recent = self.last_failure.filter(|(settled, _)| is_recent(*settled));
         let reason = recent.map_or(Reason::DeadlinePassed, |(_, reason)| reason);
         Failure::new(reason, "the time went by waiting for an earlier probe")
