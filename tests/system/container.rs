@@ -49,18 +49,14 @@ impl Container {
             Root::Minimal => "minimal",
             Root::Node => "node",
         };
-        let mut command = Command::new(format!("{SOURCE}/packaging/system-root"));
-        let output = command.arg(name).stderr(Stdio::inherit()).output().expect("packaging/system-root");
-        assert!(output.status.success(), "no root to boot");
-        let root = String::from_utf8(output.stdout).expect("a path");
-
+        let root = root_named(name);
         let folder = Folder::new("container");
         let console = folder.path().join("console");
         let name = folder.path().file_name().and_then(|name| name.to_str()).expect("UTF-8").to_owned();
         let mut command = Command::new("systemd-nspawn");
         command.args(["--boot", "--quiet", "--private-network", "--register=no", "--keep-unit"]);
         command.args(["--link-journal=no", "--volatile=overlay"]).args(options);
-        command.arg(format!("--machine={name}")).arg(format!("--directory={}", root.trim_end()));
+        command.arg(format!("--machine={name}")).arg(format!("--directory={}", root.display()));
         let file = File::create(&console).expect("a file for the console");
         command.stdin(Stdio::null()).stderr(file.try_clone().expect("the console")).stdout(file);
         let nspawn = command.spawn().expect("systemd-nspawn");
@@ -140,6 +136,15 @@ impl Container {
         let network = File::open(format!("/proc/{}/ns/net", self.leader)).expect("the network");
         move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).expect("enter it");
     }
+}
+
+/// A root, made once (packaging/system-root).
+#[track_caller]
+pub fn root_named(name: &str) -> PathBuf {
+    let mut command = Command::new(format!("{SOURCE}/packaging/system-root"));
+    let output = command.arg(name).stderr(Stdio::inherit()).output().expect("packaging/system-root");
+    assert!(output.status.success(), "no root");
+    PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim_end())
 }
 
 /// The option that puts a server of the host's where a container looks for it.

@@ -1,12 +1,13 @@
 //! What takes more than the distribution's own programs (`make test-system`): the units on a real systemd, in a container
 //! of each test's own, sandbox included; every major version of PostgreSQL ([`majors`]); and what is released: that the
 //! packages install ([`deb`], [`rpm`], [`xinetd`]), as the page says ([`readme`]), and that the programs for all machines
-//! run ([`programs`]); `/tmp`, which others can write to ([`shared_directory`]); and names with several addresses
-//! ([`addresses`]).
+//! run ([`programs`]); `/tmp`, which others can write to ([`shared_directory`]); names with several addresses
+//! ([`addresses`]); and the newest HAProxy ([`haproxy`]).
 
 mod addresses;
 mod container;
 mod deb;
+mod haproxy;
 mod majors;
 mod packages;
 mod programs;

@@ -1,0 +1,108 @@
+//! The files in packaging/examples/ with the newest HAProxy that Debian has, for what that of Debian 12 does not know yet.
+
+use std::process::{Command, Stdio};
+
+use crate::container::root_named;
+use crate::support::folder::Folder;
+use crate::support::site::{Balancer, EXAMPLES, Node, example, primary_and_standby, write_pool};
+use crate::support::{Frozen, StopMode};
+
+/// The port for writes in every example.
+const WRITES: u16 = 5000;
+
+/// The newest HAProxy, with its own libraries.
+fn newest() -> Command {
+    let root = root_named("haproxy");
+    let machine = std::env::consts::ARCH;
+    let libraries = root.join(format!("usr/lib/{machine}-linux-gnu"));
+    // The C library's loader has a name of its own on each machine.
+    let names =
+        std::fs::read_dir(&libraries).expect("its libraries").map(|entry| entry.expect("a file").path());
+    let is_loader = |name: &str| name.starts_with("ld-linux") && name.contains(".so.");
+    let loader = names
+        .into_iter()
+        .find(|path| path.file_name().is_some_and(|name| is_loader(&name.to_string_lossy())));
+    let mut command = Command::new(loader.expect("the loader of its C library"));
+    command.arg("--library-path").arg(&libraries).arg(root.join("usr/sbin/haproxy"));
+    command
+}
+
+/// The example with the line that is a comment in it.
+fn with_init_state(name: &str) -> String {
+    let text = example(name);
+    let switched_on = text.replace("    #default-server init-state ", "    default-server init-state ");
+    assert_ne!(text, switched_on, "{name}");
+    switched_on
+}
+
+/// What it complains about, but that servers are down, and that this machine has no syslog.
+fn complaints(said: &str) -> Vec<&str> {
+    let others = [": Server ", "has no server available", "Health check for server", " in logger #"];
+    let is_other = |line: &str| others.iter().any(|other| line.contains(other));
+    let is_complaint =
+        |line: &&str| ["[ALERT]", "[WARNING]"].iter().any(|word| line.contains(word)) && !is_other(line);
+    said.lines().filter(is_complaint).collect()
+}
+
+#[test]
+fn the_newest_haproxy_has_nothing_to_say_about_any_example() {
+    let folder = Folder::new("examples");
+    let nodes = primary_and_standby();
+    for name in EXAMPLES {
+        for text in [example(name), with_init_state(name)] {
+            let file = folder.write(name, &text);
+            let output =
+                newest().arg("-c").arg("-f").arg(file).stdin(Stdio::null()).output().expect("haproxy -c");
+            let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            assert!(output.status.success() && complaints(&said).is_empty(), "{name}: {said}");
+            // Some it says only at the start, for example that root runs it as it is.
+            let balancer = Balancer::start_command(newest(), &text, [&nodes[0], &nodes[1]]);
+            balancer.expect_that(&write_pool(&text), "node1", "up", |state| state.status == "UP");
+            assert_eq!(complaints(&balancer.haproxy.log()), [""; 0], "{name}");
+        }
+    }
+}
+
+/// Seen 70 ms after a start: HAProxy counted a standby as up whose first check was still under way. Here that takes three
+/// seconds, because its agent stands still, and the other server is down.
+#[test]
+fn from_the_start_no_write_reaches_a_standby_once_init_state_is_switched_on() {
+    let [a, b] = primary_and_standby();
+    a.cluster.stop(StopMode::Fast);
+    let frozen = Frozen::new(b.agent.pid());
+    let start = |text: String| {
+        let pool = write_pool(&text);
+        (pool, Balancer::start_command(newest(), &text, [&a, &b]))
+    };
+    let as_they_stand: Vec<_> = EXAMPLES.map(|name| start(example(name))).into();
+    let switched_on: Vec<_> = EXAMPLES.map(|name| start(with_init_state(name))).into();
+    let mut is_reached = [false; EXAMPLES.len()];
+    let is_checked = |(pool, balancer): &(String, Balancer)| {
+        balancer.haproxy.server(pool, "node2").check_status.starts_with("L7TOUT")
+    };
+    while !switched_on.iter().all(is_checked) {
+        for ((name, (_, balancer)), is_reached) in EXAMPLES.iter().zip(&as_they_stand).zip(&mut is_reached) {
+            *is_reached |= reaches(balancer, &b, name);
+        }
+        for (name, (_, balancer)) in EXAMPLES.iter().zip(&switched_on) {
+            assert!(!reaches(balancer, &b, name), "{name}: a write reached the standby");
+        }
+    }
+    assert_eq!(is_reached, [true; EXAMPLES.len()], "without the line there is such a moment");
+
+    frozen.thaw();
+    b.cluster.promote();
+    for (pool, balancer) in &switched_on {
+        balancer.expect_that(pool, "node2", "up", |state| state.status == "UP");
+        assert_eq!(balancer.reaches(WRITES), b.port(), "and afterwards they flow");
+    }
+}
+
+/// Whether a new client of the pool for writes reaches this node; no other one can be reached.
+#[track_caller]
+fn reaches(balancer: &Balancer, node: &Node, name: &str) -> bool {
+    balancer.psql(WRITES, "SELECT inet_server_port()").is_ok_and(|port| {
+        assert_eq!(port, node.port(), "{name}");
+        true
+    })
+}
