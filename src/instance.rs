@@ -13,12 +13,14 @@ mod lsn;
 mod observation;
 mod probe;
 mod query;
+mod recovery;
 mod session;
 
 pub use failure::Failure;
-pub use lag::{BytesBasis, Lag, LagBytes, LagTime, LagUnknown, TimeBasis, lag};
+pub use lag::{BytesBasis, Lag, LagBytes, LagTime, LagUnknown, TimeBasis};
 pub use lsn::Lsn;
 pub use observation::{
     Drain, Needs, Observation, Receiver, ReceiverDetails, Replication, Role, Server, Sighting,
 };
 pub use probe::{ProbeSettings, Prober, Stage, StageCell};
+pub use recovery::{Recovery, ReplayDelay, Sources};

@@ -14,6 +14,7 @@
 mod chronicle;
 mod history;
 mod privilege;
+mod replay;
 mod state;
 mod watch;
 

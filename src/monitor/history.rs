@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::{Instant, SystemTime};
 
 use super::chronicle::{Change, Chronicle, LagSample, Rings};
-use crate::instance::{Drain, Failure, Observation, Role, Sighting, lag};
+use super::replay::ReplayLog;
+use crate::instance::{Drain, Failure, Observation, Role, Sighting};
 use crate::reason::Reason;
 use crate::system::notify;
 
@@ -23,17 +24,24 @@ pub(super) struct History {
     /// The last one, and since when by both clocks.
     condition: Option<(Condition, Instant, SystemTime)>,
     is_draining: Option<bool>,
+    replay: ReplayLog,
     rings: Rings,
 }
 
 impl History {
     pub(super) fn new() -> History {
-        History { condition: None, is_draining: None, rings: Rings::new(Instant::now()) }
+        let rings = Rings::new(Instant::now());
+        History { condition: None, is_draining: None, replay: ReplayLog::default(), rings }
     }
 
     pub(super) fn record(&mut self, outcome: &Observation, now: Instant) {
         self.record_drain(outcome.drain);
         self.record_lag(outcome, now);
+        self.record_condition(outcome, now);
+        self.replay.record(outcome, now);
+    }
+
+    fn record_condition(&mut self, outcome: &Observation, now: Instant) {
         let Some(instance) = &outcome.instance else { return };
         let condition = Condition::of(instance);
         let cause = match instance {
@@ -75,10 +83,8 @@ impl History {
     }
 
     fn record_lag(&mut self, outcome: &Observation, now: Instant) {
-        let replication = outcome.sighting().and_then(|sighting| sighting.replication.as_ref());
-        if let Some(replication) = replication {
-            let sample =
-                lag(replication).bytes.map_or(LagSample::Unknown, |known| LagSample::Bytes(known.bytes));
+        if let Some(lag) = outcome.sighting().and_then(Sighting::lag) {
+            let sample = lag.bytes.map_or(LagSample::Unknown, |known| LagSample::Bytes(known.bytes));
             self.rings.record_lag(sample, now);
         }
     }

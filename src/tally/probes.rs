@@ -146,8 +146,11 @@ fn ends_probe(reason: Reason) -> bool {
         | Reason::InRecovery
         | Reason::NotInRecovery
         | Reason::ReadOnly
+        | Reason::Restoring
         | Reason::NoWalReceiver
         | Reason::NotStreaming
+        | Reason::ReplayPaused
+        | Reason::ReplayDelayed
         | Reason::LagExceeded
         | Reason::LagUnknown
         | Reason::DrainUnknown

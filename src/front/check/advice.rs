@@ -40,8 +40,11 @@ pub(super) fn advice(
         | Reason::InRecovery
         | Reason::NotInRecovery
         | Reason::ReadOnly
+        | Reason::Restoring
         | Reason::NoWalReceiver
         | Reason::NotStreaming
+        | Reason::ReplayPaused
+        | Reason::ReplayDelayed
         | Reason::LagExceeded
         | Reason::LagUnknown
         | Reason::Draining
