@@ -16,17 +16,19 @@ mod lsn;
 mod observation;
 mod probe;
 mod query;
+mod recovery;
 mod session;
 mod settings;
 mod stage;
 
 pub use failure::Failure;
-pub use lag::{BytesBasis, Lag, LagBytes, LagTime, LagUnknown, TimeBasis, lag};
+pub use lag::{BytesBasis, Lag, LagBytes, LagTime, LagUnknown, TimeBasis};
 pub use login::LoginRefused;
 pub use lsn::Lsn;
 pub use observation::{
     Drain, Needs, Observation, Receiver, ReceiverDetails, Replication, Role, Server, Sighting,
 };
 pub use probe::{Prober, Retired};
+pub use recovery::{Recovery, ReplayDelay, Sources};
 pub use settings::ProbeSettings;
 pub use stage::{Stage, StageCell};

@@ -15,6 +15,7 @@ mod chronicle;
 mod damper;
 mod history;
 mod privilege;
+mod replay;
 mod state;
 mod watch;
 

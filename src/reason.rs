@@ -81,10 +81,16 @@ reasons! {
     NotInRecovery => "not-in-recovery",
     /// Observed: a primary on which a plain session's transactions start read-only.
     ReadOnly => "read-only",
+    /// Observed: a restore on its way to a recovery target, and the path asks for a standby.
+    Restoring => "restoring",
     /// Observed: a standby without a WAL receiver, and streaming is asked for.
     NoWalReceiver => "no-wal-receiver",
     /// Observed: the WAL receiver is not streaming, and streaming is asked for.
     NotStreaming => "not-streaming",
+    /// Observed: replay is paused, and running replay is asked for.
+    ReplayPaused => "replay-paused",
+    /// Observed: replay is delayed on purpose, and running replay is asked for.
+    ReplayDelayed => "replay-delayed",
     /// Observed: the standby lags more than allowed.
     LagExceeded => "lag-exceeded",
     /// A limit on the lag is set, and the lag cannot be known.

@@ -16,13 +16,15 @@ use support::wire::{PATIENCE, Wire};
 use support::{Agent, Cluster, Frozen, OneShot, StopMode, eventually, readme, secs};
 
 /// The families that are there only while something was observed.
-const OBSERVED: [&str; 6] = [
+const OBSERVED: [&str; 8] = [
     "pgsqlchk_primary",
     "pgsqlchk_standby",
     "pgsqlchk_timeline",
     "pgsqlchk_replication_lag_bytes",
     "pgsqlchk_replication_lag_seconds",
     "pgsqlchk_wal_receiver",
+    "pgsqlchk_replay_paused",
+    "pgsqlchk_replay_delay_seconds",
 ];
 
 /// The same connection string with another role.
@@ -77,6 +79,8 @@ fn it_says_what_was_observed_and_nothing_else() {
         ("pgsqlchk_replication_lag_bytes", 0.0),
         ("pgsqlchk_replication_lag_seconds", 0.0),
         ("pgsqlchk_wal_receiver", 1.0),
+        ("pgsqlchk_replay_paused", 0.0),
+        ("pgsqlchk_replay_delay_seconds", 0.0),
     ];
     for agent in [&beside_standby, &without_privilege] {
         eventually(secs(20), "the standby has caught up", || {
@@ -118,6 +122,8 @@ fn it_says_what_was_observed_and_nothing_else() {
         ("pgsqlchk_draining", 0.0),
         ("pgsqlchk_timeline", 1.0),
         ("pgsqlchk_wal_receiver", 0.0),
+        ("pgsqlchk_replay_paused", 0.0),
+        ("pgsqlchk_replay_delay_seconds", 0.0),
     ];
     for agent in [&beside_standby, &without_privilege] {
         eventually(secs(20), "the receiver is gone", || {

@@ -30,10 +30,13 @@ tests:
       - { series: 'pgsqlchk_primary{job="pgsqlchk",instance="b"}', values: '0x19 1x19 0x20' }
       - { series: 'pgsqlchk_standby{job="pgsqlchk",instance="b"}', values: '1x19 0x19 1x20' }
       - { series: 'pgsqlchk_replication_lag_bytes{job="pgsqlchk",instance="b"}', values: '9x18 stale' }
+      - { series: 'pgsqlchk_replay_paused{job="pgsqlchk",instance="b"}', values: '0x19 stale 0x19 1x20' }
+      - { series: 'pgsqlchk_replay_delay_seconds{job="pgsqlchk",instance="c"}', values: '0x40 300x20' }
     alert_rule_test:
       - { eval_time: 8m, alertname: NotOnePrimary, exp_alerts: [] }
       - { eval_time: 8m, alertname: PostgresqlDown, exp_alerts: [] }
       - { eval_time: 8m, alertname: StandbyNotFollowing, exp_alerts: [] }
+      - { eval_time: 8m, alertname: ReplayStandsStill, exp_alerts: [] }
       - eval_time: 18m
         alertname: NotOnePrimary
         exp_alerts:
@@ -52,6 +55,13 @@ tests:
         exp_alerts:
           - exp_labels: { job: pgsqlchk, instance: b }
             exp_annotations: { summary: 'b: lags by more than 256 MB, or nobody knows' }
+      - eval_time: 28m
+        alertname: ReplayStandsStill
+        exp_alerts:
+          - exp_labels: { job: pgsqlchk, instance: b }
+            exp_annotations: { summary: 'b: replay is paused or delayed' }
+          - exp_labels: { job: pgsqlchk, instance: c }
+            exp_annotations: { summary: 'c: replay is paused or delayed' }
 "#;
 
 #[test]
@@ -60,7 +70,7 @@ fn the_alerts_of_the_readme_are_valid_and_fire_when_they_should() {
     let folder = Folder::new("rules");
     let file = folder.write("rules.yml", &rules);
     let said = promtool(&["check", "rules"], &file);
-    assert!(said.contains("SUCCESS: 3 rules found"), "{said}");
+    assert!(said.contains("SUCCESS: 4 rules found"), "{said}");
     promtool(&["test", "rules"], &folder.write("scenes.yml", SCENES));
 }
 

@@ -111,7 +111,8 @@ fn names(words: &str) -> BTreeSet<String> {
 /// What is there whatever PostgreSQL does, in a process that remembers.
 const ALWAYS: &str = "draining since time agent_version probe_seconds transitions[].time transitions[].to";
 const OF_A_SERVER: &str = "role read_only timeline system_identifier server_version server_started";
-const OF_A_STANDBY: &str = "lsn.received lsn.replayed replay_paused receiver.exists";
+const OF_A_STANDBY: &str =
+    "lsn.received lsn.replayed restoring replay_paused replay_delay_seconds receiver.exists";
 const OF_A_LAG: &str = "lag.bytes lag.bytes_basis lag.seconds lag.seconds_basis";
 const OF_A_RECEIVER: &str =
     "lsn.sender_end receiver.state receiver.sender_host receiver.sender_port receiver.last_message_seconds";

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::one_shot;
 use crate::config::Config;
 use crate::instance::advice::{self, advice};
-use crate::instance::{Lag, Needs, Observation, Replication, Sighting, lag};
+use crate::instance::{Lag, Needs, Observation, Replication, Sighting};
 use crate::reason::Reason;
 use crate::system::drain_file;
 use crate::verdict::{Target, Verdict, judge};
@@ -77,8 +77,8 @@ fn describe(sighting: &Sighting) -> String {
     if let Some(timeline) = sighting.timeline {
         line.push_str(&format!(" timeline {timeline}"));
     }
-    if let Some(replication) = &sighting.replication {
-        line.push_str(&describe_lag(lag(replication)));
+    if let Some(lag) = sighting.lag() {
+        line.push_str(&describe_lag(lag));
     }
     line
 }
@@ -89,6 +89,7 @@ fn describe_lag(lag: Lag) -> String {
     match (bytes, time) {
         (Ok(bytes), Ok(seconds)) => format!(" lag {bytes} bytes {seconds:.1} s"),
         (Ok(bytes), Err(why)) => format!(" lag {bytes} bytes, in time unknown ({})", why.word()),
-        (Err(why), Ok(_) | Err(_)) => format!(" lag unknown ({})", why.word()),
+        (Err(why), Ok(seconds)) => format!(" lag {seconds:.1} s, in bytes unknown ({})", why.word()),
+        (Err(why), Err(_)) => format!(" lag unknown ({})", why.word()),
     }
 }

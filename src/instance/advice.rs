@@ -40,8 +40,11 @@ pub fn advice(failure: &Failure, settings: &ConnectionSettings, os_user: Option<
         | Reason::InRecovery
         | Reason::NotInRecovery
         | Reason::ReadOnly
+        | Reason::Restoring
         | Reason::NoWalReceiver
         | Reason::NotStreaming
+        | Reason::ReplayPaused
+        | Reason::ReplayDelayed
         | Reason::LagExceeded
         | Reason::LagUnknown
         | Reason::Draining

@@ -16,6 +16,7 @@ pub(crate) fn row(bytes: &[u8]) -> Option<Sighting> {
         replication: bit(2),
         server: bit(3),
         sender: bit(4),
+        recovery: bit(5),
         ..Needs::default()
     };
     let columns: Vec<Option<String>> = rest
@@ -27,7 +28,8 @@ pub(crate) fn row(bytes: &[u8]) -> Option<Sighting> {
         (needs.writability, 1),
         (needs.timeline, 1),
         (needs.replication, 9),
-        (needs.replication && needs.sender, 4),
+        (needs.replication && needs.sender, 3),
+        (needs.recovery, 3),
         (needs.server, 4),
     ];
     let asked: usize = asked.iter().filter(|(is_asked, _)| *is_asked).map(|(_, count)| count).sum();
@@ -42,6 +44,7 @@ pub(crate) fn row(bytes: &[u8]) -> Option<Sighting> {
     );
     assert_eq!(sighting.timeline.is_some(), needs.timeline);
     assert_eq!(sighting.server.is_some(), needs.server);
+    assert_eq!(sighting.recovery.is_some(), needs.recovery && sighting.role == super::Role::Standby);
     assert_eq!(sighting.replication.is_some(), needs.replication && sighting.role == super::Role::Standby);
     Some(sighting)
 }
@@ -56,7 +59,8 @@ mod tests {
         let standby: &[u8] = include_bytes!("../../fuzz/corpus/row/everything");
         let primary: &[u8] = include_bytes!("../../fuzz/corpus/row/primary-everything");
         let lag: &[u8] = include_bytes!("../../fuzz/corpus/row/lag");
-        for seed in [standby, primary, lag] {
+        let restore: &[u8] = include_bytes!("../../fuzz/corpus/row/restore");
+        for seed in [standby, primary, lag, restore] {
             assert!(row(seed).is_some(), "{}", seed.escape_ascii());
         }
     }

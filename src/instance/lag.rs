@@ -1,11 +1,12 @@
 //! How far a standby lags, as far as that can be known.
 //!
 //! The usual formulas claim a lag of zero once the WAL receiver is gone: nothing more is received, so everything
-//! received is soon replayed. Here a lag is only known while a receiver lives that would bring news.
+//! received is soon replayed. Here a lag is only known while a receiver lives that would bring news; or, in time, while
+//! WAL waits for a replay that is paused, for then the data is as old as the last commit that was replayed.
 
 use std::time::Duration;
 
-use super::{Lsn, Receiver, Replication};
+use super::{Lsn, Receiver, Replication, Sighting};
 
 /// The lag of a standby, in both currencies.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,30 +96,43 @@ impl LagUnknown {
     }
 }
 
-/// What the standby's own words amount to.
-pub fn lag(replication: &Replication) -> Lag {
-    let Some(receiver) = &replication.receiver else {
-        return unknown(LagUnknown::NoReceiver);
-    };
-    if is_silent(receiver) {
-        return unknown(LagUnknown::ReceiverSilent);
+impl Sighting {
+    /// What the standby's own words amount to; `None` where nobody needed it.
+    pub fn lag(&self) -> Option<Lag> {
+        let is_paused = self.recovery.is_some_and(|recovery| recovery.is_paused);
+        self.replication.as_ref().map(|replication| lag(replication, is_paused))
     }
-    let (Some(replayed), Some((end, basis))) = (replication.replayed, known_end(replication, receiver))
-    else {
-        return unknown(LagUnknown::NothingReplayed);
-    };
-    let bytes = end.bytes_since(replayed);
-    let time = if bytes == 0 {
-        Ok(LagTime { duration: Duration::ZERO, basis: TimeBasis::CaughtUp })
-    } else {
-        let age = replication.last_commit_age.ok_or(LagUnknown::NothingReplayed);
-        age.map(|duration| LagTime { duration, basis: TimeBasis::LastCommit })
-    };
-    Lag { bytes: Ok(LagBytes { bytes, basis }), time }
 }
 
-fn unknown(why: LagUnknown) -> Lag {
-    Lag { bytes: Err(why), time: Err(why) }
+fn lag(replication: &Replication, is_paused: bool) -> Lag {
+    let bytes = lag_bytes(replication);
+    let time = match bytes {
+        Ok(LagBytes { bytes: 0, .. }) => Ok(LagTime { duration: Duration::ZERO, basis: TimeBasis::CaughtUp }),
+        Ok(_) => since_last_commit(replication),
+        // It starts no new receiver while it is paused. What was received before waits, and nothing is replayed soon.
+        Err(_) if is_paused && has_waiting_wal(replication) => since_last_commit(replication),
+        Err(why) => Err(why),
+    };
+    Lag { bytes, time }
+}
+
+fn lag_bytes(replication: &Replication) -> Result<LagBytes, LagUnknown> {
+    let receiver = replication.receiver.as_ref().ok_or(LagUnknown::NoReceiver)?;
+    if is_silent(receiver) {
+        return Err(LagUnknown::ReceiverSilent);
+    }
+    let ends = replication.replayed.zip(known_end(replication, receiver));
+    let (replayed, (end, basis)) = ends.ok_or(LagUnknown::NothingReplayed)?;
+    Ok(LagBytes { bytes: end.bytes_since(replayed), basis })
+}
+
+fn since_last_commit(replication: &Replication) -> Result<LagTime, LagUnknown> {
+    let duration = replication.last_commit_age.ok_or(LagUnknown::NothingReplayed)?;
+    Ok(LagTime { duration, basis: TimeBasis::LastCommit })
+}
+
+fn has_waiting_wal(replication: &Replication) -> bool {
+    replication.replayed.zip(replication.received).is_some_and(|(replayed, received)| replayed < received)
 }
 
 /// A receiver that lives asks the sender for a sign of life after half of `wal_receiver_timeout` and ends after the
@@ -163,7 +177,6 @@ mod tests {
             replayed: Some(Lsn(replayed)),
             received: Some(Lsn(received)),
             last_commit_age: Some(7 * SECOND),
-            is_paused: None,
             receiver: Some(Receiver { timeout: Some(60 * SECOND), details }),
         }
     }
@@ -189,27 +202,46 @@ mod tests {
             (standby(100, 64, Some(details(64, SECOND))), known(0, Sender, Duration::ZERO, CaughtUp)),
         ];
         for (replication, expected) in table {
-            assert_eq!(lag(&replication), expected, "{replication:?}");
+            assert_eq!(lag(&replication, false), expected, "{replication:?}");
         }
+    }
+
+    fn unknown(why: LagUnknown) -> Lag {
+        Lag { bytes: Err(why), time: Err(why) }
     }
 
     #[test]
     fn without_a_receiver_that_lives_no_lag_is_known() {
         let gone = Replication { receiver: None, ..standby(100, 100, None) };
-        assert_eq!(lag(&gone), unknown(LagUnknown::NoReceiver));
+        assert_eq!(lag(&gone, false), unknown(LagUnknown::NoReceiver));
         let silent = standby(100, 100, Some(details(100, 61 * SECOND)));
-        assert_eq!(lag(&silent), unknown(LagUnknown::ReceiverSilent));
+        assert_eq!(lag(&silent, false), unknown(LagUnknown::ReceiverSilent));
         let mut patient = silent;
         patient.receiver.as_mut().unwrap().timeout = None;
-        assert_eq!(lag(&patient), known(0, BytesBasis::Sender, Duration::ZERO, TimeBasis::CaughtUp));
+        assert_eq!(lag(&patient, false), known(0, BytesBasis::Sender, Duration::ZERO, TimeBasis::CaughtUp));
+    }
+
+    #[test]
+    fn while_replay_is_paused_waiting_wal_is_as_old_as_the_last_commit_whatever_the_receiver() {
+        let last_commit = Ok(LagTime { duration: 7 * SECOND, basis: TimeBasis::LastCommit });
+        let gone = Replication { receiver: None, ..standby(100, 160, None) };
+        assert_eq!(lag(&gone, true), Lag { bytes: Err(LagUnknown::NoReceiver), time: last_commit });
+        assert_eq!(lag(&gone, false), unknown(LagUnknown::NoReceiver));
+        let silent = standby(100, 160, Some(details(160, 61 * SECOND)));
+        assert_eq!(lag(&silent, true), Lag { bytes: Err(LagUnknown::ReceiverSilent), time: last_commit });
+        // Nothing waits: nobody knows what else there is.
+        for received in [Some(Lsn(100)), Some(Lsn(64)), None] {
+            let done = Replication { received, receiver: None, ..standby(100, 100, None) };
+            assert_eq!(lag(&done, true), unknown(LagUnknown::NoReceiver));
+        }
     }
 
     #[test]
     fn without_a_commit_to_compare_only_the_bytes_are_known() {
         let behind = Replication { last_commit_age: None, ..standby(100, 160, None) };
-        assert_eq!(lag(&behind).time, Err(LagUnknown::NothingReplayed));
-        assert_eq!(lag(&behind).bytes, Ok(LagBytes { bytes: 60, basis: BytesBasis::Received }));
+        assert_eq!(lag(&behind, true).time, Err(LagUnknown::NothingReplayed));
+        assert_eq!(lag(&behind, true).bytes, Ok(LagBytes { bytes: 60, basis: BytesBasis::Received }));
         let fresh = Replication { received: None, ..standby(100, 0, None) };
-        assert_eq!(lag(&fresh), unknown(LagUnknown::NothingReplayed));
+        assert_eq!(lag(&fresh, false), unknown(LagUnknown::NothingReplayed));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Failure, LoginRefused, Lsn};
+use super::{Failure, LoginRefused, Lsn, Recovery};
 
 /// The two roles an instance can have in streaming replication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +30,11 @@ pub struct Needs {
     pub writability: bool,
     /// The timeline.
     pub timeline: bool,
+    /// Whether replay goes on, and whether it is that of a restore.
+    pub recovery: bool,
     /// How far a standby is, and whether it receives.
     pub replication: bool,
-    /// With `replication`, also who sends and whether replay is paused: no verdict needs it, and it costs twice as
-    /// much again.
+    /// With `replication`, also who sends: no verdict needs it, and it costs twice as much again.
     pub sender: bool,
     /// Which server this is.
     pub server: bool,
@@ -49,6 +50,7 @@ impl Needs {
         Needs {
             writability: self.writability || other.writability,
             timeline: self.timeline || other.timeline,
+            recovery: self.recovery || other.recovery,
             replication: self.replication || other.replication,
             sender: self.sender || other.sender,
             server: self.server || other.server,
@@ -111,6 +113,8 @@ pub struct Sighting {
     /// visible, or else of its last restartpoint. `None` where nobody needed it.
     pub timeline: Option<u32>,
     /// `None` on a primary, and where nobody needed it.
+    pub recovery: Option<Recovery>,
+    /// `None` on a primary, and where nobody needed it.
     pub replication: Option<Replication>,
     /// `None` where nobody needed it.
     pub server: Option<Server>,
@@ -125,6 +129,7 @@ impl Sighting {
             role,
             read_only_default: None,
             timeline: None,
+            recovery: None,
             replication: None,
             server: None,
             login_refused: None,
@@ -142,8 +147,6 @@ pub struct Replication {
     /// How long ago the last replayed commit or abort was made, by the clocks of primary and standby; `None` where
     /// none was replayed since the start. Clocks that disagree make it too large or zero.
     pub last_commit_age: Option<Duration>,
-    /// Whether replay was paused on purpose; `None` where nobody needed it.
-    pub is_paused: Option<bool>,
     /// The WAL receiver; `None` where there is none.
     pub receiver: Option<Receiver>,
 }

@@ -6,7 +6,10 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::{Lsn, Needs, Receiver, ReceiverDetails, Replication, Role, Server, Sighting};
+use super::{
+    Lsn, Needs, Receiver, ReceiverDetails, Recovery, ReplayDelay, Replication, Role, Server, Sighting,
+    Sources,
+};
 use crate::spelling;
 
 const ROLE: &str = "SELECT pg_catalog.pg_is_in_recovery()";
@@ -40,6 +43,31 @@ const TIMELINE: &str = ", CASE WHEN pg_catalog.pg_is_in_recovery() \
      FROM pg_catalog.pg_control_checkpoint())) \
      ELSE pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) END";
 
+/// What a primary is not asked, nor a standby that streams: only where there is no WAL receiver is there a doubt. Who may
+/// not see `primary_conninfo` gets an error for a look at it, and so must not look; the parameters of recovery are none
+/// before PostgreSQL 12, and NULL then. There a delay is seen by what the startup process waits for.
+///
+/// `pg_is_wal_replay_paused()` is an error outside recovery, which may end after the look at it.
+const RECOVERY: &str = ", CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_is_wal_replay_paused() END, \
+     CASE WHEN pg_catalog.pg_is_in_recovery() \
+     THEN coalesce(pg_catalog.current_setting('recovery_min_apply_delay', true), \
+     (SELECT a.wait_event FROM pg_catalog.pg_stat_get_activity(NULL) AS a WHERE a.backend_type = 'startup')) END, \
+     CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN NULL \
+     WHEN (SELECT w.pid FROM pg_catalog.pg_stat_get_wal_receiver() AS w) IS NOT NULL THEN 'receiver' \
+     ELSE pg_catalog.concat_ws(' ', CASE WHEN pg_catalog.concat( \
+     pg_catalog.current_setting('recovery_target', true), \
+     pg_catalog.current_setting('recovery_target_lsn', true), \
+     pg_catalog.current_setting('recovery_target_name', true), \
+     pg_catalog.current_setting('recovery_target_time', true), \
+     pg_catalog.current_setting('recovery_target_xid', true)) <> '' THEN 'target' END, \
+     CASE WHEN pg_catalog.pg_has_role('pg_read_all_settings', 'USAGE') \
+     THEN CASE pg_catalog.current_setting('primary_conninfo', true) = '' \
+     WHEN true THEN 'no-conninfo' WHEN false THEN 'conninfo' END END) END";
+
+/// What the startup process of PostgreSQL 10 and 11 waits for while it holds a commit back (PostgreSQL manual, table
+/// "wait_event Description").
+const HOLDS_BACK: &str = "RecoveryApplyDelay";
+
 /// Replayed before received: what happens between the two makes the lag look larger, never smaller. (What the sender has
 /// was read before both, and counts only where it is more than was received.) Times are differences made by the server, so
 /// that the agent's clock does not matter. Nothing here fails when recovery ends between two columns.
@@ -57,10 +85,9 @@ const REPLICATION: &str = ", pg_catalog.pg_last_wal_replay_lsn(), pg_catalog.pg_
 /// send, as after a base backup, says nothing for long.
 const REFUSAL_LIMIT: Duration = Duration::from_millis(20);
 
-/// Through jsonb, as PostgreSQL 10 does not know who sends. `pg_is_wal_replay_paused()` is an error outside recovery,
-/// which may end after the look at it.
-const SENDER: &str = ", CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_is_wal_replay_paused() END, \
-     pg_catalog.to_jsonb(r) ->> 'sender_host', pg_catalog.to_jsonb(r) ->> 'sender_port', r.slot_name";
+/// Through jsonb, as PostgreSQL 10 does not know who sends.
+const SENDER: &str =
+    ", pg_catalog.to_jsonb(r) ->> 'sender_host', pg_catalog.to_jsonb(r) ->> 'sender_port', r.slot_name";
 
 const SERVER: &str = ", (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
      pg_catalog.current_setting('server_version'), extract(epoch FROM pg_catalog.pg_postmaster_start_time()), \
@@ -76,6 +103,7 @@ pub(super) fn text(needs: Needs) -> Cow<'static, str> {
     let parts = [
         (needs.writability, WRITABILITY),
         (needs.timeline, TIMELINE),
+        (needs.recovery, RECOVERY),
         (needs.replication, REPLICATION),
         (needs.replication && needs.sender, SENDER),
         (needs.server, SERVER),
@@ -126,6 +154,10 @@ pub(super) fn read<'a>(columns: impl Iterator<Item = Option<&'a str>>, needs: Ne
     if needs.timeline {
         sighting.timeline = Some(u32::from_str_radix(columns.next()??, 16).ok()?);
     }
+    if needs.recovery {
+        let recovery = read_recovery(&mut columns)?;
+        sighting.recovery = Some(recovery).filter(|_| role == Role::Standby);
+    }
     if needs.replication {
         let replication = read_replication(&mut columns, needs.sender)?;
         sighting.replication = Some(replication).filter(|_| role == Role::Standby);
@@ -138,6 +170,30 @@ pub(super) fn read<'a>(columns: impl Iterator<Item = Option<&'a str>>, needs: Ne
     }
     // More than was asked for is the answer to something else.
     columns.next().is_none().then_some(sighting)
+}
+
+/// All NULL where recovery ended after the look at the role: then nothing is paused, delayed or restored any more.
+fn read_recovery<'a>(columns: &mut impl Iterator<Item = Option<&'a str>>) -> Option<Recovery> {
+    let is_paused = match columns.next()? {
+        Some("t") => true,
+        Some("f") | None => false,
+        Some(_) => return None,
+    };
+    let delay = columns.next()?.and_then(|text| match spelling::duration(text) {
+        Ok(delay) => Some(ReplayDelay::Of(delay)),
+        Err(_) => (text == HOLDS_BACK).then_some(ReplayDelay::HoldsBack),
+    });
+    let mut sources = Sources::default();
+    for word in columns.next()?.unwrap_or_default().split_whitespace() {
+        match word {
+            "receiver" => sources.has_receiver = true,
+            "target" => sources.has_target = true,
+            "conninfo" => sources.has_primary_conninfo = Some(true),
+            "no-conninfo" => sources.has_primary_conninfo = Some(false),
+            _ => return None,
+        }
+    }
+    Some(Recovery { is_paused, delay, sources })
 }
 
 fn read_replication<'a>(
@@ -160,9 +216,7 @@ fn read_replication<'a>(
         last_message_age: last_message_age.filter(|age| !may_be_refused(age)),
         ..ReceiverDetails::default()
     });
-    let mut is_paused = None;
     if is_sender_asked {
-        is_paused = columns.next()?.map(|text| text == "t");
         let sender_host = columns.next()?.map(str::to_owned);
         let sender_port = optional(columns.next()?, |text| text.parse::<u16>().ok())?;
         let slot_name = columns.next()?.map(str::to_owned);
@@ -170,7 +224,7 @@ fn read_replication<'a>(
     }
     let receiver = Receiver { timeout: timeout.filter(|timeout| !timeout.is_zero()), details };
     let receiver = pid.map(|_| receiver);
-    Some(Replication { replayed, received, last_commit_age, is_paused, receiver })
+    Some(Replication { replayed, received, last_commit_age, receiver })
 }
 
 fn read_server<'a>(columns: &mut impl Iterator<Item = Option<&'a str>>) -> Option<Server> {
@@ -203,6 +257,7 @@ mod tests {
     const REPLICATION_ONLY: Needs = Needs {
         writability: false,
         timeline: false,
+        recovery: false,
         replication: true,
         sender: false,
         server: false,
@@ -242,7 +297,6 @@ mod tests {
             replayed: Some(Lsn(0x300_0000)),
             received: Some(Lsn(0x300_0148)),
             last_commit_age: Some(Duration::from_millis(12_500)),
-            is_paused: None,
             receiver: Some(Receiver { timeout: Some(Duration::from_secs(60)), details: None }),
         };
         assert_eq!(replication, expected);
@@ -257,15 +311,44 @@ mod tests {
         let needs = Needs { sender: true, ..REPLICATION_ONLY };
         let lag = [Some("t"), Some("0/1"), Some("0/1"), None, Some("4711"), Some("streaming")];
         let message = [Some("0/1"), Some("0.1"), Some("0"), Some("f")];
-        let sender = [Some("t"), Some("node1"), Some("5432"), None];
+        let sender = [Some("node1"), Some("5432"), None];
         let row = [&lag[..], &message, &sender].concat();
         let replication = read_row(&row, needs).unwrap().replication.unwrap();
-        assert_eq!(replication.is_paused, Some(true));
         let receiver = replication.receiver.unwrap();
         assert_eq!(receiver.timeout, None, "0 is off");
         let details = receiver.details.unwrap();
         assert_eq!((details.sender_host.as_deref(), details.sender_port), (Some("node1"), Some(5432)));
-        assert_eq!(read_row(&row[..13], needs), None, "a column short");
+        assert_eq!(read_row(&row[..12], needs), None, "a column short");
+    }
+
+    #[test]
+    fn how_it_recovers_is_read_word_by_word() {
+        let needs = Needs { recovery: true, ..Needs::default() };
+        let recovery = |columns: [Option<&str>; 3]| {
+            let row = [&[Some("t")][..], &columns].concat();
+            read_row(&row, needs).map(|sighting| sighting.recovery.unwrap())
+        };
+        let streaming = Sources { has_receiver: true, ..Sources::default() };
+        let five_minutes = Some(ReplayDelay::Of(Duration::from_secs(300)));
+        assert_eq!(
+            recovery([Some("t"), Some("5min"), Some("receiver")]),
+            Some(Recovery { is_paused: true, delay: five_minutes, sources: streaming })
+        );
+        let restore = Sources { has_target: true, has_primary_conninfo: Some(false), ..Sources::default() };
+        let no_delay = Some(ReplayDelay::Of(Duration::ZERO));
+        assert_eq!(
+            recovery([Some("f"), Some("0"), Some("target no-conninfo")]),
+            Some(Recovery { is_paused: false, delay: no_delay, sources: restore })
+        );
+        let delay = |text| recovery([Some("f"), text, Some("conninfo")]).unwrap().delay;
+        assert_eq!(delay(Some("RecoveryApplyDelay")), Some(ReplayDelay::HoldsBack));
+        assert_eq!((delay(Some("RecoveryWalStream")), delay(None)), (None, None));
+        assert_eq!(recovery([None, None, None]), Some(Recovery::default()), "recovery has just ended");
+        assert_eq!(recovery([Some("t"), Some("0"), Some("sender")]), None);
+        assert_eq!(recovery([Some("yes"), Some("0"), Some("")]), None);
+        assert_eq!(read_row(&[Some("t"), Some("t"), Some("0")], needs), None, "a column short");
+        let on_primary = read_row(&[Some("f"), None, None, None], needs).unwrap();
+        assert_eq!(on_primary.recovery, None);
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::time::{Instant, SystemTime};
 
 use super::chronicle::{Change, Chronicle, LagSample, Rings};
 use super::damper::Damper;
-use crate::instance::{Drain, Failure, Observation, Role, Sighting, lag};
+use super::replay::ReplayLog;
+use crate::instance::{Drain, Failure, Observation, Role, Sighting};
 use crate::reason::Reason;
 use crate::system::notify;
 
@@ -27,6 +28,7 @@ pub(super) struct History {
     /// Why the server refuses logins that the session outlasts.
     login_refused: Option<Reason>,
     damper: Damper,
+    replay: ReplayLog,
     rings: Rings,
 }
 
@@ -37,6 +39,7 @@ impl History {
             is_draining: None,
             login_refused: None,
             damper: Damper::default(),
+            replay: ReplayLog::default(),
             rings: Rings::new(Instant::now()),
         }
     }
@@ -45,6 +48,11 @@ impl History {
         self.record_drain(outcome.drain);
         self.record_lag(outcome, now);
         self.record_login(outcome);
+        self.record_condition(outcome, now);
+        self.replay.record(outcome, now);
+    }
+
+    fn record_condition(&mut self, outcome: &Observation, now: Instant) {
         let Some(instance) = &outcome.instance else { return };
         let condition = Condition::of(instance);
         let cause = match instance {
@@ -107,10 +115,8 @@ impl History {
     }
 
     fn record_lag(&mut self, outcome: &Observation, now: Instant) {
-        let replication = outcome.sighting().and_then(|sighting| sighting.replication.as_ref());
-        if let Some(replication) = replication {
-            let sample =
-                lag(replication).bytes.map_or(LagSample::Unknown, |known| LagSample::Bytes(known.bytes));
+        if let Some(lag) = outcome.sighting().and_then(Sighting::lag) {
+            let sample = lag.bytes.map_or(LagSample::Unknown, |known| LagSample::Bytes(known.bytes));
             self.rings.record_lag(sample, now);
         }
     }

@@ -66,7 +66,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::instance::{Drain, Failure, Lsn, Receiver, Replication, Role, Sighting};
+    use crate::instance::{Drain, Failure, Lsn, Receiver, Recovery, Replication, Role, Sighting};
 
     fn line(target: &str, drain: Drain, instance: Option<Result<Sighting, Failure>>) -> String {
         let target = Target::parse(target).unwrap();
@@ -83,10 +83,10 @@ mod tests {
             replayed: Some(Lsn(37)),
             received: Some(Lsn(100)),
             last_commit_age: Some(Duration::from_secs(1)),
-            is_paused: None,
             receiver: Some(Receiver::default()),
         };
-        Some(Ok(Sighting { replication: Some(replication), ..Sighting::of_role(Role::Standby) }))
+        let recovery = Some(Recovery::default());
+        Some(Ok(Sighting { recovery, replication: Some(replication), ..Sighting::of_role(Role::Standby) }))
     }
 
     fn stopped() -> Option<Result<Sighting, Failure>> {

@@ -6,8 +6,8 @@ use super::{Background, HttpReply, MAX_DOCUMENT_BYTES, MAX_REPLY_BYTES, Media, h
 use crate::fuzzing::source::Source;
 use crate::fuzzing::{exposition, html, wire};
 use crate::instance::{
-    Drain, Failure, LoginRefused, Lsn, Observation, Receiver, ReceiverDetails, Replication, Role, Server,
-    Sighting, fuzzing as instance,
+    Drain, Failure, LoginRefused, Lsn, Observation, Receiver, ReceiverDetails, Recovery, ReplayDelay,
+    Replication, Role, Server, Sighting, Sources, fuzzing as instance,
 };
 use crate::monitor::{Change, Chronicle, Condition, LAG_BUCKETS, LagSample, MAX_TRANSITIONS, Transition};
 use crate::reason::Reason;
@@ -35,7 +35,8 @@ pub(crate) fn row(bytes: &[u8]) {
 fn assert_documents(observation: &Observation, chronicle: &Chronicle, tally: &Tally, limits: Limits) {
     let say = |observation: &Observation, path, media| {
         let background = Background { media, remember: &|| chronicle.clone(), figures: &|| tally.figures() };
-        let target = Target { path, limits, wants_streaming: true };
+        let target =
+            Target { limits, wants_streaming: true, wants_running_replay: true, ..Target::plain(path) };
         http_reply(target, observation, &background)
     };
     for path in Path::ALL {
@@ -43,7 +44,7 @@ fn assert_documents(observation: &Observation, chronicle: &Chronicle, tally: &Ta
             let reply = say(observation, path, Media::Json).to_bytes(false);
             let (status, _) = wire::read_line_reply(&reply);
             assert!(matches!(status, 200 | 206 | 404 | 503), "{status}");
-            let weight = weight_percent(Target { path, limits, wants_streaming: false }, observation);
+            let weight = weight_percent(Target { limits, ..Target::plain(path) }, observation);
             assert!((1..=100).contains(&weight), "{weight}");
         }
     }
@@ -74,7 +75,7 @@ fn body(reply: &HttpReply) -> String {
 fn assert_json(text: &str, observation: &Observation) {
     let json: serde_json::Value = serde_json::from_str(text).unwrap_or_else(|why| panic!("{why}: {text}"));
     let fields = json.as_object().expect("an object");
-    assert_eq!(fields.len(), 18, "every field is always there");
+    assert_eq!(fields.len(), 20, "every field is always there");
     let version =
         observation.sighting().and_then(|sighting| sighting.server.as_ref()).map(|server| &server.version);
     match (version, json["server_version"].as_str()) {
@@ -133,11 +134,22 @@ fn sighting(source: &mut Source<'_>) -> Sighting {
         role: [Role::Primary, Role::Standby][source.below(2)],
         read_only_default: source.optional(Source::flag),
         timeline: source.optional(|source| source.number() as u32),
+        recovery: source.optional(|source| Recovery {
+            is_paused: source.flag(),
+            delay: source.optional(|source| match source.flag() {
+                true => ReplayDelay::Of(source.duration()),
+                false => ReplayDelay::HoldsBack,
+            }),
+            sources: Sources {
+                has_receiver: source.flag(),
+                has_target: source.flag(),
+                has_primary_conninfo: source.optional(Source::flag),
+            },
+        }),
         replication: source.optional(|source| Replication {
             replayed: source.optional(lsn),
             received: source.optional(lsn),
             last_commit_age: source.optional(Source::duration),
-            is_paused: source.optional(Source::flag),
             receiver: source.optional(|source| Receiver {
                 timeout: source.optional(Source::duration),
                 details: source.optional(|source| ReceiverDetails {

@@ -3,7 +3,7 @@
 
 use std::fmt::{Display, Write};
 
-use crate::instance::{Drain, Observation, Role, Sighting, lag};
+use crate::instance::{Drain, Observation, ReplayDelay, Role, Sighting};
 use crate::tally::{BUCKETS_US, Figures, ProbeCounts};
 
 pub(super) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -61,11 +61,16 @@ impl Page {
             Drain::NotLooked | Drain::Unknown => None,
         };
         let replication = sighting.and_then(|sighting| sighting.replication.as_ref());
-        let lag = replication.map(lag);
+        let lag = sighting.and_then(Sighting::lag);
         let lag_bytes = lag.and_then(|lag| lag.bytes.ok()).map(|lag| lag.bytes);
         let lag_s = lag.and_then(|lag| lag.time.ok()).map(|lag| lag.duration.as_secs_f64());
         let has_receiver = replication.map(|replication| u8::from(replication.receiver.is_some()));
         let login_refused = sighting.map(|sighting| u8::from(sighting.login_refused.is_some()));
+        let recovery = sighting.and_then(|sighting| sighting.recovery);
+        let replay_delay_s = recovery.and_then(|recovery| match recovery.delay? {
+            ReplayDelay::Of(delay) => Some(delay.as_secs_f64()),
+            ReplayDelay::HoldsBack => None,
+        });
         let timeline = sighting.and_then(|Sighting { timeline, .. }| *timeline);
 
         self.gauge("pgsqlchk_up", Some(u8::from(sighting.is_some())), "Whether PostgreSQL answered.");
@@ -89,6 +94,16 @@ impl Page {
             "Age of the standby's data, where that can be known.",
         );
         self.gauge("pgsqlchk_wal_receiver", has_receiver, "Whether the standby has a WAL receiver.");
+        self.gauge(
+            "pgsqlchk_replay_paused",
+            recovery.map(|recovery| u8::from(recovery.is_paused)),
+            "Whether the standby's replay is paused.",
+        );
+        self.gauge(
+            "pgsqlchk_replay_delay_seconds",
+            replay_delay_s,
+            "How much later the standby replays commits on purpose.",
+        );
     }
 
     fn probes(&mut self, probes: &ProbeCounts) {
@@ -159,7 +174,7 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::instance::{Failure, Lsn, Receiver, Replication};
+    use crate::instance::{Failure, Lsn, Receiver, Recovery, Replication};
     use crate::reason::Reason;
     use crate::reply::MAX_DOCUMENT_BYTES;
     use crate::tally::Tally;
@@ -178,7 +193,9 @@ mod tests {
         let down = page(&Observation::failed(Failure::new(Reason::ConnectionRefused, "")));
         assert!(down.starts_with("# HELP pgsqlchk_up "), "{down}");
         assert!(down.contains("\npgsqlchk_up 0\n"), "{down}");
-        for name in ["primary", "standby", "draining", "timeline", "replication_lag", "wal_receiver"] {
+        for name in
+            ["primary", "standby", "draining", "timeline", "replication_lag", "wal_receiver", "replay"]
+        {
             assert!(!has(&down, &format!("pgsqlchk_{name}")), "{name}: {down}");
         }
 
@@ -186,7 +203,9 @@ mod tests {
             Replication { replayed: Some(Lsn(100)), received: Some(Lsn(160)), ..Replication::default() };
         let standby = |receiver| {
             let replication = Some(Replication { receiver, ..replication.clone() });
-            let sighting = Sighting { replication, timeline: Some(3), ..Sighting::of_role(Role::Standby) };
+            let recovery = Some(Recovery { is_paused: true, ..Recovery::default() });
+            let timeline = Some(3);
+            let sighting = Sighting { recovery, replication, timeline, ..Sighting::of_role(Role::Standby) };
             page(&Observation { drain: Drain::Off, instance: Some(Ok(sighting)), took: None })
         };
         let silent = standby(None);
@@ -200,11 +219,14 @@ mod tests {
             "timeline 3",
             "replication_lag_bytes 60",
             "wal_receiver 1",
+            "replay_paused 1",
         ] {
             assert!(behind.contains(&format!("\npgsqlchk_{line}\n")), "{line}: {behind}");
         }
         // No commit was replayed since the start, so nobody knows how old the data is.
         assert!(!has(&behind, "pgsqlchk_replication_lag_seconds"), "{behind}");
+        // PostgreSQL 10 and 11 hide it.
+        assert!(!has(&behind, "pgsqlchk_replay_delay_seconds"), "{behind}");
     }
 
     #[test]
@@ -232,7 +254,9 @@ mod tests {
             receiver: Some(Receiver::default()),
             ..Replication::default()
         };
+        let delay = Some(ReplayDelay::Of(std::time::Duration::MAX));
         let sighting = Sighting {
+            recovery: Some(Recovery { delay, ..Recovery::default() }),
             replication: Some(replication),
             timeline: Some(u32::MAX),
             ..Sighting::of_role(Role::Standby)

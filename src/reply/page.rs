@@ -164,7 +164,11 @@ fn facts(document: &Document) -> String {
         .map(|(refused, since)| format!("refused since {} UTC: {refused}", since.format(DAY_AND_CLOCK)));
     let facts = [
         ("Writes", choose(document.read_only.filter(|_| is_primary), "refused: read-only", "accepted")),
-        ("Replay", choose(document.replay_paused, "paused", "running")),
+        (
+            "Restore",
+            document.restoring.filter(|is_restore| *is_restore).map(|_| "to a recovery target".into()),
+        ),
+        ("Replay", replay(document)),
         ("WAL receiver", state),
         ("Sender", sender),
         ("Slot", receiver.slot.clone()),
@@ -185,6 +189,21 @@ fn facts(document: &Document) -> String {
     }
     html.push_str("</dl></section>\n");
     html
+}
+
+/// Whether it goes on.
+fn replay(document: &Document) -> Option<String> {
+    let is_paused = document.replay_paused?;
+    let delay = match document.replay_delay_seconds {
+        Some(seconds) => format!("delayed by {}", duration(seconds)),
+        None => "delayed".into(),
+    };
+    Some(match (is_paused, document.is_replay_delayed) {
+        (true, true) => format!("paused, {delay}"),
+        (true, false) => "paused".into(),
+        (false, true) => delay,
+        (false, false) => "running".into(),
+    })
 }
 
 /// The time line: the newest first, each with how long it lasted.

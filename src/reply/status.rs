@@ -8,7 +8,9 @@ use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
-use crate::instance::{Drain, LoginRefused, Lsn, Observation, Receiver, Replication, Role, Sighting, lag};
+use crate::instance::{
+    Drain, Lag, LoginRefused, Lsn, Observation, Receiver, ReplayDelay, Replication, Role, Sighting,
+};
 use crate::monitor::{Change, Chronicle, Condition, Transition};
 use crate::reason::Reason;
 use crate::verdict::{Path, Target, Verdict, judge};
@@ -30,13 +32,18 @@ pub(super) struct Document {
     pub(super) server_started: Option<Moment>,
     pub(super) lsn: Positions,
     pub(super) lag: LagFields,
+    pub(super) restoring: Option<bool>,
     pub(super) replay_paused: Option<bool>,
+    pub(super) replay_delay_seconds: Option<f64>,
     pub(super) receiver: ReceiverFields,
     pub(super) login: LoginFields,
     pub(super) transitions: Vec<TransitionFields>,
     pub(super) probe_seconds: Option<f64>,
     pub(super) time: Option<Moment>,
     pub(super) agent_version: &'static str,
+    /// Also where nobody knows by how much.
+    #[serde(skip)]
+    pub(super) is_replay_delayed: bool,
     /// What `/` says: the page takes its colour from it.
     #[serde(skip)]
     pub(super) verdict: Verdict,
@@ -97,6 +104,7 @@ impl Document {
     pub(super) fn new(target: Target, observation: &Observation, chronicle: &Chronicle) -> Document {
         let sighting = observation.sighting();
         let server = sighting.and_then(|sighting| sighting.server.as_ref());
+        let recovery = sighting.and_then(|sighting| sighting.recovery);
         let replication = sighting.and_then(|sighting| sighting.replication.as_ref());
         let verdict = judge(Target { path: Path::Contract, ..target }, observation);
         Document {
@@ -114,8 +122,13 @@ impl Document {
             server_version: server.map(|server| cut(&server.version)),
             server_started: server.and_then(|server| Moment::of_unix_seconds(server.started_unix_s)),
             lsn: Positions::new(server.and_then(|server| server.current), replication),
-            lag: replication.map(LagFields::new).unwrap_or_default(),
-            replay_paused: replication.and_then(|replication| replication.is_paused),
+            lag: sighting.and_then(Sighting::lag).map(LagFields::new).unwrap_or_default(),
+            restoring: recovery.and_then(|recovery| recovery.is_restore()),
+            replay_paused: recovery.map(|recovery| recovery.is_paused),
+            replay_delay_seconds: recovery.and_then(|recovery| match recovery.delay? {
+                ReplayDelay::Of(delay) => Some(delay.as_secs_f64()),
+                ReplayDelay::HoldsBack => None,
+            }),
             receiver: replication.map(ReceiverFields::new).unwrap_or_default(),
             login: sighting
                 .and_then(|sighting| sighting.login_refused.as_ref())
@@ -125,6 +138,7 @@ impl Document {
             probe_seconds: observation.took.map(|took| took.as_secs_f64()),
             time: Moment::of(chronicle.now),
             agent_version: env!("CARGO_PKG_VERSION"),
+            is_replay_delayed: recovery.is_some_and(|recovery| recovery.is_delayed()),
             verdict,
         }
     }
@@ -177,8 +191,7 @@ impl Positions {
 }
 
 impl LagFields {
-    fn new(replication: &Replication) -> LagFields {
-        let lag = lag(replication);
+    fn new(lag: Lag) -> LagFields {
         let unknown = lag.bytes.err().or(lag.time.err());
         LagFields {
             bytes: lag.bytes.ok().map(|known| known.bytes),

@@ -41,7 +41,6 @@ impl Outcome {
 }
 
 /// Looks at the instance.
-#[derive(Default)]
 pub struct Probes {
     by_role: [AtomicU64; 2],
     by_reason: [AtomicU64; Reason::ALL.len()],
@@ -66,6 +65,21 @@ pub struct ProbeCounts {
     pub role_changes: u64,
     /// Looks that were given up and still hang in the server now.
     pub abandoned: u64,
+}
+
+/// By hand, for the standard library knows no default of an array as long as the list of reasons.
+impl Default for Probes {
+    fn default() -> Self {
+        Probes {
+            by_role: Default::default(),
+            by_reason: std::array::from_fn(|_| AtomicU64::default()),
+            by_duration: Default::default(),
+            total_ns: AtomicU64::default(),
+            role_changes: AtomicU64::default(),
+            last_role: AtomicU8::default(),
+            abandoned: AtomicU64::default(),
+        }
+    }
 }
 
 impl Probes {
@@ -149,8 +163,11 @@ fn ends_probe(reason: Reason) -> bool {
         | Reason::InRecovery
         | Reason::NotInRecovery
         | Reason::ReadOnly
+        | Reason::Restoring
         | Reason::NoWalReceiver
         | Reason::NotStreaming
+        | Reason::ReplayPaused
+        | Reason::ReplayDelayed
         | Reason::LagExceeded
         | Reason::LagUnknown
         | Reason::DrainUnknown

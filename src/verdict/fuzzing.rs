@@ -37,8 +37,10 @@ fn assert_target(target: Target) {
     };
     assert!(is_tighter(limited.limits.time, target.limits.time), "limits only grow tighter");
     assert_eq!(limited.limited_by(standing), limited);
-    let asks_lag = target.needs().is_some_and(|needs| needs.replication);
+    let asks_lag = target.needs().is_some_and(|needs| needs.replication && needs.recovery);
     assert!(asks_lag || !target.limits.is_some() && !target.wants_streaming, "{target:?}");
+    let asks_replay = target.needs().is_some_and(|needs| needs.recovery);
+    assert!(asks_replay || !target.wants_running_replay, "{target:?}");
 }
 
 fn spell(target: Target) -> String {
@@ -47,6 +49,7 @@ fn spell(target: Target) -> String {
         bytes.map(|bytes| format!("lag={bytes}")),
         time.map(|time| format!("lag_time={}us", time.as_micros())),
         target.wants_streaming.then(|| "replication_state=streaming".to_owned()),
+        target.wants_running_replay.then(|| "replay=running".to_owned()),
     ];
     let query: Vec<_> = parameters.into_iter().flatten().collect();
     format!("{}?{}", target.path.name(), query.join("&"))

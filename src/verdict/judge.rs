@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Path, Target};
-use crate::instance::{Drain, Observation, Replication, Role, Sighting, lag};
+use crate::instance::{Drain, Observation, Recovery, Replication, Role, Sighting};
 use crate::reason::Reason;
 
 /// What the observation means for the target.
@@ -61,18 +61,49 @@ fn judge_writability(sighting: &Sighting) -> Verdict {
     }
 }
 
-/// Without limits any standby holds; with them only an honest one, whose lag is known.
+/// Whatever the path has a standby to be; without limits that is enough, with them its lag has to be known, too.
 fn judge_standby(target: Target, sighting: &Sighting) -> Verdict {
-    if !target.limits.is_some() && !target.wants_streaming {
+    match why_no_standby(target, sighting) {
+        Ok(None) => judge_lag(target, sighting),
+        Ok(Some(reason)) => Verdict::No(reason),
+        Err(reason) => Verdict::Down(reason),
+    }
+}
+
+/// Why it is not what is asked for, apart from its lag. `Err` where what has to be known was not observed.
+fn why_no_standby(target: Target, sighting: &Sighting) -> Result<Option<Reason>, Reason> {
+    if target.path.refuses_restores() {
+        let recovery = sighting.recovery.ok_or(Reason::QueryFailed)?;
+        if recovery.is_restore() == Some(true) {
+            return Ok(Some(Reason::Restoring));
+        }
+    }
+    if target.wants_streaming {
+        let replication = sighting.replication.as_ref().ok_or(Reason::QueryFailed)?;
+        if let Some(reason) = why_not_streaming(replication) {
+            return Ok(Some(reason));
+        }
+    }
+    if target.wants_running_replay {
+        return sighting.recovery.map(why_not_running).ok_or(Reason::QueryFailed);
+    }
+    Ok(None)
+}
+
+/// A pause holds up more than a delay.
+fn why_not_running(recovery: Recovery) -> Option<Reason> {
+    match (recovery.is_paused, recovery.is_delayed()) {
+        (true, _) => Some(Reason::ReplayPaused),
+        (false, true) => Some(Reason::ReplayDelayed),
+        (false, false) => None,
+    }
+}
+
+fn judge_lag(target: Target, sighting: &Sighting) -> Verdict {
+    if !target.limits.is_some() {
         return Verdict::Holds(Role::Standby);
     }
-    let Some(replication) = &sighting.replication else { return Verdict::Down(Reason::QueryFailed) };
-    if target.wants_streaming
-        && let Some(reason) = why_not_streaming(replication)
-    {
-        return Verdict::No(reason);
-    }
-    let lag = lag(replication);
+    let Some(lag) = sighting.lag() else { return Verdict::Down(Reason::QueryFailed) };
     let bytes = target.limits.bytes.map(|limit| lag.bytes.map(|known| known.bytes <= limit));
     let time = target.limits.time.map(|limit| lag.time.map(|known| known.duration <= limit));
     let within = [bytes, time].into_iter().flatten();
@@ -96,8 +127,7 @@ fn why_not_streaming(replication: &Replication) -> Option<Reason> {
 /// The share of the target's limits that is still free, 1 to 100 percent, for a target that holds: a standby near
 /// its limit gets less to do. 100 where there is no limit, or no standby.
 pub fn weight_percent(target: Target, observation: &Observation) -> u8 {
-    let replication = observation.sighting().and_then(|sighting| sighting.replication.as_ref());
-    let Some(lag) = replication.map(lag) else { return 100 };
+    let Some(lag) = observation.sighting().and_then(Sighting::lag) else { return 100 };
     let bytes = target.limits.bytes.zip(lag.bytes.ok());
     let bytes = bytes.map(|(limit, known)| free_percent(known.bytes.into(), limit.into()));
     let time = target.limits.time.zip(lag.time.ok());
@@ -115,7 +145,7 @@ fn free_percent(used: u128, limit: u128) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::instance::{Failure, Lsn, Receiver, ReceiverDetails};
+    use crate::instance::{Failure, Lsn, Receiver, ReceiverDetails, ReplayDelay, Sources};
 
     fn seen(sighting: Sighting) -> Observation {
         Observation { drain: Drain::Off, instance: Some(Ok(sighting)), took: None }
@@ -126,7 +156,8 @@ mod tests {
     }
 
     fn standby(replication: Option<Replication>) -> Observation {
-        seen(Sighting { replication, ..Sighting::of_role(Role::Standby) })
+        let recovery = Some(Recovery::default());
+        seen(Sighting { recovery, replication, ..Sighting::of_role(Role::Standby) })
     }
 
     /// 60 bytes and 7 seconds behind.
@@ -135,7 +166,6 @@ mod tests {
             replayed: Some(Lsn(100)),
             received: Some(Lsn(160)),
             last_commit_age: Some(Duration::from_secs(7)),
-            is_paused: None,
             receiver,
         }))
     }
@@ -215,6 +245,61 @@ mod tests {
         let waiting = behind(Some(Receiver { timeout: None, details: Some(details) }));
         let verdict = judge(target("/replica?replication_state=streaming"), &waiting);
         assert_eq!(verdict, Verdict::No(Reason::NotStreaming));
+    }
+
+    fn recovering(recovery: Recovery) -> Observation {
+        let Some(Ok(sighting)) = behind(Some(Receiver::default())).instance else { panic!("a standby") };
+        seen(Sighting { recovery: Some(recovery), ..sighting })
+    }
+
+    #[test]
+    fn replay_that_stands_still_is_told_only_where_it_is_asked() {
+        let holds = Verdict::Holds(Role::Standby);
+        let (paused, delayed) = (Verdict::No(Reason::ReplayPaused), Verdict::No(Reason::ReplayDelayed));
+        let running = Recovery { delay: Some(ReplayDelay::Of(Duration::ZERO)), ..Recovery::default() };
+        let late = Recovery { delay: Some(ReplayDelay::Of(Duration::from_secs(1))), ..running };
+        let table = [
+            (running, holds),
+            (Recovery { is_paused: true, ..running }, paused),
+            (late, delayed),
+            (Recovery { is_paused: true, ..late }, paused),
+            (Recovery { delay: Some(ReplayDelay::HoldsBack), ..running }, delayed),
+            // Hidden in recovery.conf.
+            (Recovery { delay: None, ..running }, holds),
+        ];
+        for (recovery, expected) in table {
+            let observation = recovering(recovery);
+            for text in
+                ["/?", "/replica?", "/read-only?", "/replica?lag=60&", "/?replication_state=streaming&"]
+            {
+                let on = |parameter: &str| judge(target(&format!("{text}{parameter}")), &observation);
+                assert_eq!(on("replay=running"), expected, "{text} {recovery:?}");
+                assert_eq!(on("lag_time=7s"), holds, "{text} {recovery:?}");
+            }
+        }
+        let unseen = seen(Sighting::of_role(Role::Standby));
+        assert_eq!(judge(target("/?replay=running"), &unseen), Verdict::Down(Reason::QueryFailed));
+        assert_eq!(judge(target("/?replay=running"), &primary(None)), Verdict::Holds(Role::Primary));
+    }
+
+    #[test]
+    fn a_restore_is_a_standby_by_the_classic_contract_alone() {
+        let sources = Sources { has_target: true, has_primary_conninfo: Some(false), has_receiver: false };
+        let recovery = Recovery { is_paused: true, delay: None, sources };
+        let restore = seen(Sighting { recovery: Some(recovery), ..Sighting::of_role(Role::Standby) });
+        for (text, expected) in [
+            ("/", Verdict::Holds(Role::Standby)),
+            ("/health", Verdict::Holds(Role::Standby)),
+            ("/replica", Verdict::No(Reason::Restoring)),
+            ("/read-only", Verdict::No(Reason::Restoring)),
+            ("/replica?replay=running&replication_state=streaming", Verdict::No(Reason::Restoring)),
+            ("/?replay=running", Verdict::No(Reason::ReplayPaused)),
+            ("/primary", Verdict::No(Reason::InRecovery)),
+        ] {
+            assert_eq!(judge(target(text), &restore), expected, "{text}");
+        }
+        let unseen = seen(Sighting::of_role(Role::Standby));
+        assert_eq!(judge(target("/replica"), &unseen), Verdict::Down(Reason::QueryFailed));
     }
 
     #[test]

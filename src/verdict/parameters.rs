@@ -12,6 +12,7 @@ const MAX_QUERY_BYTES: usize = 256;
 pub(super) struct Parameters {
     pub(super) limits: Limits,
     pub(super) wants_streaming: bool,
+    pub(super) wants_running_replay: bool,
 }
 
 impl Parameters {
@@ -22,6 +23,7 @@ impl Parameters {
             (limits.bytes.is_some(), "lag"),
             (limits.time.is_some(), "lag_time"),
             (self.wants_streaming, "replication_state"),
+            (self.wants_running_replay, "replay"),
         ];
         given.into_iter().find_map(|(is_given, name)| is_given.then_some(name))
     }
@@ -52,7 +54,12 @@ pub(super) fn parse(query: &str) -> Result<Parameters, String> {
                 std::mem::replace(&mut parameters.wants_streaming, true)
             }
             "replication_state" => return Err("replication_state: expected streaming".into()),
-            _ => return Err(format!("unknown parameter {} (lag, lag_time, replication_state)", quote(name))),
+            "replay" if value == "running" => std::mem::replace(&mut parameters.wants_running_replay, true),
+            "replay" => return Err("replay: expected running".into()),
+            _ => {
+                let known = "lag, lag_time, replication_state, replay";
+                return Err(format!("unknown parameter {} ({known})", quote(name)));
+            }
         };
         if is_given {
             return Err(format!("{name} is given twice"));
@@ -72,10 +79,11 @@ mod tests {
         let expected = Parameters {
             limits: Limits { bytes: Some(16 << 20), time: Some(Duration::from_secs(10)) },
             wants_streaming: true,
+            wants_running_replay: true,
         };
         for query in [
-            "lag=16MB&lag_time=10s&replication_state=streaming",
-            "replication_state=streaming&lag_time=10000ms&lag=16777216",
+            "lag=16MB&lag_time=10s&replication_state=streaming&replay=running",
+            "replay=running&replication_state=streaming&lag_time=10000ms&lag=16777216",
         ] {
             assert_eq!(parse(query), Ok(expected), "{query}");
         }
@@ -91,9 +99,12 @@ mod tests {
             ("lag_time=10", "lag_time: a duration needs a unit (2s, 500ms)"),
             ("replication_state=stopped", "replication_state: expected streaming"),
             ("replication_state", "replication_state: expected streaming"),
+            ("replay=paused", "replay: expected running"),
+            ("replay", "replay: expected running"),
+            ("replay=running&replay=running", "replay is given twice"),
             ("lag=1&lag=1", "lag is given twice"),
-            ("lag=1&", "unknown parameter \"\" (lag, lag_time, replication_state)"),
-            ("Lag=1", "unknown parameter \"Lag\" (lag, lag_time, replication_state)"),
+            ("lag=1&", "unknown parameter \"\" (lag, lag_time, replication_state, replay)"),
+            ("Lag=1", "unknown parameter \"Lag\" (lag, lag_time, replication_state, replay)"),
         ] {
             assert_eq!(parse(query), Err(expected.into()), "{query}");
         }

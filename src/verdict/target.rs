@@ -15,6 +15,8 @@ pub struct Target {
     pub limits: Limits,
     /// Whether a standby's WAL receiver has to be streaming.
     pub wants_streaming: bool,
+    /// Whether a standby's replay has to go on, neither paused nor delayed.
+    pub wants_running_replay: bool,
 }
 
 /// Which question a request asks.
@@ -137,6 +139,20 @@ impl Path {
         }
     }
 
+    /// Whether a restore does not hold here: who asks wants a standby, or whatever serves reads as well as one.
+    pub(super) fn refuses_restores(self) -> bool {
+        match self {
+            Path::Standby | Path::ReadOnly => true,
+            Path::Contract
+            | Path::Primary
+            | Path::ReadWrite
+            | Path::Health
+            | Path::Liveness
+            | Path::Status
+            | Path::Metrics => false,
+        }
+    }
+
     /// Whether it is about the role, so that a node that drains does not hold.
     pub fn is_drained(self) -> bool {
         match self {
@@ -149,7 +165,12 @@ impl Path {
 impl Target {
     /// The path without parameters.
     pub const fn plain(path: Path) -> Target {
-        Target { path, limits: Limits { bytes: None, time: None }, wants_streaming: false }
+        Target {
+            path,
+            limits: Limits { bytes: None, time: None },
+            wants_streaming: false,
+            wants_running_replay: false,
+        }
     }
 
     /// Reads a request target in origin form (`/path?query`), absolute form or `*` (RFC 9112, 3.2).
@@ -166,8 +187,8 @@ impl Target {
         {
             return Err(TargetError::BadQuery(format!("{parameter}: {name} takes no parameters")));
         }
-        let Parameters { limits, wants_streaming } = parameters;
-        Ok(Target { path, limits, wants_streaming })
+        let Parameters { limits, wants_streaming, wants_running_replay } = parameters;
+        Ok(Target { path, limits, wants_streaming, wants_running_replay })
     }
 
     /// The same under the administrator's standing limits as well. `/status` has them too: it says what `/` would.
@@ -182,7 +203,9 @@ impl Target {
         let role = Needs { drain: self.path.is_drained(), ..Needs::default() };
         match self.path {
             Path::Contract | Path::Standby | Path::ReadOnly => {
-                Some(Needs { replication: self.limits.is_some() || self.wants_streaming, ..role })
+                let replication = self.limits.is_some() || self.wants_streaming;
+                let recovery = self.path.refuses_restores() || replication || self.wants_running_replay;
+                Some(Needs { recovery, replication, ..role })
             }
             Path::Primary => Some(role),
             Path::ReadWrite => Some(Needs { writability: true, ..role }),
@@ -191,6 +214,7 @@ impl Target {
             Path::Status => Some(Needs {
                 writability: true,
                 timeline: true,
+                recovery: true,
                 replication: true,
                 sender: true,
                 server: true,
@@ -199,6 +223,7 @@ impl Target {
             }),
             Path::Metrics => Some(Needs {
                 timeline: true,
+                recovery: true,
                 replication: true,
                 drain: true,
                 despite_drain: true,
@@ -296,8 +321,15 @@ mod tests {
 
     #[test]
     fn a_parameter_is_never_ignored() {
-        for text in ["/?size=16MB", "/replica?x", "/replica?&", "/?=", "/liveness?a=b&c", "/primary?lag=1MB"]
-        {
+        for text in [
+            "/?size=16MB",
+            "/replica?x",
+            "/replica?&",
+            "/?=",
+            "/liveness?a=b&c",
+            "/primary?lag=1MB",
+            "/health?replay=running",
+        ] {
             assert!(matches!(Target::parse(text), Err(TargetError::BadQuery(_))), "{text}");
         }
     }
@@ -320,7 +352,9 @@ mod tests {
         let needs = |text| Target::parse(text).unwrap().needs();
         let role = Needs { drain: true, ..Needs::default() };
         assert_eq!(needs("/"), Some(role));
-        assert_eq!(needs("/?lag=0"), Some(Needs { replication: true, ..role }));
+        assert_eq!(needs("/?lag=0"), Some(Needs { recovery: true, replication: true, ..role }));
+        assert_eq!(needs("/?replay=running"), Some(Needs { recovery: true, ..role }));
+        assert_eq!(needs("/replica"), Some(Needs { recovery: true, ..role }));
         assert_eq!(needs("/health"), Some(Needs { despite_drain: true, ..Needs::default() }));
         assert_eq!(needs("/liveness"), None);
     }

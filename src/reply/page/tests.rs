@@ -3,7 +3,8 @@ use std::time::{Duration, SystemTime};
 use super::super::http::MAX_DOCUMENT_BYTES;
 use super::super::{Background, Media, http_reply};
 use crate::instance::{
-    Drain, Failure, Lsn, Observation, Receiver, ReceiverDetails, Replication, Role, Server, Sighting,
+    Drain, Failure, Lsn, Observation, Receiver, ReceiverDetails, Recovery, ReplayDelay, Replication, Role,
+    Server, Sighting, Sources,
 };
 use crate::monitor::{Change, Chronicle, Condition, LAG_BUCKETS, LagSample, MAX_TRANSITIONS, Transition};
 use crate::reason::Reason;
@@ -43,11 +44,15 @@ fn standby(text: &str) -> Observation {
         replayed: Some(Lsn(1)),
         received: Some(Lsn(u64::MAX)),
         last_commit_age: Some(Duration::MAX),
-        is_paused: Some(true),
         receiver: Some(Receiver { details: Some(details), ..Receiver::default() }),
     };
     let sighting = Sighting {
         timeline: Some(u32::MAX),
+        recovery: Some(Recovery {
+            is_paused: true,
+            delay: Some(ReplayDelay::Of(Duration::MAX)),
+            sources: Sources { has_target: true, has_primary_conninfo: Some(false), has_receiver: false },
+        }),
         replication: Some(replication),
         server: Some(server(text)),
         ..Sighting::of_role(Role::Standby)
