@@ -79,21 +79,21 @@ fn with_every_default_a_smart_shutdown_is_seen_within_two_seconds_and_a_check() 
 fn a_library_that_no_session_can_load_is_login_failed_until_it_can() {
     let primary = primary();
     let standby = Cluster::standby_of(&primary);
-    for (cluster, up) in [(&standby, "206 Standby"), (&primary, "200 Primary")] {
-        for dsn in [cluster.dsn_of("pgsqlchk"), format!("{} user=pgsqlchk", cluster.tcp_dsn())] {
-            let agent = agent_with(&dsn, &agent_check::AGENT_LISTEN);
-            assert_eq!(timely(&agent, "/"), up);
-            cluster.configure(&[("session_preload_libraries", "no_such_library")]);
-            assert_refused(&cluster.dsn_of("app"), "could not access file \"no_such_library\"");
-            assert_becomes(&agent, "503 login-failed");
-            assert_every_path(&agent, "503 login-failed");
-            assert_eq!(agent_check::ask(&agent, "/health"), "down #login-failed\n");
-            assert_eq!(Page::of(&agent).value("pgsqlchk_up"), 0.0);
-            agent.wait_for_log("no_such_library");
-            cluster.configure(&[("session_preload_libraries", "")]);
-            errand(&cluster.dsn_of("app")).expect("new clients get in again");
-            assert_becomes(&agent, up);
-        }
+    let tcp = primary.tcp_dsn().replace("user=postgres", "user=pgsqlchk");
+    let sites = [(&standby, standby.dsn_of("pgsqlchk"), "206 Standby"), (&primary, tcp, "200 Primary")];
+    for (cluster, dsn, up) in sites {
+        let agent = agent_with(&dsn, &agent_check::AGENT_LISTEN);
+        assert_eq!(timely(&agent, "/"), up);
+        cluster.configure(&[("session_preload_libraries", "no_such_library")]);
+        assert_refused(&cluster.dsn_of("app"), "could not access file \"no_such_library\"");
+        assert_becomes(&agent, "503 login-failed");
+        assert_every_path(&agent, "503 login-failed");
+        assert_eq!(agent_check::ask(&agent, "/health"), "down #login-failed\n");
+        assert_eq!(Page::of(&agent).value("pgsqlchk_up"), 0.0);
+        agent.wait_for_log("no_such_library");
+        cluster.configure(&[("session_preload_libraries", "")]);
+        errand(&cluster.dsn_of("app")).expect("new clients get in again");
+        assert_becomes(&agent, up);
     }
 }
 

@@ -8,8 +8,8 @@ use std::thread;
 
 use postgres::{Client, NoTls};
 use support::new_clients::{
-    SOON, agent_with, assert_becomes, assert_refused, assert_stays, errand, log_since, primary, primary_with,
-    refused_login, status, timely,
+    SOON, agent_with, assert_becomes, assert_refused, assert_stays, errand, log_lines, log_since, primary,
+    primary_with, refused_login, status, timely,
 };
 use support::{Agent, Cluster, agent_check, eventually, exchange, secs};
 
@@ -35,7 +35,7 @@ struct Refusal<'a> {
 fn assert_noticed_and_endured(agent: &Agent, dsn: &str, refusal: &Refusal) {
     assert_eq!(timely(agent, "/"), "200 Primary");
     assert_eq!(refused_login(agent), (None, 0.0), "nothing is refused");
-    let lines = agent.log().lines().count();
+    let lines = log_lines(agent);
     (refusal.refuse)();
     assert_refused(dsn, refusal.message);
     let word = Some(refusal.word.to_owned());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::cluster::psql_command;
-use super::patience::{SLACK, TIMEOUT};
+use super::patience::{SLACK, TIMEOUT, at_the_same_time};
 use super::prometheus::Page;
 use super::{Agent, Cluster, millis};
 
@@ -98,12 +98,10 @@ pub fn assert_stays(agent: &Agent, line: &str) {
     }
 }
 
-/// Every path about PostgreSQL says this.
+/// Every path about PostgreSQL says this; at the same time, for a check may wait for a login.
 #[track_caller]
 pub fn assert_every_path(agent: &Agent, line: &str) {
-    for path in PATHS {
-        assert_eq!(timely(agent, path), line, "{path}");
-    }
+    at_the_same_time(PATHS, |path| assert_eq!(timely(agent, path), line, "{path}"));
 }
 
 /// One answer, within the deadline.
@@ -128,6 +126,13 @@ pub fn refused_login(agent: &Agent) -> (Option<String>, f64) {
     let word = login["refused"].as_str().map(str::to_owned);
     assert_eq!(word.is_some(), login["since"].is_string(), "refused and since belong together: {login}");
     (word, Page::of(agent).value("pgsqlchk_login_refused"))
+}
+
+/// How many lines its log has after its first answer, whose own line may be a moment later than the answer.
+#[track_caller]
+pub fn log_lines(agent: &Agent) -> usize {
+    agent.wait_for_log("unknown -> ");
+    agent.log().lines().count()
 }
 
 /// The lines of its log from the given number on.
