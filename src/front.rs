@@ -1,27 +1,10 @@
-//! Who asks: the fronts take requests in and carry replies out.
+//! The ways of running: as a server of its own, under xinetd, and once for an answer or a switch.
 
-mod accept;
 mod check;
-mod client;
-mod dialect;
-mod dispatch;
 mod drain;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod fuzzing;
-mod gate;
-mod head;
-mod lane;
-mod line;
-mod listener;
 mod one_shot;
-mod places;
-mod pool;
-mod proxy_header;
-mod roster;
-mod service;
 mod standalone;
 mod stop_signal;
-mod watchdog;
 mod xinetd;
 
 pub use check::run as run_check;

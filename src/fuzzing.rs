@@ -14,14 +14,14 @@ pub type Driver = fn(&[u8]);
 
 /// A target's name, that of its file in `fuzz/fuzz_targets/` and of its folder in `fuzz/corpus/`, and its driver.
 pub const TARGETS: [(&str, Driver); 11] = [
-    ("accept", crate::front::fuzzing::accept),
+    ("accept", crate::wire::fuzzing::accept),
     ("configuration", crate::config::fuzzing::configuration),
     ("conninfo", crate::config::fuzzing::conninfo),
     ("documents", crate::reply::fuzzing::documents),
-    ("head", crate::front::fuzzing::head),
-    ("line", crate::front::fuzzing::line),
+    ("head", crate::wire::fuzzing::head),
+    ("line", crate::wire::fuzzing::line),
     ("passfile", crate::config::fuzzing::passfile),
-    ("proxy_header", crate::front::fuzzing::proxy_header),
+    ("proxy_header", crate::wire::fuzzing::proxy_header),
     ("row", crate::reply::fuzzing::row),
     ("service", crate::config::fuzzing::service),
     ("target", crate::verdict::fuzzing::target),

@@ -3,7 +3,9 @@
 //! Data flows one way, and imports go downwards only:
 //!
 //! ```text
-//! front     who asks: the gate, tiny_http and its workers
+//! front     the ways of running: standalone, under xinetd, once
+//! gate      the public door, and tiny_http with its workers behind it
+//! wire      from bytes to a question                       (pure)
 //! reply     how it is said                                 (pure)
 //! verdict   what is asked, and what an observation means   (pure)
 //! monitor   one shared probe, everybody's own deadline
@@ -12,7 +14,7 @@
 //! system    what the operating system hands over, and how it is told things back
 //! ```
 //!
-//! The tally stands beside them: front and monitor count there, and `/metrics` reads it. `panics` says for every thread
+//! The tally stands beside them: gate and monitor count there, and `/metrics` reads it. `panics` says for every thread
 //! what a panic there costs.
 
 pub mod cli;
@@ -21,6 +23,7 @@ pub mod front;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gate;
 pub mod instance;
 pub mod logging;
 pub mod monitor;
@@ -31,6 +34,7 @@ pub mod spelling;
 pub mod system;
 pub mod tally;
 pub mod verdict;
+mod wire;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

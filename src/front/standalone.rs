@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::dispatch::{Dispatcher, LANES};
-use super::gate::{Gate, Rules};
-use super::lane::sealed_lanes;
-use super::listener::{self, Listener};
-use super::pool;
-use super::roster::Roster;
-use super::service::Service;
-use super::stop_signal::StopSignal;
-use super::watchdog::{self, Caller};
+use super::stop_signal;
 use crate::config::{Config, Protocol};
+use crate::gate::dispatch::{Dispatcher, LANES};
+use crate::gate::lane::sealed_lanes;
+use crate::gate::listener::{self, Listener};
+use crate::gate::pool;
+use crate::gate::roster::Roster;
+use crate::gate::service::Service;
+use crate::gate::watchdog::{self, Caller};
+use crate::gate::{Gate, Rules};
 use crate::instance::ProbeSettings;
 use crate::monitor::Monitor;
 use crate::system::inherited::Inherited;
@@ -48,7 +48,7 @@ pub(super) fn serve(
     listeners: Vec<Listener>,
     idle_exit: Option<Duration>,
 ) -> Result<(), String> {
-    let stop_signal = StopSignal::watch().map_err(|error| format!("cannot watch signals: {error}"))?;
+    let stop = stop_signal::watch().map_err(|error| format!("cannot watch signals: {error}"))?;
     let max_connections = fit_descriptors(config.max_connections);
     let (sealed, lanes) = sealed_lanes::<LANES>()
         .map_err(|error| format!("cannot open the private way to the HTTP server: {error}"))?;
@@ -66,7 +66,7 @@ pub(super) fn serve(
     watchdog::start(&listeners, ourselves.clone(), monitor, config.timeout)
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     let rules = Rules { allow: config.allow.clone(), ourselves, max_connections, idle_exit };
-    Gate::new(listeners, rules, service, Dispatcher::new(lanes, roster), stop_signal).run()
+    Gate::new(listeners, rules, service, Dispatcher::new(lanes, roster), stop).run()
 }
 
 /// Raises the soft limit of descriptors as far as `wanted` clients need it, and says how many clients fit.

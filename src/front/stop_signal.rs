@@ -7,28 +7,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-/// The request to stop.
-pub(super) struct StopSignal {
-    /// Becomes readable when the agent has to stop.
-    pub(super) readable: UnixStream,
-    number: Arc<AtomicUsize>,
-}
+use crate::gate::Stop;
 
-impl StopSignal {
-    /// Takes both signals over from their default, which would end the process at once.
-    pub(super) fn watch() -> io::Result<StopSignal> {
-        let (readable, writer) = UnixStream::pair()?;
-        let number = Arc::new(AtomicUsize::new(0));
-        for (signal, value) in [(SIGTERM, SIGTERM as usize), (SIGINT, SIGINT as usize)] {
-            // In this order the number is there before the socket can be read.
-            signal_hook::flag::register_usize(signal, Arc::clone(&number), value)?;
-            signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
-        }
-        Ok(StopSignal { readable, number })
+/// Takes both signals over from their default, which would end the process at once. The request to stop has the name of
+/// the signal that came last.
+pub(super) fn watch() -> io::Result<Stop> {
+    let (readable, writer) = UnixStream::pair()?;
+    let number = Arc::new(AtomicUsize::new(0));
+    for (signal, value) in [(SIGTERM, SIGTERM as usize), (SIGINT, SIGINT as usize)] {
+        // In this order the number is there before the socket can be read.
+        signal_hook::flag::register_usize(signal, Arc::clone(&number), value)?;
+        signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
     }
-
-    /// The name of the signal that came last.
-    pub(super) fn name(&self) -> &'static str {
-        if self.number.load(Ordering::SeqCst) == SIGINT as usize { "SIGINT" } else { "SIGTERM" }
-    }
+    let name = move || if number.load(Ordering::SeqCst) == SIGINT as usize { "SIGINT" } else { "SIGTERM" };
+    Ok(Stop { readable, name: Box::new(name) })
 }

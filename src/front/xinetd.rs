@@ -12,14 +12,16 @@ use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::{socket_acceptconn, socket_type};
 use rustix::net::{SocketType, getpeername};
 
-use super::client::{Client, Next};
-use super::head::RequestHead;
-use super::service::{alive, reply_to};
-use super::{dialect, listener, one_shot, standalone};
+use super::{one_shot, standalone};
 use crate::config::{Config, Protocol};
+use crate::gate::client::{Client, Next};
+use crate::gate::listener;
+use crate::gate::service::{alive, reply_to};
 use crate::monitor::Chronicle;
 use crate::reply::{Background, HttpReply};
 use crate::tally::Tally;
+use crate::wire::dialect;
+use crate::wire::head::RequestHead;
 
 /// For a person with telnet: nothing more than an empty line for this long counts as `GET /`.
 const SILENCE: Duration = Duration::from_secs(1);

@@ -37,8 +37,8 @@ const MAX_ATTEMPTS: usize = 16;
 const MAX_LANES: usize = 4;
 
 /// A kept connection to tiny_http.
-pub(super) struct Lane {
-    pub(super) socket: OwnedFd,
+pub(crate) struct Lane {
+    pub(crate) socket: OwnedFd,
     received: Vec<u8>,
     /// For each request under way, oldest first, whether its method is HEAD.
     under_way: VecDeque<bool>,
@@ -46,7 +46,7 @@ pub(super) struct Lane {
 }
 
 /// A listening socket whose queue holds exactly the peers of the returned lanes, and which nobody can reach.
-pub(super) fn sealed_lanes<const COUNT: usize>() -> io::Result<(UnixListener, [Lane; COUNT])> {
+pub(crate) fn sealed_lanes<const COUNT: usize>() -> io::Result<(UnixListener, [Lane; COUNT])> {
     const { assert!(COUNT >= 1 && COUNT <= MAX_LANES) };
     for _ in 0..MAX_ATTEMPTS {
         let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
@@ -77,17 +77,17 @@ impl Lane {
     }
 
     /// How many requests have not been answered yet.
-    pub(super) fn under_way(&self) -> usize {
+    pub(crate) fn under_way(&self) -> usize {
         self.under_way.len()
     }
 
     /// tiny_http ended the connection, which it never does while it is whole.
-    pub(super) fn is_broken(&self) -> bool {
+    pub(crate) fn is_broken(&self) -> bool {
         self.is_broken
     }
 
     /// Sends one request head. The socket's buffer has room for all that may be under way.
-    pub(super) fn send(&mut self, head: &[u8], is_head: bool) {
+    pub(crate) fn send(&mut self, head: &[u8], is_head: bool) {
         self.under_way.push_back(is_head);
         match send(&self.socket, head, SendFlags::NOSIGNAL) {
             Ok(count) if count == head.len() => {}
@@ -96,7 +96,7 @@ impl Lane {
     }
 
     /// Reads what tiny_http sent, and gives the replies that are complete now, oldest first.
-    pub(super) fn receive(&mut self) -> Vec<Vec<u8>> {
+    pub(crate) fn receive(&mut self) -> Vec<Vec<u8>> {
         let mut chunk = [0; CHUNK_BYTES];
         let mut replies = Vec::new();
         loop {

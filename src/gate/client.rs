@@ -7,12 +7,12 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
-use super::dialect;
-use super::head::{Head, MAX_BODY_BYTES, MAX_HEAD_BYTES, Refusal, RequestHead, read_head};
-use super::line::{self, MAX_LINE_BYTES};
-use super::proxy_header::{self, ProxyHeader};
 use crate::config::Protocol;
 use crate::reply::HttpReply;
+use crate::wire::dialect;
+use crate::wire::head::{Head, MAX_BODY_BYTES, MAX_HEAD_BYTES, Refusal, RequestHead, read_head};
+use crate::wire::line::{self, MAX_LINE_BYTES};
+use crate::wire::proxy_header::{self, ProxyHeader};
 
 /// From accept to the end of the request, or of an agent-check's line, with what stands ahead of it. HAProxy sends it at
 /// once; a person with telnet needs a moment.
@@ -33,8 +33,8 @@ const LINGER_DEADLINE: Duration = Duration::from_secs(1);
 const MAX_LINGER_BYTES: usize = 1024 * 1024;
 
 /// A client between accept and close.
-pub(super) struct Client {
-    pub(super) socket: OwnedFd,
+pub(crate) struct Client {
+    pub(crate) socket: OwnedFd,
     protocol: Protocol,
     phase: Phase,
     /// When the phase began.
@@ -69,7 +69,7 @@ enum Phase {
 
 /// What the gate has to do with a client now.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// Wait for more.
     Wait,
     /// Its head is complete: ask.
@@ -81,7 +81,7 @@ pub(super) enum Next {
 }
 
 impl Client {
-    pub(super) fn new(socket: OwnedFd, protocol: Protocol, now: Instant) -> Client {
+    pub(crate) fn new(socket: OwnedFd, protocol: Protocol, now: Instant) -> Client {
         let (received, latest) = (Vec::new(), now + HEAD_DEADLINE);
         let phase = Phase::Heading { is_header_due: true, received, last: now, latest };
         let mut client = Client { socket, protocol, phase, since: now, deadline: None };
@@ -90,12 +90,12 @@ impl Client {
     }
 
     /// What it speaks.
-    pub(super) fn protocol(&self) -> Protocol {
+    pub(crate) fn protocol(&self) -> Protocol {
         self.protocol
     }
 
     /// What is waited for at its socket; a hang-up is always reported.
-    pub(super) fn poll_flags(&self) -> PollFlags {
+    pub(crate) fn poll_flags(&self) -> PollFlags {
         match self.phase {
             Phase::Heading { .. } | Phase::Lingering { .. } => PollFlags::IN,
             Phase::Asking { .. } => PollFlags::empty(),
@@ -104,17 +104,17 @@ impl Client {
     }
 
     /// Since when it is where it is: accepted, or lingering.
-    pub(super) fn since(&self) -> Instant {
+    pub(crate) fn since(&self) -> Instant {
         self.since
     }
 
     /// When [`Client::on_deadline`] is due; `None` while somebody else keeps the time.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
     /// Whether it may be dropped for a new client: the lower, the sooner.
-    pub(super) fn dispensability(&self) -> Option<u8> {
+    pub(crate) fn dispensability(&self) -> Option<u8> {
         match self.phase {
             // It has its reply; closing now harms it only if it still sends what nobody wants.
             Phase::Lingering { .. } => Some(0),
@@ -127,12 +127,12 @@ impl Client {
     }
 
     /// Whether its head is not complete yet.
-    pub(super) fn is_heading(&self) -> bool {
+    pub(crate) fn is_heading(&self) -> bool {
         matches!(self.phase, Phase::Heading { .. })
     }
 
     /// What it has sent of its head so far.
-    pub(super) fn received(&self) -> &[u8] {
+    pub(crate) fn received(&self) -> &[u8] {
         match &self.phase {
             Phase::Heading { received, .. } => received,
             Phase::Asking { .. } | Phase::Replying { .. } | Phase::Lingering { .. } => &[],
@@ -140,17 +140,17 @@ impl Client {
     }
 
     /// Whether it waits for its answer.
-    pub(super) fn is_asking(&self) -> bool {
+    pub(crate) fn is_asking(&self) -> bool {
         matches!(self.phase, Phase::Asking { .. })
     }
 
     /// Whether it waits for one without a body.
-    pub(super) fn is_asking_head(&self) -> bool {
+    pub(crate) fn is_asking_head(&self) -> bool {
         matches!(self.phase, Phase::Asking { is_head: true })
     }
 
     /// Lets a client that has not asked yet hurry: the agent stops.
-    pub(super) fn hurry(&mut self, latest: Instant) {
+    pub(crate) fn hurry(&mut self, latest: Instant) {
         match &mut self.phase {
             Phase::Heading { latest: own, .. } => {
                 *own = latest.min(*own);
@@ -162,7 +162,7 @@ impl Client {
     }
 
     /// The socket can be read or written, or has failed.
-    pub(super) fn on_ready(&mut self, now: Instant) -> Next {
+    pub(crate) fn on_ready(&mut self, now: Instant) -> Next {
         match &mut self.phase {
             Phase::Heading { .. } => self.receive_head(now),
             // Only hang-ups are reported in this phase.
@@ -173,7 +173,7 @@ impl Client {
     }
 
     /// The phase took too long.
-    pub(super) fn on_deadline(&mut self, now: Instant) -> Next {
+    pub(crate) fn on_deadline(&mut self, now: Instant) -> Next {
         match &self.phase {
             Phase::Heading { is_header_due, received, last, .. } => match self.protocol {
                 Protocol::Agent if now >= *last + LINE_PAUSE => {
@@ -189,7 +189,7 @@ impl Client {
     }
 
     /// Sends its part of a whole reply, then closes properly.
-    pub(super) fn reply(&mut self, bytes: Vec<u8>, now: Instant) -> Next {
+    pub(crate) fn reply(&mut self, bytes: Vec<u8>, now: Instant) -> Next {
         let bytes = dialect::on_the_wire(self.protocol, bytes);
         self.enter(Phase::Replying { bytes, sent: 0 }, Some(now + REPLY_DEADLINE), now);
         self.send_reply(now)

@@ -9,13 +9,13 @@ use crate::config::Protocol;
 use crate::reason::Reason;
 
 /// The longest line, its end included; any target is far shorter.
-pub(super) const MAX_LINE_BYTES: usize = 1024;
+pub(crate) const MAX_LINE_BYTES: usize = 1024;
 
 /// What HAProxy asks that sends nothing: whether there is a PostgreSQL at all.
 const ASKED_BY_SILENCE: &str = "/health";
 
 /// Reads the line at the start of `received`; bytes after it are nobody's business.
-pub(super) fn read_line(received: &[u8]) -> Head {
+pub(crate) fn read_line(received: &[u8]) -> Head {
     let within_limit = &received[..received.len().min(MAX_LINE_BYTES)];
     match within_limit.iter().position(|&byte| byte == b'\n') {
         Some(end) => read_target(within_limit[..end].strip_suffix(b"\r").unwrap_or(&within_limit[..end])),
@@ -25,7 +25,7 @@ pub(super) fn read_line(received: &[u8]) -> Head {
 }
 
 /// Reads what there is of a line that goes no further.
-pub(super) fn read_rest(received: &[u8]) -> Head {
+pub(crate) fn read_rest(received: &[u8]) -> Head {
     match read_line(received) {
         Head::Incomplete => read_target(received.strip_suffix(b"\r").unwrap_or(received)),
         // An empty line: it could have become a PROXY header.
@@ -34,7 +34,7 @@ pub(super) fn read_rest(received: &[u8]) -> Head {
 }
 
 /// A line that is not to be waited for any longer, or too long.
-pub(super) fn refused() -> Head {
+pub(crate) fn refused() -> Head {
     Head::Refused(Refusal::of(dialect::down(Protocol::Agent, Reason::BadRequest)))
 }
 

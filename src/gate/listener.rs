@@ -21,17 +21,17 @@ const DEFAULT_PORT: u16 = 23267;
 const BACKLOG: i32 = 4096;
 
 /// A public listening socket, non-blocking.
-pub(super) struct Listener {
-    pub(super) socket: OwnedFd,
+pub(crate) struct Listener {
+    pub(crate) socket: OwnedFd,
     /// What is spoken there.
-    pub(super) protocol: Protocol,
+    pub(crate) protocol: Protocol,
     /// The address that was really bound, for the log: a port 0 is replaced by the one the system chose.
-    pub(super) name: String,
+    pub(crate) name: String,
 }
 
 /// Binds every address of HTTP, or the default one where none is given: `[::]`, which takes IPv4 clients too, or
 /// `0.0.0.0` where IPv6 is off; then the address of the agent-check, if there is one.
-pub(super) fn bind_all(http: &[SocketAddr], agent: Option<SocketAddr>) -> Result<Vec<Listener>, String> {
+pub(crate) fn bind_all(http: &[SocketAddr], agent: Option<SocketAddr>) -> Result<Vec<Listener>, String> {
     let all: Vec<SocketAddr> = http.iter().copied().chain(agent).collect();
     let bind_one = |address: SocketAddr, protocol| {
         bind_listener(address, protocol, leaves_ipv4_to_another(address, &all))
@@ -82,7 +82,7 @@ fn bind_listener(address: SocketAddr, protocol: Protocol, is_ipv6_only: bool) ->
 }
 
 /// A listening socket that somebody else has opened, of any family.
-pub(super) fn adopt(socket: OwnedFd, protocol: Protocol) -> Result<Listener, String> {
+pub(crate) fn adopt(socket: OwnedFd, protocol: Protocol) -> Result<Listener, String> {
     // Another process may take the client that woke us up; then accept must not block.
     ioctl_fionbio(&socket, true).map_err(|error| format!("cannot use the listening socket: {error}"))?;
     let name = name_of(&socket).map_err(|error| format!("cannot use the listening socket: {error}"))?;
@@ -117,11 +117,11 @@ fn cannot_listen(address: SocketAddr, protocol: Protocol, error: Errno) -> Strin
 }
 
 /// A client that was accepted, and its address; `None` where that is unknown.
-pub(super) type Accepted = (OwnedFd, Option<SocketAddrAny>);
+pub(crate) type Accepted = (OwnedFd, Option<SocketAddrAny>);
 
 /// What to do after accept failed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum AcceptError {
+pub(crate) enum AcceptError {
     /// Nobody is waiting.
     Empty,
     /// This one client was lost (it gave up, or a network error was reported for it); try the next.
@@ -145,7 +145,7 @@ impl fmt::Display for Listener {
 impl Listener {
     /// Takes the next client. accept(2): Linux passes pending network errors of the new socket on, so all errors
     /// but exhaustion concern a single client.
-    pub(super) fn accept(&self) -> Result<Accepted, AcceptError> {
+    pub(crate) fn accept(&self) -> Result<Accepted, AcceptError> {
         match acceptfrom_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             Ok(accepted) => Ok(accepted),
             Err(Errno::AGAIN) => Err(AcceptError::Empty),

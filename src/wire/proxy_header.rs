@@ -13,7 +13,7 @@ const MAX_V1_BYTES: usize = 107;
 /// The longest header of version 2 that is taken. "Both formats are designed to fit in the smallest TCP segment that any
 /// TCP/IP host is required to support (576 - 40 = 536 bytes)": twice a Unix socket's address and still 304 bytes of what
 /// else a proxy may add (TLVs). HAProxy's checks send 16 bytes, or a line.
-pub(super) const MAX_HEADER_BYTES: usize = 536;
+pub(crate) const MAX_HEADER_BYTES: usize = 536;
 
 const V1_START: &[u8] = b"PROXY ";
 
@@ -24,7 +24,7 @@ const V2_FIXED_BYTES: usize = 16;
 
 /// What stands at the start of a connection.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum ProxyHeader {
+pub(crate) enum ProxyHeader {
     /// It could still become a header, or be the rest of one.
     Incomplete,
     /// No header: the request begins with the first byte.
@@ -36,7 +36,7 @@ pub(super) enum ProxyHeader {
 }
 
 /// Reads the header at the start of `received`. There is one at most: what follows it is the request, whatever it is.
-pub(super) fn read(received: &[u8]) -> ProxyHeader {
+pub(crate) fn read(received: &[u8]) -> ProxyHeader {
     for (start, read) in [(V1_START, read_v1 as fn(&[u8]) -> ProxyHeader), (V2_SIGNATURE, read_v2)] {
         if received.starts_with(start) {
             return read(received);
@@ -49,7 +49,7 @@ pub(super) fn read(received: &[u8]) -> ProxyHeader {
 }
 
 /// Whether nothing but a header begins like this, complete or not: two empty lines are a person at a keyboard.
-pub(super) fn has_begun(received: &[u8]) -> bool {
+pub(crate) fn has_begun(received: &[u8]) -> bool {
     received.starts_with(V1_START)
         || received.contains(&0) && (received.starts_with(V2_SIGNATURE) || V2_SIGNATURE.starts_with(received))
 }

@@ -9,7 +9,7 @@ use super::client::Client;
 /// Everyone who may be one and the same. It is as easy to come a thousand times as once, so whoever came most often
 /// has the weakest claim to a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Origin {
+pub(crate) enum Origin {
     /// An address.
     Ipv4(Ipv4Addr),
     /// The first 64 bits of an address: a host has all of the others to itself (RFC 4291, section 2.5.1).
@@ -20,7 +20,7 @@ pub(super) enum Origin {
 
 impl Origin {
     /// The one of this address; a Unix socket has none.
-    pub(super) fn of(ip: Option<IpAddr>) -> Origin {
+    pub(crate) fn of(ip: Option<IpAddr>) -> Origin {
         match ip.map(|ip| ip.to_canonical()) {
             Some(IpAddr::V4(ip)) => Origin::Ipv4(ip),
             Some(IpAddr::V6(ip)) => {
@@ -41,7 +41,7 @@ struct Place {
 
 /// The clients, each at an index that it keeps for life; free places are used again.
 #[derive(Default)]
-pub(super) struct Places {
+pub(crate) struct Places {
     places: Vec<Option<Place>>,
     /// Clients that came so far.
     arrivals: u64,
@@ -51,38 +51,38 @@ pub(super) struct Places {
 
 impl Places {
     /// How many clients there are.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.clients().count()
     }
 
     /// Above every index.
-    pub(super) fn end(&self) -> usize {
+    pub(crate) fn end(&self) -> usize {
         self.places.len()
     }
 
     /// All clients, with their indices.
-    pub(super) fn clients(&self) -> impl Iterator<Item = (usize, &Client)> {
+    pub(crate) fn clients(&self) -> impl Iterator<Item = (usize, &Client)> {
         let places = self.places.iter().enumerate();
         places.filter_map(|(index, place)| Some((index, &place.as_ref()?.client)))
     }
 
     /// All clients, to be changed.
-    pub(super) fn clients_mut(&mut self) -> impl Iterator<Item = &mut Client> {
+    pub(crate) fn clients_mut(&mut self) -> impl Iterator<Item = &mut Client> {
         self.places.iter_mut().flatten().map(|place| &mut place.client)
     }
 
     /// The client at this place, if there is one.
-    pub(super) fn get(&self, index: usize) -> Option<&Client> {
+    pub(crate) fn get(&self, index: usize) -> Option<&Client> {
         self.places.get(index)?.as_ref().map(|place| &place.client)
     }
 
     /// The same, to be changed.
-    pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut Client> {
+    pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut Client> {
         self.places.get_mut(index)?.as_mut().map(|place| &mut place.client)
     }
 
     /// Gives a client a place, at whatever cost; says which.
-    pub(super) fn take(&mut self, origin: Origin, client: Client) -> usize {
+    pub(crate) fn take(&mut self, origin: Origin, client: Client) -> usize {
         *self.crowds.entry(origin).or_default() += 1;
         self.arrivals += 1;
         let index = self.places.iter().position(Option::is_none).unwrap_or_else(|| {
@@ -94,7 +94,7 @@ impl Places {
     }
 
     /// Frees a place; says whether it was taken.
-    pub(super) fn free(&mut self, index: usize) -> bool {
+    pub(crate) fn free(&mut self, index: usize) -> bool {
         let Some(place) = self.places.get_mut(index).and_then(Option::take) else { return false };
         if let Some(count) = self.crowds.get_mut(&place.origin) {
             *count -= 1;
@@ -108,7 +108,7 @@ impl Places {
     /// Who gives way to a newcomer: whoever has its reply already, else who does not take it, and of each the oldest;
     /// else of those who have not asked yet the oldest of the largest crowd, unless the newcomer's own is larger still.
     /// Who waits for an answer never does.
-    pub(super) fn dispensable(&self, newcomer: Option<Origin>) -> Option<usize> {
+    pub(crate) fn dispensable(&self, newcomer: Option<Origin>) -> Option<usize> {
         let crowd = |origin| self.crowds.get(&origin).copied().unwrap_or(0);
         let candidates = self.places.iter().enumerate().filter_map(|(index, place)| {
             let Place { client, origin, arrival } = place.as_ref()?;
@@ -125,7 +125,7 @@ impl Places {
 mod tests {
     use super::*;
     use crate::config::Protocol;
-    use crate::front::client::Next;
+    use crate::gate::client::Next;
     use std::io::Write;
     use std::os::unix::net::UnixStream;
     use std::time::{Duration, Instant};

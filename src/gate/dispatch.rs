@@ -14,7 +14,7 @@ use super::roster::Roster;
 use crate::instance::Needs;
 
 /// How many lanes [`Dispatcher::new`] wants.
-pub(super) const LANES: usize = 3;
+pub(crate) const LANES: usize = 3;
 
 /// Requests under way on a lane at once. Their heads, a query included under 500 bytes each, fit the lane's socket buffer
 /// many times.
@@ -22,7 +22,7 @@ pub(super) const LANES: usize = 3;
 const MAX_UNDER_WAY: usize = 64;
 
 /// The lanes and the queues before them.
-pub(super) struct Dispatcher {
+pub(crate) struct Dispatcher {
     tracks: [Track; LANES],
     roster: Arc<Roster>,
 }
@@ -36,12 +36,12 @@ struct Track {
 }
 
 /// A request on its way: the head for tiny_http, and whom the reply is for.
-pub(super) struct Errand {
-    pub(super) client: usize,
-    pub(super) head: Vec<u8>,
-    pub(super) is_head: bool,
+pub(crate) struct Errand {
+    pub(crate) client: usize,
+    pub(crate) head: Vec<u8>,
+    pub(crate) is_head: bool,
     /// What it waits for; `None`: for nothing.
-    pub(super) needs: Option<Needs>,
+    pub(crate) needs: Option<Needs>,
 }
 
 impl Errand {
@@ -56,34 +56,34 @@ impl Errand {
 }
 
 /// A reply for a client.
-pub(super) type Delivery = (usize, Vec<u8>);
+pub(crate) type Delivery = (usize, Vec<u8>);
 
 impl Dispatcher {
     /// Over these lanes, to the workers of the roster.
-    pub(super) fn new(lanes: [Lane; LANES], roster: Arc<Roster>) -> Dispatcher {
+    pub(crate) fn new(lanes: [Lane; LANES], roster: Arc<Roster>) -> Dispatcher {
         let track = |lane| Track { lane, clients: VecDeque::new(), queue: VecDeque::new() };
         Dispatcher { tracks: lanes.map(track), roster }
     }
 
     /// The lanes' sockets, to be polled for reading.
-    pub(super) fn sockets(&self) -> [BorrowedFd<'_>; LANES] {
+    pub(crate) fn sockets(&self) -> [BorrowedFd<'_>; LANES] {
         self.tracks.each_ref().map(|track| track.lane.socket.as_fd())
     }
 
     /// Sends the errand, or queues it.
-    pub(super) fn submit(&mut self, errand: Errand) {
+    pub(crate) fn submit(&mut self, errand: Errand) {
         let track = &mut self.tracks[errand.lane()];
         track.queue.push_back(errand);
         track.send_queued(&self.roster);
     }
 
     /// Reads from the lane whose socket has this place in [`Dispatcher::sockets`]; gives what is to be delivered.
-    pub(super) fn on_ready(&mut self, index: usize) -> Vec<Delivery> {
+    pub(crate) fn on_ready(&mut self, index: usize) -> Vec<Delivery> {
         self.tracks[index].receive(&self.roster)
     }
 
     /// The client is gone: its request is not sent any more, its reply not delivered.
-    pub(super) fn forget(&mut self, client: usize) {
+    pub(crate) fn forget(&mut self, client: usize) {
         for track in &mut self.tracks {
             track.queue.retain(|errand| errand.client != client);
             for owner in &mut track.clients {
@@ -93,7 +93,7 @@ impl Dispatcher {
     }
 
     /// Whether tiny_http ended a lane. No lane can be opened anew.
-    pub(super) fn is_broken(&self) -> bool {
+    pub(crate) fn is_broken(&self) -> bool {
         self.tracks.iter().any(|track| track.lane.is_broken())
     }
 }

@@ -9,14 +9,14 @@ use super::accept;
 use crate::reply::{HttpReply, Media};
 
 /// The longest head, final empty line included. HAProxy's checks take about 100 bytes, a browser's 2 KiB.
-pub(super) const MAX_HEAD_BYTES: usize = 8 * 1024;
+pub(crate) const MAX_HEAD_BYTES: usize = 8 * 1024;
 
 /// The longest body that is read. What somebody lets HAProxy send beside a check is a line or two.
-pub(super) const MAX_BODY_BYTES: usize = 1024;
+pub(crate) const MAX_BODY_BYTES: usize = 1024;
 
 /// What the bytes received so far amount to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Head {
+pub(crate) enum Head {
     /// No end in sight yet, be it of the head or of the body.
     Incomplete,
     /// A request; its body, if it had one, is forgotten.
@@ -27,7 +27,7 @@ pub(super) enum Head {
 
 /// The reply to a head that is not let through.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     reply: HttpReply,
     /// Even a refusal has no body where the request is known to be HEAD.
     is_head: bool,
@@ -35,25 +35,25 @@ pub(super) struct Refusal {
 
 impl Refusal {
     /// For the sender of bytes that were not read as a head; whether it was to be HEAD they can say all the same.
-    pub(super) fn unread(reply: HttpReply, received: &[u8]) -> Refusal {
+    pub(crate) fn unread(reply: HttpReply, received: &[u8]) -> Refusal {
         let start = received.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
         Refusal::new(reply, received[start..].starts_with(b"HEAD "))
     }
 
     /// For a request that is not HEAD.
-    pub(super) fn of(reply: HttpReply) -> Refusal {
+    pub(crate) fn of(reply: HttpReply) -> Refusal {
         Refusal::new(reply, false)
     }
 
-    pub(super) fn new(reply: HttpReply, is_head: bool) -> Refusal {
+    pub(crate) fn new(reply: HttpReply, is_head: bool) -> Refusal {
         Refusal { reply, is_head }
     }
 
-    pub(super) fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.reply.status()
     }
 
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         self.reply.to_bytes(self.is_head)
     }
 }
@@ -64,33 +64,33 @@ fn refused(reply: HttpReply, received: &[u8]) -> Head {
 
 /// What of a head the answer depends on.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct RequestHead {
+pub(crate) struct RequestHead {
     /// As received: visible ASCII without spaces.
-    pub(super) method: String,
+    pub(crate) method: String,
     /// As received: visible ASCII without spaces.
-    pub(super) target: String,
+    pub(crate) target: String,
     /// Which form of a document the client prefers.
-    pub(super) media: Media,
+    pub(crate) media: Media,
 }
 
 impl RequestHead {
     /// What a client asks that knows no methods.
-    pub(super) fn get(target: &str) -> RequestHead {
+    pub(crate) fn get(target: &str) -> RequestHead {
         RequestHead { method: "GET".into(), target: target.into(), media: Media::Json }
     }
 
-    pub(super) fn is_head(&self) -> bool {
+    pub(crate) fn is_head(&self) -> bool {
         self.method == "HEAD"
     }
 
     /// Whether its method is one of those that are answered.
-    pub(super) fn has_known_method(&self) -> bool {
+    pub(crate) fn has_known_method(&self) -> bool {
         matches!(self.method.as_str(), "GET" | "HEAD" | "OPTIONS")
     }
 }
 
 /// Reads the head at the start of `received`, and waits for its body; bytes after that are nobody's business.
-pub(super) fn read_head(received: &[u8]) -> Head {
+pub(crate) fn read_head(received: &[u8]) -> Head {
     let within_limit = &received[..received.len().min(MAX_HEAD_BYTES)];
     let lines = match split_lines(within_limit) {
         Ok(lines) => lines,

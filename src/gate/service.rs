@@ -6,8 +6,6 @@ use std::time::{Duration, Instant};
 
 use tiny_http::{Method, Request};
 
-use super::dialect;
-use super::head::RequestHead;
 use crate::config::Protocol;
 use crate::instance::Observation;
 use crate::monitor::Monitor;
@@ -16,14 +14,16 @@ use crate::reason::Reason;
 use crate::reply::{Background, HttpReply, Media};
 use crate::tally::Tally;
 use crate::verdict::{Limits, Path, Target, origin_form};
+use crate::wire::dialect;
+use crate::wire::head::RequestHead;
 
 /// What every thread that answers shares.
-pub(super) struct Service {
+pub(crate) struct Service {
     monitor: Monitor,
     timeout: Duration,
     /// How far a standby may lag, whatever is asked.
     limits: Limits,
-    pub(super) tally: Arc<Tally>,
+    pub(crate) tally: Arc<Tally>,
     /// Arrival times travel through tiny_http as a number of nanoseconds since this moment.
     epoch: Instant,
 }
@@ -38,13 +38,13 @@ const ACCEPT: &str = "Accept";
 const FOR_AGENT_CHECK: &str = "For-Agent-Check";
 
 impl Service {
-    pub(super) fn new(monitor: Monitor, timeout: Duration, limits: Limits, tally: Arc<Tally>) -> Service {
+    pub(crate) fn new(monitor: Monitor, timeout: Duration, limits: Limits, tally: Arc<Tally>) -> Service {
         Service { monitor, timeout, limits, tally, epoch: Instant::now() }
     }
 
     /// The head as tiny_http gets it: only what the answer depends on. Nothing else a client wrote goes further, not
     /// even the authority of an absolute target, which can be as long as a head.
-    pub(super) fn canonical_head(
+    pub(crate) fn canonical_head(
         &self,
         protocol: Protocol,
         request: &RequestHead,
@@ -68,7 +68,7 @@ impl Service {
     /// Takes a request from tiny_http: answers it, or leaves it with the monitor. Does not block. On a lane,
     /// tiny_http holds every reply back until the earlier ones are written; so that nobody waits for a thread
     /// that waits for him, requests have to be taken in the order in which tiny_http gives them.
-    pub(super) fn take(&self, request: Request) {
+    pub(crate) fn take(&self, request: Request) {
         let asked = Asked::new(request, &self.tally);
         let _ = panics::contain(|| self.take_up(asked));
     }
@@ -101,7 +101,7 @@ impl Service {
     }
 
     /// Does the probing that waits, if nobody is at it. Can hang.
-    pub(super) fn run(&self) {
+    pub(crate) fn run(&self) {
         self.monitor.run();
     }
 
@@ -123,7 +123,7 @@ fn preferred_by(request: &Request) -> Media {
 }
 
 /// The reply to a target after a look at the instance. Here it is counted.
-pub(super) fn reply_to(
+pub(crate) fn reply_to(
     protocol: Protocol,
     target: Target,
     observation: &Observation,
@@ -136,7 +136,7 @@ pub(super) fn reply_to(
 }
 
 /// The reply to a target that needs no look. It is counted.
-pub(super) fn alive(protocol: Protocol, target: Target, tally: &Tally) -> HttpReply {
+pub(crate) fn alive(protocol: Protocol, target: Target, tally: &Tally) -> HttpReply {
     let reply = dialect::alive(protocol);
     tally.requests.count(Some(target.path), reply.status());
     reply

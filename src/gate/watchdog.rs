@@ -63,12 +63,12 @@ impl Door {
 /// The address from which the agent is asking itself at the moment. `--allow` and `--max-connections` don't hold for
 /// it: neither strangers nor a crowd may have the agent restarted. Nobody else can have the address meanwhile.
 #[derive(Clone, Default)]
-pub(super) struct Caller {
+pub(crate) struct Caller {
     address: Arc<Mutex<Option<SocketAddrAny>>>,
 }
 
 impl Caller {
-    pub(super) fn is(&self, peer: Option<&SocketAddrAny>) -> bool {
+    pub(crate) fn is(&self, peer: Option<&SocketAddrAny>) -> bool {
         peer.is_some_and(|peer| self.lock().as_ref().is_some_and(|own| own == peer || same_ipv4(own, peer)))
     }
 
@@ -91,7 +91,7 @@ fn same_ipv4(own: &SocketAddrAny, peer: &SocketAddrAny) -> bool {
 }
 
 /// Keeps the service manager informed, if there is one, from threads of its own.
-pub(super) fn start(
+pub(crate) fn start(
     listeners: &[Listener],
     caller: Caller,
     monitor: Monitor,

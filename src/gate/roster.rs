@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Shared by the gate and the workers.
 #[derive(Default)]
-pub(super) struct Roster {
+pub(crate) struct Roster {
     state: Mutex<State>,
     /// Signalled where a worker that waits has to receive.
     wanted: Condvar,
@@ -25,20 +25,20 @@ struct State {
 }
 
 /// The turn of one worker, to receive and take a request.
-pub(super) struct Turn<'a> {
+pub(crate) struct Turn<'a> {
     roster: &'a Roster,
 }
 
 impl Roster {
     /// Called before a request is sent to tiny_http.
-    pub(super) fn announce(&self) {
+    pub(crate) fn announce(&self) {
         let mut state = self.lock();
         state.on_the_way += 1;
         self.wake_if_wanted(&state);
     }
 
     /// Waits for a turn. It ends when it is dropped.
-    pub(super) fn turn(&self) -> Turn<'_> {
+    pub(crate) fn turn(&self) -> Turn<'_> {
         let mut state = self.lock();
         while state.is_receiving {
             state.waiting += 1;
@@ -62,7 +62,7 @@ impl Roster {
 
 impl Turn<'_> {
     /// A request has been received.
-    pub(super) fn received(&self) {
+    pub(crate) fn received(&self) {
         let mut state = self.roster.lock();
         state.on_the_way = state.on_the_way.saturating_sub(1);
     }

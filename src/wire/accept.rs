@@ -7,7 +7,7 @@ use crate::reply::Media;
 
 /// The form for these `Accept` fields, in their order. JSON where both are liked the same, and where neither is: an
 /// answer in another form serves better than none.
-pub(super) fn preferred<'a>(fields: impl Iterator<Item = &'a [u8]> + Clone) -> Media {
+pub(crate) fn preferred<'a>(fields: impl Iterator<Item = &'a [u8]> + Clone) -> Media {
     let html = quality(fields.clone(), "text", "html");
     let json = quality(fields, "application", "json");
     if html > json { Media::Html } else { Media::Json }

@@ -17,7 +17,7 @@ use crate::monitor::{MAX_HANGING, RUNNER_STACK_BYTES};
 
 /// Starts tiny_http on the sealed listener, and the pool. Beside the `workers` there are as many threads as can
 /// hang in a frozen server, so that all of `workers` are always left to answer.
-pub(super) fn start(
+pub(crate) fn start(
     listener: UnixListener,
     workers: usize,
     service: &Arc<Service>,

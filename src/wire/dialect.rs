@@ -11,7 +11,7 @@ use crate::reply::{AgentReply, Background, HttpReply, http_reply};
 use crate::verdict::{Path, Target};
 
 /// What a head asks, or the reply to a head that asks nothing we know.
-pub(super) fn what_is_asked(protocol: Protocol, request: &RequestHead) -> Result<Target, HttpReply> {
+pub(crate) fn what_is_asked(protocol: Protocol, request: &RequestHead) -> Result<Target, HttpReply> {
     let target = Target::parse(&request.target);
     match protocol {
         Protocol::Http if !request.has_known_method() => Err(HttpReply::method_not_allowed()),
@@ -27,7 +27,7 @@ pub(super) fn what_is_asked(protocol: Protocol, request: &RequestHead) -> Result
 }
 
 /// What has to be observed, or `None` where PostgreSQL is not asked at all.
-pub(super) fn needs(protocol: Protocol, target: Target) -> Option<Needs> {
+pub(crate) fn needs(protocol: Protocol, target: Target) -> Option<Needs> {
     let needs = target.needs()?;
     Some(match protocol {
         Protocol::Http => needs,
@@ -37,7 +37,7 @@ pub(super) fn needs(protocol: Protocol, target: Target) -> Option<Needs> {
 }
 
 /// The reply to a target that the instance was looked at for.
-pub(super) fn reply(
+pub(crate) fn reply(
     protocol: Protocol,
     target: Target,
     observation: &Observation,
@@ -54,7 +54,7 @@ pub(super) fn reply(
 }
 
 /// The reply to a target that needs no look.
-pub(super) fn alive(protocol: Protocol) -> HttpReply {
+pub(crate) fn alive(protocol: Protocol) -> HttpReply {
     match protocol {
         Protocol::Http => HttpReply::alive(),
         Protocol::Agent => document(AgentReply::ALIVE),
@@ -62,7 +62,7 @@ pub(super) fn alive(protocol: Protocol) -> HttpReply {
 }
 
 /// Cannot be verified.
-pub(super) fn down(protocol: Protocol, reason: Reason) -> HttpReply {
+pub(crate) fn down(protocol: Protocol, reason: Reason) -> HttpReply {
     match protocol {
         Protocol::Http => HttpReply::down(reason),
         Protocol::Agent => document(AgentReply::Down(reason)),
@@ -70,7 +70,7 @@ pub(super) fn down(protocol: Protocol, reason: Reason) -> HttpReply {
 }
 
 /// What the client gets of a whole reply.
-pub(super) fn on_the_wire(protocol: Protocol, mut bytes: Vec<u8>) -> Vec<u8> {
+pub(crate) fn on_the_wire(protocol: Protocol, mut bytes: Vec<u8>) -> Vec<u8> {
     match protocol {
         Protocol::Http => bytes,
         Protocol::Agent => {

@@ -1,0 +1,167 @@
+//! The public side of the agent: one thread and one `poll` loop between hostile clients and tiny_http.
+//!
+//! tiny_http has no limits of its own: one announced body can abort the process, one failed accept ends its
+//! service for ever. It therefore never meets a byte that was not checked here. The gate accepts, lets in whom
+//! `--allow` names, holds at most `--max-connections` clients, reads one head each within its limits, and passes
+//! a canonical head on over a private lane (see [`lane`]). Replies come back whole and are sent and closed
+//! so that no reset can destroy them.
+//!
+//! Owns every client; nothing here blocks but `poll`.
+
+mod accepting;
+pub(crate) mod client;
+pub(crate) mod dispatch;
+pub(crate) mod lane;
+pub(crate) mod listener;
+mod places;
+pub(crate) mod pool;
+pub(crate) mod roster;
+pub(crate) mod service;
+mod stopping;
+mod waiting;
+pub(crate) mod watchdog;
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::panics;
+use crate::wire::dialect;
+use crate::wire::head::{Refusal, RequestHead};
+use accepting::Crowd;
+pub(crate) use accepting::Rules;
+use client::{Client, Next};
+use dispatch::{Dispatcher, Errand};
+use listener::Listener;
+use places::Places;
+use service::Service;
+use waiting::Ready;
+
+/// The request to stop.
+pub(crate) struct Stop {
+    /// Becomes readable when the agent has to stop.
+    pub(crate) readable: UnixStream,
+    /// Who wants it, for the log.
+    pub(crate) name: Box<dyn Fn() -> &'static str>,
+}
+
+/// The gate; see the module's own words.
+pub(crate) struct Gate {
+    listeners: Vec<Listener>,
+    rules: Rules,
+    service: Arc<Service>,
+    dispatcher: Dispatcher,
+    stop: Stop,
+    places: Places,
+    accept_again_at: Option<Instant>,
+    /// Since when a new client finds no room, and nobody has left.
+    full_since: Option<Instant>,
+    stopping_since: Option<Instant>,
+    last_request: Instant,
+}
+
+impl Gate {
+    /// A gate that lets nobody in before it runs.
+    pub(crate) fn new(
+        listeners: Vec<Listener>,
+        rules: Rules,
+        service: Arc<Service>,
+        dispatcher: Dispatcher,
+        stop: Stop,
+    ) -> Gate {
+        Gate {
+            listeners,
+            rules,
+            service,
+            dispatcher,
+            stop,
+            places: Places::default(),
+            accept_again_at: None,
+            full_since: None,
+            stopping_since: None,
+            last_request: Instant::now(),
+        }
+    }
+
+    /// Serves until the stop signal, then finishes what is in flight.
+    pub(crate) fn run(mut self) -> Result<(), String> {
+        loop {
+            let ready = self.wait().map_err(|error| format!("poll failed: {error}"))?;
+            let now = Instant::now();
+            for item in ready {
+                match item {
+                    Ready::Lane(index) => {
+                        for (client, bytes) in self.dispatcher.on_ready(index) {
+                            self.deliver(client, bytes, now);
+                        }
+                    }
+                    Ready::Client(index) => self.advance(index, now, Client::on_ready),
+                    Ready::Stop => self.begin_stop((self.stop.name)(), now),
+                    Ready::Listener(index) => self.accept(index, now, Crowd::Perhaps),
+                }
+            }
+            self.expire(now);
+            if self.dispatcher.is_broken() {
+                return Err("the HTTP server behind the gate ended a connection".into());
+            }
+            if self.is_stopped(now) {
+                return Ok(());
+            }
+            if self.listeners.is_empty() && self.stopping_since.is_none() {
+                return Err("nothing is left to listen on".into());
+            }
+        }
+    }
+
+    /// Lets a client take its next step, and acts on what comes of it.
+    fn advance(&mut self, index: usize, now: Instant, step: impl FnOnce(&mut Client, Instant) -> Next) {
+        let Some(client) = self.places.get_mut(index) else { return };
+        match step(client, now) {
+            Next::Wait => {}
+            Next::Close => self.close(index),
+            Next::Ask(request) => self.ask(index, &request, now),
+            Next::Refuse(refusal) => self.refuse(index, &refusal, now),
+        }
+    }
+
+    /// The request has arrived, at `now`: truth and deadline count from here. What asks for nothing we know is
+    /// answered here, so that tiny_http only sees heads of a known, small shape.
+    fn ask(&mut self, index: usize, request: &RequestHead, now: Instant) {
+        let Some(client) = self.places.get(index) else { return };
+        panics::trip("gate");
+        let protocol = client.protocol();
+        let is_head = request.is_head();
+        self.last_request = now;
+        match dialect::what_is_asked(protocol, request) {
+            Ok(target) => self.dispatcher.submit(Errand {
+                client: index,
+                head: self.service.canonical_head(protocol, request, now),
+                is_head,
+                needs: dialect::needs(protocol, target),
+            }),
+            Err(reply) => self.refuse(index, &Refusal::new(reply, is_head), now),
+        }
+    }
+
+    /// What asks for nothing we know is counted here, and everything else where it is answered.
+    fn refuse(&mut self, index: usize, refusal: &Refusal, now: Instant) {
+        self.service.tally.requests.count(None, refusal.status());
+        self.deliver(index, refusal.to_bytes(), now);
+    }
+
+    fn leave(&mut self, index: usize) {
+        if self.places.free(index) {
+            self.full_since = None;
+            self.service.tally.clients.leave();
+        }
+    }
+
+    fn deliver(&mut self, index: usize, bytes: Vec<u8>, now: Instant) {
+        self.advance(index, now, |client, now| client.reply(bytes, now));
+    }
+
+    fn close(&mut self, index: usize) {
+        self.leave(index);
+        self.dispatcher.forget(index);
+    }
+}
