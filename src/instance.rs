@@ -4,6 +4,7 @@
 //! whoever needs an answer in time waits in [`crate::monitor`] instead.
 
 mod address;
+mod doubt;
 mod failure;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;

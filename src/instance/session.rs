@@ -10,7 +10,7 @@ use postgres::error::SqlState;
 use postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow, config::SslMode};
 
 use super::address::Address;
-use super::{Failure, Needs, Sighting, query};
+use super::{Failure, Needs, Sighting, doubt, query};
 use crate::config::{ConnectionSettings, Secret};
 use crate::reason::Reason;
 
@@ -83,10 +83,11 @@ impl Session {
         let row = row.filter(|_| rows.next().is_none());
         // A column that cannot be read as text ends the row; the reader notices.
         let columns = row.map(|row| (0..row.len()).map_while(|column| row.try_get(column).ok()));
-        let sighting = columns.and_then(|columns| query::read(columns, needs)).ok_or_else(|| {
-            let what = format!("{}: the answer to \"{query}\" is not what was asked for", self.place);
-            Failure::new(Reason::QueryFailed, what)
-        })?;
+        let sighting = columns.and_then(|columns| query::read(columns, needs));
+        let mut sighting = sighting.ok_or_else(|| self.not_what_was_asked(&query))?;
+        if doubt::is_left(&sighting, needs) {
+            self.end_doubt(&mut sighting, needs)?;
+        }
         if needs.writability
             && self.login_settings.as_ref().is_some_and(|settings| *settings != current_settings)
         {
@@ -94,6 +95,23 @@ impl Session {
             return Err(Failure::new(Reason::QueryFailed, what));
         }
         Ok(sighting)
+    }
+
+    /// Asks what the first answer has left open.
+    fn end_doubt(&mut self, sighting: &mut Sighting, needs: Needs) -> Result<(), Failure> {
+        let Some(recovery) = sighting.recovery else { return Ok(()) };
+        let answer = self.ask(doubt::TEXT)?;
+        let mut rows = rows(&answer);
+        let row = rows.next().filter(|_| rows.next().is_none());
+        let columns = row.map(|row| (0..row.len()).map_while(|column| row.try_get(column).ok()));
+        let recovery = columns.and_then(|columns| doubt::end(columns, recovery, needs));
+        sighting.recovery = Some(recovery.ok_or_else(|| self.not_what_was_asked(doubt::TEXT))?);
+        Ok(())
+    }
+
+    fn not_what_was_asked(&self, query: &str) -> Failure {
+        let what = format!("{}: the answer to \"{query}\" is not what was asked for", self.place);
+        Failure::new(Reason::QueryFailed, what)
     }
 
     fn ask(&mut self, query: &str) -> Result<Vec<SimpleQueryMessage>, Failure> {
