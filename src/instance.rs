@@ -6,6 +6,7 @@
 
 mod address;
 pub mod advice;
+mod doubt;
 mod failure;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;

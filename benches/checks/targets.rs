@@ -8,11 +8,13 @@ use crate::support::{Agent, Cluster, eventually, http};
 use crate::{PATIENCE, median, say, timed, timing_row};
 
 /// Instance, target, the code of its reply and the goal; the first one of each instance is the unit.
-const TARGETS: [(bool, &str, &str, &str); 5] = [
+const TARGETS: [(bool, &str, &str, &str); 7] = [
     (false, "/", "206", "the unit"),
+    (false, "/replica", "200", "at most 1.30"),
     (false, "/replica?lag=16MB", "200", "at most 1.50"),
     (false, "/metrics", "200", "at most 3.00"),
     (true, "/", "200", "the unit"),
+    (true, "/replica", "503", "at most 1.20"),
     (true, "/metrics", "200", "at most 3.00"),
 ];
 

@@ -1,12 +1,13 @@
 //! What has to hold for whatever a server answers.
 
-use super::{Needs, Sighting, query};
+use super::{Needs, Recovery, Sighting, doubt, query};
 
 /// Between the columns, and in place of one: bytes that text never holds.
 const SEPARATOR: u8 = 0xff;
 const NULL: &[u8] = &[0xfe];
 
-/// Reads a row: the first byte says what is needed, the rest is the columns.
+/// Reads a row: the first byte says what is needed, the rest is the columns. Its highest bit: it is the answer to the
+/// second query.
 pub(crate) fn row(bytes: &[u8]) -> Option<Sighting> {
     let (first, rest) = bytes.split_first()?;
     let bit = |place: u8| first >> place & 1 == 1;
@@ -17,19 +18,25 @@ pub(crate) fn row(bytes: &[u8]) -> Option<Sighting> {
         server: bit(3),
         sender: bit(4),
         recovery: bit(5),
+        replay_delay: bit(6),
         ..Needs::default()
     };
     let columns: Vec<Option<String>> = rest
         .split(|byte| *byte == SEPARATOR)
         .map(|column| (column != NULL).then(|| String::from_utf8_lossy(column).into_owned()))
         .collect();
+    if bit(7) {
+        return doubt(columns.iter().map(Option::as_deref), needs);
+    }
     let sighting = query::read(columns.iter().map(Option::as_deref), needs)?;
     let asked = [
         (needs.writability, 1),
         (needs.timeline, 1),
         (needs.replication, 9),
         (needs.replication && needs.sender, 3),
-        (needs.recovery, 3),
+        (needs.recovery, 1),
+        (needs.recovery && !needs.replication, 1),
+        (needs.recovery && needs.replay_delay, 1),
         (needs.server, 4),
     ];
     let asked: usize = asked.iter().filter(|(is_asked, _)| *is_asked).map(|(_, count)| count).sum();
@@ -49,6 +56,15 @@ pub(crate) fn row(bytes: &[u8]) -> Option<Sighting> {
     Some(sighting)
 }
 
+/// What was known stays, and nothing is made up.
+fn doubt<'a>(columns: impl Iterator<Item = Option<&'a str>>, needs: Needs) -> Option<Sighting> {
+    let known = Recovery { is_paused: true, ..Recovery::default() };
+    let recovery = doubt::end(columns, known, needs)?;
+    assert!(recovery.is_paused && !recovery.sources.has_receiver);
+    assert!(recovery.delay.is_none() || needs.replay_delay);
+    Some(Sighting { recovery: Some(recovery), ..Sighting::of_role(super::Role::Standby) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::row;
@@ -59,8 +75,9 @@ mod tests {
         let standby: &[u8] = include_bytes!("../../fuzz/corpus/row/everything");
         let primary: &[u8] = include_bytes!("../../fuzz/corpus/row/primary-everything");
         let lag: &[u8] = include_bytes!("../../fuzz/corpus/row/lag");
+        let recovery: &[u8] = include_bytes!("../../fuzz/corpus/row/recovery");
         let restore: &[u8] = include_bytes!("../../fuzz/corpus/row/restore");
-        for seed in [standby, primary, lag, restore] {
+        for seed in [standby, primary, lag, recovery, restore] {
             assert!(row(seed).is_some(), "{}", seed.escape_ascii());
         }
     }

@@ -30,8 +30,10 @@ pub struct Needs {
     pub writability: bool,
     /// The timeline.
     pub timeline: bool,
-    /// Whether replay goes on, and whether it is that of a restore.
+    /// Whether replay is paused, and whether it is that of a restore.
     pub recovery: bool,
+    /// With `recovery`, also whether it is delayed on purpose.
+    pub replay_delay: bool,
     /// How far a standby is, and whether it receives.
     pub replication: bool,
     /// With `replication`, also who sends: no verdict needs it, and it costs twice as much again.
@@ -51,6 +53,7 @@ impl Needs {
             writability: self.writability || other.writability,
             timeline: self.timeline || other.timeline,
             recovery: self.recovery || other.recovery,
+            replay_delay: self.replay_delay || other.replay_delay,
             replication: self.replication || other.replication,
             sender: self.sender || other.sender,
             server: self.server || other.server,

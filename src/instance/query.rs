@@ -1,4 +1,4 @@
-//! The one query of a look, and how its answer is read. Pure.
+//! The query of a look, and how its answer is read. Pure. (`doubt.rs` has a second one, for the few that need it.)
 //!
 //! Which columns are asked follows from what is needed: the plain contract asks for nothing but the role. Everything
 //! here works on PostgreSQL 10 to 18 and needs no privilege; what only `pg_monitor` may see is NULL for others.
@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::{
     Lsn, Needs, Receiver, ReceiverDetails, Recovery, ReplayDelay, Replication, Role, Server, Sighting,
-    Sources,
 };
 use crate::spelling;
 
@@ -43,30 +42,16 @@ const TIMELINE: &str = ", CASE WHEN pg_catalog.pg_is_in_recovery() \
      FROM pg_catalog.pg_control_checkpoint())) \
      ELSE pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) END";
 
-/// What a primary is not asked, nor a standby that streams: only where there is no WAL receiver is there a doubt. Who may
-/// not see `primary_conninfo` gets an error for a look at it, and so must not look; the parameters of recovery are none
-/// before PostgreSQL 12, and NULL then. There a delay is seen by what the startup process waits for.
-///
-/// `pg_is_wal_replay_paused()` is an error outside recovery, which may end after the look at it.
-const RECOVERY: &str = ", CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_is_wal_replay_paused() END, \
-     CASE WHEN pg_catalog.pg_is_in_recovery() \
-     THEN coalesce(pg_catalog.current_setting('recovery_min_apply_delay', true), \
-     (SELECT a.wait_event FROM pg_catalog.pg_stat_get_activity(NULL) AS a WHERE a.backend_type = 'startup')) END, \
-     CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN NULL \
-     WHEN (SELECT w.pid FROM pg_catalog.pg_stat_get_wal_receiver() AS w) IS NOT NULL THEN 'receiver' \
-     ELSE pg_catalog.concat_ws(' ', CASE WHEN pg_catalog.concat( \
-     pg_catalog.current_setting('recovery_target', true), \
-     pg_catalog.current_setting('recovery_target_lsn', true), \
-     pg_catalog.current_setting('recovery_target_name', true), \
-     pg_catalog.current_setting('recovery_target_time', true), \
-     pg_catalog.current_setting('recovery_target_xid', true)) <> '' THEN 'target' END, \
-     CASE WHEN pg_catalog.pg_has_role('pg_read_all_settings', 'USAGE') \
-     THEN CASE pg_catalog.current_setting('primary_conninfo', true) = '' \
-     WHEN true THEN 'no-conninfo' WHEN false THEN 'conninfo' END END) END";
+/// An error outside recovery, which may end after the look at it.
+const REPLAY_PAUSED: &str =
+    ", CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_is_wal_replay_paused() END";
 
-/// What the startup process of PostgreSQL 10 and 11 waits for while it holds a commit back (PostgreSQL manual, table
-/// "wait_event Description").
-const HOLDS_BACK: &str = "RecoveryApplyDelay";
+/// Where more is not needed of the receiver: cheaper than a row of its own.
+const HAS_RECEIVER: &str = ", CASE WHEN pg_catalog.pg_is_in_recovery() \
+     THEN (pg_catalog.pg_stat_get_wal_receiver()).pid IS NOT NULL END";
+
+/// A parameter from PostgreSQL 12 on, NULL before.
+const REPLAY_DELAY: &str = ", pg_catalog.current_setting('recovery_min_apply_delay', true)";
 
 /// Replayed before received: what happens between the two makes the lag look larger, never smaller. (What the sender has
 /// was read before both, and counts only where it is more than was received.) Times are differences made by the server, so
@@ -103,7 +88,9 @@ pub(super) fn text(needs: Needs) -> Cow<'static, str> {
     let parts = [
         (needs.writability, WRITABILITY),
         (needs.timeline, TIMELINE),
-        (needs.recovery, RECOVERY),
+        (needs.recovery, REPLAY_PAUSED),
+        (needs.recovery && !needs.replication, HAS_RECEIVER),
+        (needs.recovery && needs.replay_delay, REPLAY_DELAY),
         (needs.replication, REPLICATION),
         (needs.replication && needs.sender, SENDER),
         (needs.server, SERVER),
@@ -155,11 +142,14 @@ pub(super) fn read<'a>(columns: impl Iterator<Item = Option<&'a str>>, needs: Ne
         sighting.timeline = Some(u32::from_str_radix(columns.next()??, 16).ok()?);
     }
     if needs.recovery {
-        let recovery = read_recovery(&mut columns)?;
+        let recovery = read_recovery(&mut columns, needs)?;
         sighting.recovery = Some(recovery).filter(|_| role == Role::Standby);
     }
     if needs.replication {
         let replication = read_replication(&mut columns, needs.sender)?;
+        if let Some(recovery) = &mut sighting.recovery {
+            recovery.sources.has_receiver = replication.receiver.is_some();
+        }
         sighting.replication = Some(replication).filter(|_| role == Role::Standby);
     }
     if needs.server {
@@ -172,28 +162,26 @@ pub(super) fn read<'a>(columns: impl Iterator<Item = Option<&'a str>>, needs: Ne
     columns.next().is_none().then_some(sighting)
 }
 
-/// All NULL where recovery ended after the look at the role: then nothing is paused, delayed or restored any more.
-fn read_recovery<'a>(columns: &mut impl Iterator<Item = Option<&'a str>>) -> Option<Recovery> {
-    let is_paused = match columns.next()? {
-        Some("t") => true,
-        Some("f") | None => false,
-        Some(_) => return None,
-    };
-    let delay = columns.next()?.and_then(|text| match spelling::duration(text) {
-        Ok(delay) => Some(ReplayDelay::Of(delay)),
-        Err(_) => (text == HOLDS_BACK).then_some(ReplayDelay::HoldsBack),
-    });
-    let mut sources = Sources::default();
-    for word in columns.next()?.unwrap_or_default().split_whitespace() {
-        match word {
-            "receiver" => sources.has_receiver = true,
-            "target" => sources.has_target = true,
-            "conninfo" => sources.has_primary_conninfo = Some(true),
-            "no-conninfo" => sources.has_primary_conninfo = Some(false),
-            _ => return None,
-        }
+/// NULL where recovery ended after the look at the role: then nothing is paused or received any more.
+fn read_recovery<'a>(columns: &mut impl Iterator<Item = Option<&'a str>>, needs: Needs) -> Option<Recovery> {
+    let mut recovery = Recovery { is_paused: flag(columns.next()?)?, ..Recovery::default() };
+    if !needs.replication {
+        recovery.sources.has_receiver = flag(columns.next()?)?;
     }
-    Some(Recovery { is_paused, delay, sources })
+    if needs.replay_delay {
+        let delay = optional(columns.next()?, |text| spelling::duration(text).ok())?;
+        recovery.delay = delay.map(ReplayDelay::Of);
+    }
+    Some(recovery)
+}
+
+/// NULL is no.
+fn flag(column: Option<&str>) -> Option<bool> {
+    match column {
+        Some("t") => Some(true),
+        Some("f") | None => Some(false),
+        Some(_) => None,
+    }
 }
 
 fn read_replication<'a>(
@@ -253,11 +241,13 @@ fn age(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::instance::Sources;
 
     const REPLICATION_ONLY: Needs = Needs {
         writability: false,
         timeline: false,
         recovery: false,
+        replay_delay: false,
         replication: true,
         sender: false,
         server: false,
@@ -322,33 +312,35 @@ mod tests {
     }
 
     #[test]
-    fn how_it_recovers_is_read_word_by_word() {
+    fn how_it_recovers_is_read_in_two_columns_and_a_third_for_the_delay() {
         let needs = Needs { recovery: true, ..Needs::default() };
-        let recovery = |columns: [Option<&str>; 3]| {
-            let row = [&[Some("t")][..], &columns].concat();
-            read_row(&row, needs).map(|sighting| sighting.recovery.unwrap())
-        };
-        let streaming = Sources { has_receiver: true, ..Sources::default() };
-        let five_minutes = Some(ReplayDelay::Of(Duration::from_secs(300)));
-        assert_eq!(
-            recovery([Some("t"), Some("5min"), Some("receiver")]),
-            Some(Recovery { is_paused: true, delay: five_minutes, sources: streaming })
-        );
-        let restore = Sources { has_target: true, has_primary_conninfo: Some(false), ..Sources::default() };
-        let no_delay = Some(ReplayDelay::Of(Duration::ZERO));
-        assert_eq!(
-            recovery([Some("f"), Some("0"), Some("target no-conninfo")]),
-            Some(Recovery { is_paused: false, delay: no_delay, sources: restore })
-        );
-        let delay = |text| recovery([Some("f"), text, Some("conninfo")]).unwrap().delay;
-        assert_eq!(delay(Some("RecoveryApplyDelay")), Some(ReplayDelay::HoldsBack));
-        assert_eq!((delay(Some("RecoveryWalStream")), delay(None)), (None, None));
-        assert_eq!(recovery([None, None, None]), Some(Recovery::default()), "recovery has just ended");
-        assert_eq!(recovery([Some("t"), Some("0"), Some("sender")]), None);
-        assert_eq!(recovery([Some("yes"), Some("0"), Some("")]), None);
-        assert_eq!(read_row(&[Some("t"), Some("t"), Some("0")], needs), None, "a column short");
-        let on_primary = read_row(&[Some("f"), None, None, None], needs).unwrap();
-        assert_eq!(on_primary.recovery, None);
+        let with_delay = Needs { replay_delay: true, ..needs };
+        let recovery =
+            |row: &[Option<&str>], needs| read_row(row, needs).map(|sighting| sighting.recovery.unwrap());
+        let sources = Sources { has_receiver: true, ..Sources::default() };
+        let streaming = Recovery { is_paused: true, delay: None, sources };
+        assert_eq!(recovery(&[Some("t"), Some("t"), Some("t")], needs), Some(streaming));
+        let delay = Some(ReplayDelay::Of(Duration::from_secs(300)));
+        let row = [Some("t"), Some("t"), Some("t"), Some("5min")];
+        assert_eq!(recovery(&row, with_delay), Some(Recovery { delay, ..streaming }));
+        assert_eq!(recovery(&[Some("t"), Some("t"), Some("t"), None], with_delay), Some(streaming));
+        let ended = recovery(&[Some("t"), None, None], needs);
+        assert_eq!(ended, Some(Recovery::default()), "recovery has just ended");
+        assert_eq!(read_row(&[Some("f"), None, None], needs).unwrap().recovery, None);
+        for broken in [&row[..2], &row, &[Some("t"), Some("yes"), Some("t")]] {
+            assert_eq!(read_row(broken, needs), None, "{broken:?}");
+        }
+        assert_eq!(read_row(&[Some("t"), Some("t"), Some("t"), Some("soon")], with_delay), None);
+    }
+
+    #[test]
+    fn a_lag_says_itself_whether_there_is_a_receiver() {
+        let needs = Needs { recovery: true, ..REPLICATION_ONLY };
+        for pid in [Some("4711"), None] {
+            let lag = [Some("0/1"), Some("0/1"), None, pid, None, None, None, Some("1min"), None];
+            let sighting = read_row(&[&[Some("t"), Some("f")][..], &lag].concat(), needs).unwrap();
+            assert_eq!(sighting.recovery.unwrap().sources.has_receiver, pid.is_some());
+        }
     }
 
     #[test]

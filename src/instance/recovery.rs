@@ -11,7 +11,7 @@ use std::time::Duration;
 pub struct Recovery {
     /// `pg_is_wal_replay_paused()`: also where a pause was requested and the record under way is not replayed yet.
     pub is_paused: bool,
-    /// How much later commits are replayed on purpose; `None` where the server does not say.
+    /// How much later commits are replayed on purpose; `None` where the server does not say, and where nobody needed it.
     pub delay: Option<ReplayDelay>,
     /// Where WAL comes from.
     pub sources: Sources,
@@ -29,7 +29,7 @@ pub enum ReplayDelay {
 /// What everybody, or `pg_monitor`, may see of where a server in recovery gets WAL from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
-    /// A WAL receiver exists. Where it does, the others are not asked.
+    /// A WAL receiver exists. Where it does, the others are not looked at.
     pub has_receiver: bool,
     /// One of `recovery_target`, `_lsn`, `_name`, `_time` and `_xid` is set: recovery ends there. Everybody may see them,
     /// from PostgreSQL 12 on.

@@ -15,7 +15,7 @@ use postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow, config
 
 use super::address::Address;
 use super::failure::Asked;
-use super::{Failure, Needs, Sighting, query};
+use super::{Failure, Needs, Sighting, doubt, query};
 use crate::config::{ConnectionSettings, Secret};
 use crate::reason::Reason;
 
@@ -143,10 +143,10 @@ impl Session {
     /// Query"). Fails where only a new session could tell, too: what ALTER ROLE and ALTER DATABASE lay down reaches
     /// sessions at their login.
     pub(super) fn observe(&mut self, needs: Needs) -> Result<Sighting, Failure> {
-        let mut query = format!("{}{}", self.prelude, query::text(needs));
+        let mut query = query::text(needs);
         if needs.writability {
-            query.push_str("; ");
-            query.push_str(query::LOGIN_SETTINGS);
+            query.to_mut().push_str("; ");
+            query.to_mut().push_str(query::LOGIN_SETTINGS);
         }
         let answer = self.ask(&query)?;
         let mut rows = rows(&answer);
@@ -156,10 +156,11 @@ impl Session {
         let row = row.filter(|_| rows.next().is_none());
         // A column that cannot be read as text ends the row; the reader notices.
         let columns = row.map(|row| (0..row.len()).map_while(|column| row.try_get(column).ok()));
-        let sighting = columns.and_then(|columns| query::read(columns, needs)).ok_or_else(|| {
-            let what = format!("{}: the answer to \"{query}\" is not what was asked for", self.place);
-            Failure::new(Reason::QueryFailed, what)
-        })?;
+        let sighting = columns.and_then(|columns| query::read(columns, needs));
+        let mut sighting = sighting.ok_or_else(|| self.not_what_was_asked(&query))?;
+        if doubt::is_left(&sighting, needs) {
+            self.end_doubt(&mut sighting, needs)?;
+        }
         if needs.writability
             && self.login_settings.as_ref().is_some_and(|settings| *settings != current_settings)
         {
@@ -169,12 +170,31 @@ impl Session {
         Ok(sighting)
     }
 
+    /// Asks what the first answer has left open.
+    fn end_doubt(&mut self, sighting: &mut Sighting, needs: Needs) -> Result<(), Failure> {
+        let Some(recovery) = sighting.recovery else { return Ok(()) };
+        let answer = self.ask(doubt::TEXT)?;
+        let mut rows = rows(&answer);
+        let row = rows.next().filter(|_| rows.next().is_none());
+        let columns = row.map(|row| (0..row.len()).map_while(|column| row.try_get(column).ok()));
+        let recovery = columns.and_then(|columns| doubt::end(columns, recovery, needs));
+        sighting.recovery = Some(recovery.ok_or_else(|| self.not_what_was_asked(doubt::TEXT))?);
+        Ok(())
+    }
+
+    fn not_what_was_asked(&self, query: &str) -> Failure {
+        let what = format!("{}: the answer to \"{query}\" is not what was asked for", self.place);
+        Failure::new(Reason::QueryFailed, what)
+    }
+
+    /// Asks in a transaction of its own, which the prelude begins.
     fn ask(&mut self, query: &str) -> Result<Vec<SimpleQueryMessage>, Failure> {
+        let query = format!("{}{query}", self.prelude);
         let begun = Instant::now();
-        let answer = match self.client.simple_query(query) {
+        let answer = match self.client.simple_query(&query) {
             // Recovery ended between two columns, and ends only once: now it is a primary.
             Err(error) if error.code() == Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE) => {
-                self.client.simple_query(query)
+                self.client.simple_query(&query)
             }
             answer => answer,
         };

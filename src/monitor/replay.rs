@@ -26,15 +26,19 @@ impl ReplayLog {
             (Role::Standby, Some(recovery)) => recovery,
             (Role::Standby, None) => return Vec::new(),
         };
-        let delay = configured_delay(&recovery);
+        let delay = match sighting.role {
+            Role::Primary => Some(Duration::ZERO),
+            Role::Standby => configured_delay(&recovery),
+        };
         let pause_changed = change(&mut self.paused, recovery.is_paused, now);
-        let delay_changed = change(&mut self.delayed, !delay.is_zero(), now);
+        let delay_changed = delay.and_then(|delay| change(&mut self.delayed, !delay.is_zero(), now));
+        let delay_s = delay.unwrap_or_default().as_secs_f64();
         let paused = pause_changed.map(|change| match change {
             Change::Began => "replay is paused".to_owned(),
             Change::Ended(held) => format!("replay is paused no more after {:.1} s", held.as_secs_f64()),
         });
         let delayed = delay_changed.map(|change| match change {
-            Change::Began => format!("replay is delayed by {} s", delay.as_secs_f64()),
+            Change::Began => format!("replay is delayed by {delay_s} s"),
             Change::Ended(held) => format!("replay is delayed no more after {:.1} s", held.as_secs_f64()),
         });
         paused.into_iter().chain(delayed).collect()
@@ -60,11 +64,12 @@ fn change(since: &mut Option<Instant>, is_so: bool, now: Instant) -> Option<Chan
     }
 }
 
-/// Before PostgreSQL 12 only single commits are seen to be held back: that would be two lines for each.
-fn configured_delay(recovery: &Recovery) -> Duration {
+/// `None` is no news: nobody needed it. Nor is a single commit that is seen to be held back, before PostgreSQL 12: that
+/// would be two lines for each.
+fn configured_delay(recovery: &Recovery) -> Option<Duration> {
     match recovery.delay {
-        Some(ReplayDelay::Of(delay)) => delay,
-        Some(ReplayDelay::HoldsBack) | None => Duration::ZERO,
+        Some(ReplayDelay::Of(delay)) => Some(delay),
+        Some(ReplayDelay::HoldsBack) | None => None,
     }
 }
 
@@ -89,7 +94,7 @@ mod tests {
         let begun = Instant::now();
         let down = Observation::failed(Failure::new(Reason::ConnectionRefused, ""));
         let holds_back = Recovery { delay: Some(ReplayDelay::HoldsBack), ..Recovery::default() };
-        let story: [(Observation, &[&str]); 12] = [
+        let story: [(Observation, &[&str]); 13] = [
             (standby(false, 0), &[]),
             (standby(true, 0), &["replay is paused"]),
             (standby(true, 0), &[]),
@@ -98,10 +103,12 @@ mod tests {
             (down, &[]),
             (standby(false, 300), &["replay is paused no more after 4.0 s", "replay is delayed by 300 s"]),
             (standby(false, 60), &[]),
+            // Nor does /replica ask for the delay.
+            (seen(Role::Standby, Some(Recovery::default())), &[]),
             (standby(true, 60), &["replay is paused"]),
             (
                 seen(Role::Primary, None),
-                &["replay is paused no more after 1.0 s", "replay is delayed no more after 3.0 s"],
+                &["replay is paused no more after 1.0 s", "replay is delayed no more after 4.0 s"],
             ),
             (seen(Role::Primary, None), &[]),
             (seen(Role::Standby, Some(holds_back)), &[]),

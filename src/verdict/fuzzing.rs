@@ -39,7 +39,7 @@ fn assert_target(target: Target) {
     assert_eq!(limited.limited_by(standing), limited);
     let asks_lag = target.needs().is_some_and(|needs| needs.replication && needs.recovery);
     assert!(asks_lag || !target.limits.is_some() && !target.wants_streaming, "{target:?}");
-    let asks_replay = target.needs().is_some_and(|needs| needs.recovery);
+    let asks_replay = target.needs().is_some_and(|needs| needs.recovery && needs.replay_delay);
     assert!(asks_replay || !target.wants_running_replay, "{target:?}");
 }
 

@@ -205,7 +205,7 @@ impl Target {
             Path::Contract | Path::Standby | Path::ReadOnly => {
                 let replication = self.limits.is_some() || self.wants_streaming;
                 let recovery = self.path.refuses_restores() || replication || self.wants_running_replay;
-                Some(Needs { recovery, replication, ..role })
+                Some(Needs { recovery, replay_delay: self.wants_running_replay, replication, ..role })
             }
             Path::Primary => Some(role),
             Path::ReadWrite => Some(Needs { writability: true, ..role }),
@@ -215,6 +215,7 @@ impl Target {
                 writability: true,
                 timeline: true,
                 recovery: true,
+                replay_delay: true,
                 replication: true,
                 sender: true,
                 server: true,
@@ -224,6 +225,7 @@ impl Target {
             Path::Metrics => Some(Needs {
                 timeline: true,
                 recovery: true,
+                replay_delay: true,
                 replication: true,
                 drain: true,
                 despite_drain: true,
@@ -353,7 +355,7 @@ mod tests {
         let role = Needs { drain: true, ..Needs::default() };
         assert_eq!(needs("/"), Some(role));
         assert_eq!(needs("/?lag=0"), Some(Needs { recovery: true, replication: true, ..role }));
-        assert_eq!(needs("/?replay=running"), Some(Needs { recovery: true, ..role }));
+        assert_eq!(needs("/?replay=running"), Some(Needs { recovery: true, replay_delay: true, ..role }));
         assert_eq!(needs("/replica"), Some(Needs { recovery: true, ..role }));
         assert_eq!(needs("/health"), Some(Needs { despite_drain: true, ..Needs::default() }));
         assert_eq!(needs("/liveness"), None);
