@@ -20,6 +20,7 @@ const LIMITS: Limits = Limits {
     timeout: Duration::from_secs(1),
     slack: Duration::from_secs(1),
     knock: Duration::from_millis(350),
+    login: Duration::from_millis(850),
     recovery: Duration::from_secs(2),
     sessions: 5,
     descriptors: 0,
@@ -124,6 +125,68 @@ fn a_role_told_while_the_postmaster_is_frozen_is_wrong_once_no_knock_can_be_good
 }
 
 #[test]
+fn a_role_told_while_no_new_client_is_let_in_is_wrong_once_the_agent_has_to_have_logged_in() {
+    let mut history = failover();
+    history.closed.push(span(6000, Some(8000)));
+    let table = [
+        (5990, 6010, 0, "clients were let in when the question came"),
+        (6840, 6850, 0, "the last login of the agent may be younger than its interval"),
+        (6850, 6851, 1, "it has to have tried"),
+        (7990, 7999, 1, "nobody is let in yet"),
+        (7990, 8000, 0, "it may have been let in just then"),
+        (8001, 8002, 0, "clients are let in again"),
+    ];
+    for (begun, ended, wrong, why) in table {
+        let found = findings(&history, begun, ended, Said::Is(Role::Primary));
+        assert_eq!(counts(&found), (wrong, 0, 0), "{begun}: {why}");
+        assert_eq!(counts(&findings(&history, begun, ended, down())), (0, 0, 0), "503 is never wrong");
+    }
+    history.closed = vec![Span { node: 1, from: ms(6000), until: None }];
+    assert_eq!(counts(&findings(&history, 7000, 7001, Said::Is(Role::Primary))), (0, 0, 0), "the other node");
+    history.closed = vec![span(6000, None)];
+    assert_eq!(counts(&findings(&history, 9000, 9001, Said::Is(Role::Primary))), (1, 0, 0), "to the end");
+}
+
+/// Node 0 is a primary from 5.1 s to 10 s, and its address leads to node 1, a standby, from 6 s to 8 s.
+#[test]
+fn behind_a_moved_address_it_is_the_server_that_new_clients_reach() {
+    use Role::{Primary, Standby};
+    let mut history = failover();
+    let other = Span { node: 1, from: ms(0), until: None };
+    history.lives.push(Life { span: other, born: Standby, promoted: None });
+    history.moved.push(span(6000, Some(8000)));
+    let table = [
+        (5980, 5999, Primary, true, "it has not moved"),
+        (5980, 5999, Standby, false, "it has not moved"),
+        (5980, 6000, Standby, true, "it may have moved before the answer"),
+        (6849, 6900, Primary, true, "the agent may have its old session for a while"),
+        (6850, 6900, Primary, false, "it has to have logged in anew"),
+        (6850, 6900, Standby, true, "it has to have logged in anew"),
+        (7990, 8000, Primary, true, "it may have moved back before the answer"),
+        (8850, 8860, Standby, true, "the agent may have its session at the other one for a while"),
+        (8851, 8860, Standby, false, "it has to have come back"),
+        (8851, 8860, Primary, true, "it has to have come back"),
+    ];
+    for (begun, ended, role, is_right, why) in table {
+        let found = findings(&history, begun, ended, Said::Is(role));
+        assert_eq!(counts(&found), (usize::from(!is_right), 0, 0), "{begun} {ended} {role:?}: {why}");
+    }
+    // The way does not move for the other node's agent.
+    let answer = Answer { node: 1, ..answer(7000, 7001, Said::Is(Primary)) };
+    history.answers.push(answer);
+    assert_eq!(counts(&check(&history, &LIMITS)), (1, 0, 0));
+}
+
+#[test]
+fn a_deadline_that_is_said_to_have_passed_before_it_has_is_wrong() {
+    let passed = || Said::Unverified("deadline-passed".into());
+    for (ended, wrong) in [(1016, 1), (1999, 1), (2000, 0), (2100, 0)] {
+        assert_eq!(counts(&findings(&failover(), 1000, ended, passed())), (wrong, 0, 0), "{ended}");
+    }
+    assert_eq!(counts(&findings(&failover(), 1000, 1016, down())), (0, 0, 0));
+}
+
+#[test]
 fn an_answer_past_the_deadline_is_late_and_none_at_all_too() {
     let history = failover();
     assert_eq!(counts(&findings(&history, 1000, 3000, down())), (0, 0, 0));
@@ -150,7 +213,7 @@ fn a_muted_agent_and_a_machine_that_stands_still_excuse_lateness_but_no_lie() {
 
 #[test]
 fn a_recovery_that_takes_too_long_is_late_and_a_relapse_too() {
-    let calm = Calm { span: span(6000, Some(9000)), role: Role::Primary };
+    let calm = Calm { span: span(6000, Some(9000)), role: Role::Primary, grace: Duration::ZERO };
     let right = Said::Is(Role::Primary);
     let table = [
         (vec![(6100, 6200, down()), (7900, 7990, right.clone())], 0, "in time"),
@@ -166,11 +229,18 @@ fn a_recovery_that_takes_too_long_is_late_and_a_relapse_too() {
         history.answers.extend(answers.into_iter().map(|(begun, ended, said)| answer(begun, ended, said)));
         assert_eq!(counts(&check(&history, &LIMITS)), (0, late, 0), "{why}");
     }
+    let mut history = failover();
+    history.calms.push(Calm { grace: ms(500), ..calm });
+    for (ended, late) in [(8499, 0), (8501, 1)] {
+        history.answers = vec![answer(6100, ended, right.clone())];
+        let found = counts(&check(&history, &Limits { timeout: ms(3000), ..LIMITS }));
+        assert_eq!(found, (0, late, 0), "{ended}: it may have rested");
+    }
 }
 
 #[test]
 fn a_machine_that_stands_still_excuses_a_relapse_but_no_lie() {
-    let calm = Calm { span: span(6000, Some(9000)), role: Role::Primary };
+    let calm = Calm { span: span(6000, Some(9000)), role: Role::Primary, grace: Duration::ZERO };
     let stalls = vec![(ms(6300), ms(6500))];
     for (said, expected) in [(down(), (0, 0, 0)), (Said::Is(Role::Standby), (1, 1, 0))] {
         let mut history = History { calms: vec![calm], stalls: stalls.clone(), ..failover() };
@@ -218,7 +288,7 @@ fn what_was_noticed_on_the_way_is_wrong() {
 #[test]
 fn the_worst_that_was_seen_is_summed_up() {
     let mut history = failover();
-    history.calms.push(Calm { span: span(6000, Some(9000)), role: Role::Primary });
+    history.calms.push(Calm { span: span(6000, Some(9000)), role: Role::Primary, grace: Duration::ZERO });
     history.answers.push(answer(6100, 6900, down()));
     history.answers.push(answer(6950, 7000, Said::Is(Role::Primary)));
     history.answers.push(answer(7950, 8000, Said::Is(Role::Primary)));
@@ -230,12 +300,12 @@ fn the_worst_that_was_seen_is_summed_up() {
 fn the_same_seed_draws_the_same_faults_and_every_kind_has_its_turn() {
     let draw = |seed| -> Vec<Step> {
         let mut plan = Plan::new(seed);
-        (0..400).flat_map(|_| plan.draw()).collect()
+        (0..600).flat_map(|_| plan.draw()).collect()
     };
     assert_eq!(draw(7), draw(7));
     assert_ne!(draw(7), draw(8));
     let kinds: HashSet<_> = draw(7).iter().map(|step| discriminant(&step.fault)).collect();
-    assert_eq!(kinds.len(), 21, "one of the kinds of faults is never drawn");
-    assert!(draw(7).len() > 400, "two at a time are never drawn");
+    assert_eq!(kinds.len(), 28, "one of the kinds of faults is never drawn");
+    assert!(draw(7).len() > 600, "two at a time are never drawn");
     assert!(draw(7).iter().all(|step| step.hold < Duration::from_millis(LONGEST_HOLD_MS)));
 }

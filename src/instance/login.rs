@@ -12,8 +12,8 @@ use crate::reason::Reason;
 /// created in this very moment, is not waited for.
 const PATIENCE: u32 = 3;
 
-/// How long it rests for each line that a refusal leaves in the server's log: at most 3,600 lines an hour.
-const REST_PER_LINE: Duration = Duration::from_secs(1);
+/// How long it rests for each line that a refusal leaves in the server's log: fewer than 3,300 lines an hour.
+const REST_PER_LINE: Duration = Duration::from_millis(1100);
 
 /// A login that the server refused while the session goes on answering.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,13 +89,13 @@ mod tests {
             assert_eq!(refusals.rest_until(), None);
         }
         refusals.record(&refused(Reason::AuthenticationFailed, 3), now);
-        assert_eq!(refusals.rest_until(), Some(now + Duration::from_secs(3)));
+        assert_eq!(refusals.rest_until(), Some(now + Duration::from_millis(3300)));
         refusals.record(&refused(Reason::StartingUp, 1), now);
         assert_eq!(refusals.rest_until(), None, "another kind begins anew");
         for _ in 0..2 {
             refusals.record(&refused(Reason::StartingUp, 1), now);
         }
-        assert_eq!(refusals.rest_until(), Some(now + Duration::from_secs(1)));
+        assert_eq!(refusals.rest_until(), Some(now + Duration::from_millis(1100)));
         refusals.record(&Failure::new(Reason::ConnectionRefused, "nobody there"), now);
         assert_eq!(refusals.rest_until(), None, "nobody refused that");
     }

@@ -13,6 +13,8 @@ pub struct Limits {
     pub slack: Duration,
     /// The agents' `--knock-interval`, with what a login that was under way may add.
     pub knock: Duration,
+    /// The agents' `--login-interval`, with what a login that was under way may add.
+    pub login: Duration,
     /// How long after a fault the answers may still be wrong-footed.
     pub recovery: Duration,
     /// Sessions of one agent: the one in use and those it may have abandoned.
@@ -161,7 +163,7 @@ impl Judged<'_> {
 }
 
 /// Never a role that the node did not have at any time between question and answer; and none while nobody could have
-/// verified it.
+/// verified it, or no new client could have had any use of it.
 fn contradiction(
     answer: &Answer,
     lives: &[Judged<'_>],
@@ -171,18 +173,51 @@ fn contradiction(
     let role = match &answer.said {
         Said::Is(role) => *role,
         Said::Odd(what) => return Some(describe(answer, &format!("no answer to the question: {what}"))),
-        Said::Unverified(_) | Said::Nothing(_) => return None,
+        Said::Unverified(reason) => return hasty(answer, reason, limits),
+        Said::Nothing(_) => return None,
     };
-    let own = lives.iter().filter(|judged| judged.life.span.node == answer.node);
-    if !own.into_iter().any(|judged| judged.can_have_been(role, answer.begun, answer.ended)) {
-        return Some(describe(answer, "at no time in between it was one"));
+    let nodes = reached(answer, history, limits);
+    let mut own = lives.iter().filter(|judged| nodes.contains(&judged.life.span.node));
+    if !own.any(|judged| judged.can_have_been(role, answer.begun, answer.ended)) {
+        let place = if nodes == [answer.node] { "it" } else { "what new clients reach there" };
+        return Some(describe(answer, &format!("at no time in between {place} was one")));
     }
-    let blind = history.frozen.iter().find(|span| {
-        span.node == answer.node
-            && answer.begun >= span.from + limits.knock
-            && span.until.is_none_or(|until| answer.ended < until)
-    });
+    if let Some(span) = history.closed.iter().find(|span| covers(span, answer, limits.login)) {
+        return Some(describe(answer, &format!("no new client was let in since {:?}", span.from)));
+    }
+    let blind = history.frozen.iter().find(|span| covers(span, answer, limits.knock));
     blind.map(|span| describe(answer, &format!("the postmaster was frozen since {:?}", span.from)))
+}
+
+/// A deadline that is said to have passed has passed.
+fn hasty(answer: &Answer, reason: &str, limits: &Limits) -> Option<Finding> {
+    let took = answer.ended.saturating_sub(answer.begun);
+    let is_hasty = reason == "deadline-passed" && took < limits.timeout;
+    is_hasty.then(|| describe(answer, &format!("after {took:?} of {:?}", limits.timeout)))
+}
+
+/// Whether the answer lies in this stretch of time of its node's, without the first of it, in which the agent need not
+/// know yet.
+fn covers(span: &Span, answer: &Answer, unknown: Duration) -> bool {
+    span.node == answer.node
+        && answer.begun >= span.from + unknown
+        && span.until.is_none_or(|until| answer.ended < until)
+}
+
+/// The servers that the answer may be about: the node's own, and the other one while its address leads there, and each
+/// for a while longer, until the agent has to have logged in anew.
+fn reached(answer: &Answer, history: &History, limits: &Limits) -> Vec<Node> {
+    let own = history.moved.iter().filter(|span| span.node == answer.node);
+    let mut nodes = Vec::new();
+    if !own.clone().any(|span| covers(span, answer, limits.login)) {
+        nodes.push(answer.node);
+    }
+    if own.into_iter().any(|span| {
+        span.from <= answer.ended && span.until.is_none_or(|until| answer.begun <= until + limits.login)
+    }) {
+        nodes.push(1 - answer.node);
+    }
+    nodes
 }
 
 /// Never later than the deadline, and never nothing, unless the agent was kept from answering.
@@ -218,7 +253,7 @@ fn unrest(calm: &Calm, answers: &[&Answer], history: &History, limits: &Limits) 
     let right = |answer: &&&Answer| answer.said == Said::Is(calm.role);
     let node = calm.span.node;
     let first = answers.iter().find(right).map(|answer| answer.ended);
-    let allowed = calm.span.from + limits.recovery;
+    let allowed = calm.span.from + limits.recovery + calm.grace;
     let stalled: Duration = history
         .stalls
         .iter()

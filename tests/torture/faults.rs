@@ -5,21 +5,21 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use postgres::{Client, NoTls};
-
 use crate::history::{Node, Role};
 use crate::memory_group::MemoryGroup;
 use crate::network::{self, STRANGER, agent_address};
 use crate::plan::{Fault, Memory, Old, Packets, Process, Step, Stop};
+use crate::refusals::{self, Refuses};
 use crate::support::process::status_number;
-use crate::support::{Frozen, Signal, StopMode, secs, signal};
-use crate::world::{PASSWORD, World, agent_user};
+use crate::support::{Frozen, Signal, StopMode, eventually, secs, signal};
+use crate::world::{World, agent_user};
 
 /// Ends a fault.
 pub type Undo = Box<dyn FnOnce(&mut World)>;
 
-/// More sessions than the server allows.
-const SESSIONS_TO_FILL: usize = 40;
+/// An agent without a session rests after each refused login of class 28, once there were three: 1.1 s for each of the
+/// three lines that it leaves in the server's log. README says so.
+pub const LONGEST_REST: Duration = Duration::from_millis(3300);
 
 /// More clients than the agent serves at once (`--max-connections`, 128).
 const STRANGERS: usize = 200;
@@ -33,9 +33,12 @@ const SAID: [&str; 3] = ["", "GET /metrics HTTP/1.1\r\nHost: ", "GET /metrics HT
 /// On which node a step happens: some faults concern only the agent that connects over TCP, or the other one.
 pub fn place(step: &Step, world: &World) -> Node {
     match step.fault {
-        Fault::Network(_) | Fault::NoDns | Fault::Password(_) => world.tcp_node,
+        Fault::Network(_) | Fault::NoDns | Fault::Password(_) | Fault::Moved => world.tcp_node,
         Fault::SocketGone | Fault::ClockStep(_) => 1 - world.tcp_node,
-        Fault::Failover(_) => world.primary,
+        // What a role may do is the primary's to say; so is who holds a lock.
+        Fault::Failover(_) | Fault::NoLogin(_) | Fault::ConnectionLimit(_) | Fault::LoginsHang => {
+            world.primary
+        }
         Fault::Down(_)
         | Fault::Restart(_)
         | Fault::KillBackend
@@ -43,6 +46,9 @@ pub fn place(step: &Step, world: &World) -> Node {
         | Fault::Freeze(_)
         | Fault::Full(_)
         | Fault::Refused(_)
+        | Fault::RefusedAll(_)
+        | Fault::Unloadable
+        | Fault::Pestered(_)
         | Fault::DiskFull
         | Fault::LinkDown
         | Fault::HalfOpen
@@ -60,10 +66,18 @@ pub fn place(step: &Step, world: &World) -> Node {
     }
 }
 
+/// Whether the agent can have met refusals for which it rests longer than `recovery`.
+pub fn makes_the_agent_rest(fault: Fault) -> bool {
+    matches!(
+        fault,
+        Fault::Refused(true) | Fault::RefusedAll(true) | Fault::Password(true) | Fault::NoLogin(true)
+    )
+}
+
 /// Whose answers it may touch.
 pub fn troubled(fault: Fault, node: Node) -> Vec<Node> {
     match fault {
-        Fault::Failover(_) => vec![0, 1],
+        Fault::Failover(_) | Fault::NoLogin(_) | Fault::ConnectionLimit(_) | Fault::LoginsHang => vec![0, 1],
         _ => vec![node],
     }
 }
@@ -89,23 +103,25 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
         }
         Fault::Freeze(process) => freeze(world, node, process),
         Fault::Failover(old) => failover(world, old),
-        Fault::Full(is_lost) => {
-            let held = fill(world, node, is_lost);
-            Box::new(move |_| drop(held))
-        }
-        Fault::Refused(is_lost) => {
-            world.admit_agent(node, false);
-            if is_lost {
-                world.terminate_sessions(node);
-            }
-            Box::new(move |world| world.admit_agent(node, true))
-        }
-        Fault::Password(is_lost) => {
-            set_password(world, "another");
-            if is_lost {
-                world.terminate_sessions(node);
-            }
-            Box::new(|world| set_password(world, PASSWORD))
+        Fault::Full(is_lost) => refusals::fill(world, node, is_lost),
+        Fault::Refused(is_lost) => refusals::refuse(world, node, Refuses::AgentInHba, is_lost),
+        Fault::RefusedAll(is_lost) => refusals::refuse(world, node, Refuses::EverybodyInHba, is_lost),
+        Fault::Password(is_lost) => refusals::refuse(world, node, Refuses::Password, is_lost),
+        Fault::NoLogin(is_lost) => refusals::refuse(world, node, Refuses::Login, is_lost),
+        Fault::ConnectionLimit(is_lost) => refusals::refuse(world, node, Refuses::ConnectionLimit, is_lost),
+        Fault::Unloadable => refusals::break_libraries(world, node),
+        Fault::LoginsHang => refusals::hang_logins(world, node),
+        Fault::Pestered(pest) => refusals::pester(world, node, pest),
+        Fault::Moved => {
+            let [own, other] = [node, 1 - node].map(|node| world.servers[node].cluster.port());
+            world.record.moves(node);
+            network::divert(node, own, Some(other));
+            let there = world.role(1 - node);
+            assert!(world.proves(node, there), "a new session on the agent's way meets the {there:?}");
+            Box::new(move |world| {
+                network::divert(node, own, None);
+                world.record.moved_back(node);
+            })
         }
         Fault::SocketGone => {
             let socket = world.servers[node].cluster.socket_path();
@@ -212,14 +228,23 @@ fn halt(world: &mut World, node: Node, stop: Stop) {
 
 fn down(world: &mut World, node: Node, stop: Stop) -> Undo {
     if stop == Stop::Smart {
-        signal(world.servers[node].cluster.postmaster_pid(), Signal::TERM);
-    } else {
-        halt(world, node, stop);
+        return go_down_smartly(world, node);
     }
+    halt(world, node, stop);
+    Box::new(move |world| world.start(node, world.role(node)))
+}
+
+/// A client's session stays, and its server with it; nobody else is let in any more.
+fn go_down_smartly(world: &mut World, node: Node) -> Undo {
+    let cluster = &world.servers[node].cluster;
+    let client = cluster.connect();
+    signal(cluster.postmaster_pid(), Signal::TERM);
+    eventually(secs(5), "new clients are refused", || !world.admits_client(node));
+    world.record.closed(node);
     Box::new(move |world| {
-        if stop == Stop::Smart {
-            world.stop(node, StopMode::Fast);
-        }
+        world.record.opens(node);
+        world.stop(node, StopMode::Fast);
+        drop(client);
         world.start(node, world.role(node));
     })
 }
@@ -271,31 +296,6 @@ fn failover(world: &mut World, old: Old) -> Undo {
         }
         world.rebuild(node);
     })
-}
-
-/// Takes every session that is not kept for superusers.
-fn fill(world: &World, node: Node, is_lost: bool) -> Vec<Client> {
-    let cluster = &world.servers[node].cluster;
-    let dsn = cluster.dsn().replace("user=postgres", "user=filler");
-    let mut held = Vec::new();
-    for round in 0..2 {
-        if round == 1 {
-            if !is_lost {
-                break;
-            }
-            world.terminate_sessions(node);
-        }
-        while held.len() < SESSIONS_TO_FILL {
-            let Ok(client) = Client::connect(&dsn, NoTls) else { break };
-            held.push(client);
-        }
-    }
-    held
-}
-
-/// Roles are the primary's; the standby's agent meets the change when it has been replayed.
-fn set_password(world: &World, password: &str) {
-    world.servers[world.primary].cluster.psql(&format!("ALTER ROLE pgsqlchk PASSWORD '{password}'"));
 }
 
 fn fill_disk(world: &World, node: Node) -> Undo {

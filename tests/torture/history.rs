@@ -71,7 +71,7 @@ pub struct Life {
 pub struct Reading {
     /// Which server.
     pub node: Node,
-    /// Before the question, in a session that was open.
+    /// Before the question, in a session that was new.
     pub begun: At,
     /// After the answer.
     pub ended: At,
@@ -89,6 +89,8 @@ pub struct Calm {
     pub span: Span,
     /// What is right.
     pub role: Role,
+    /// So much longer than usual it may take to be right again: an agent whose logins were refused rests between them.
+    pub grace: Duration,
 }
 
 /// What an agent held while nobody asked it and no fault was left.
@@ -121,6 +123,11 @@ pub struct History {
     pub readings: Vec<Reading>,
     /// Frozen postmasters: no new session is possible, so no role may be told.
     pub frozen: Vec<Span>,
+    /// Servers that let no new client in, for a reason that is not the agent's alone: one was refused before the
+    /// beginning and after the end.
+    pub closed: Vec<Span>,
+    /// Nodes whose address leads new connections to the other server.
+    pub moved: Vec<Span>,
     /// Agents that cannot answer: frozen, restarting, or deprived of what they need.
     pub muted: Vec<Span>,
     /// Calm times.

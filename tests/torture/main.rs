@@ -10,6 +10,7 @@ mod names;
 mod network;
 mod plan;
 mod record;
+mod refusals;
 #[path = "../support/mod.rs"]
 mod support;
 mod watchers;
@@ -21,6 +22,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use checker::{Finding, Findings, Limits, Worst};
 use history::{Node, Said};
@@ -41,6 +43,7 @@ const LIMITS: Limits = Limits {
     timeout: world::TIMEOUT,
     slack: secs(1),
     knock: millis(350),
+    login: millis(850),
     recovery: secs(2),
     // The one in use, four that were given up, and some that the server does not know to be cut off until its keepalive
     // says so.
@@ -112,7 +115,9 @@ fn endure(world: &mut World, steps: &[Step], before: usize) -> usize {
     thread::sleep(hold);
     record.tell(format!("fault {} ends", before + placed.len()));
     undos.into_iter().rev().for_each(|undo| undo(world));
-    troubled.iter().for_each(|node| world.settle(*node));
+    let may_rest = placed.iter().any(|(step, _)| faults::makes_the_agent_rest(step.fault));
+    let grace = if may_rest { faults::LONGEST_REST } else { Duration::ZERO };
+    troubled.iter().for_each(|node| world.settle(*node, grace));
     placed.len()
 }
 

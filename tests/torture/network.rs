@@ -74,6 +74,13 @@ pub fn build() {
              ip link set to-{name} master hub up
              ip -n {name} address add {address}/24 dev eth0 && ip -n {name} link set eth0 up"
         ));
+        // For `divert`. Replies from elsewhere bear the node's own address once they are translated back.
+        shell(&format!(
+            "ip netns exec {name} nft 'add table ip moved
+             add chain ip moved out {{ type nat hook output priority -100; }}'
+             ip netns exec {name} sh -euc 'cd /proc/sys/net/ipv4/conf
+                 echo 1 >all/accept_local; echo 0 >all/rp_filter; echo 0 >eth0/rp_filter'"
+        ));
     }
 }
 
@@ -99,6 +106,23 @@ pub fn filter(node: Node, port: u16, verdict: Option<&str>) {
              add rule ip torture in iif lo tcp dport {port} {verdict}'"
         ),
         None => format!("ip netns exec {name} nft delete table ip torture"),
+    });
+}
+
+/// From now on, or no longer, new connections from a node to this TCP port of its own address go to the other node's
+/// port. Those that are open stay where they are: only the first packet of a connection is looked up.
+pub fn divert(node: Node, port: u16, other_port: Option<u16>) {
+    let name = NAMES[node];
+    shell(&match other_port {
+        Some(other_port) => {
+            let (own, other) = (address(node), address(1 - node));
+            format!(
+                "ip netns exec {name} \
+                 nft add rule ip moved out ip daddr {own} tcp dport {port} dnat to {other}:{other_port}"
+            )
+        }
+        // The chain stays: without one the kernel would translate no packet of an open connection any more.
+        None => format!("ip netns exec {name} nft flush chain ip moved out"),
     });
 }
 

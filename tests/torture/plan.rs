@@ -35,7 +35,7 @@ impl Lots {
 /// How a server is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Waits for the sessions, until the fault ends; then fast.
+    /// Waits for the sessions, one of which stays until the fault ends; then fast.
     Smart,
     /// Ends the sessions.
     Fast,
@@ -82,6 +82,15 @@ pub enum Memory {
     Group,
 }
 
+/// What an administrator's script does to the agent's sessions, again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pest {
+    /// `pg_cancel_backend()`.
+    Cancels,
+    /// `pg_terminate_backend()`.
+    Terminates,
+}
+
 /// What becomes of the old primary in a failover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Old {
@@ -112,6 +121,20 @@ pub enum Fault {
     Full(bool),
     /// pg_hba.conf refuses the agent's role, and its session is ended if the flag says so.
     Refused(bool),
+    /// pg_hba.conf refuses everybody but superusers, and the agent's session is ended if the flag says so.
+    RefusedAll(bool),
+    /// The agents' role may not log in, and their sessions are ended if the flag says so.
+    NoLogin(bool),
+    /// The agents' role may have no sessions, and those that it has are ended if the flag says so.
+    ConnectionLimit(bool),
+    /// No new session can load its libraries.
+    Unloadable,
+    /// Logins hang.
+    LoginsHang,
+    /// The agent's sessions are hit all the time.
+    Pestered(Pest),
+    /// New connections to the server's address reach the other server; those that are open stay.
+    Moved,
     /// The role's password is another one, and its session is ended if the flag says so.
     Password(bool),
     /// The socket file has gone.
@@ -144,7 +167,14 @@ impl Fault {
     /// Whether both doing and undoing it need nothing of the other node, and nothing that there is only once.
     pub fn bears_company(self) -> bool {
         match self {
-            Fault::Failover(_) | Fault::Password(_) | Fault::DiskFull | Fault::HalfOpen => false,
+            Fault::Failover(_)
+            | Fault::Password(_)
+            | Fault::NoLogin(_)
+            | Fault::ConnectionLimit(_)
+            | Fault::LoginsHang
+            | Fault::Moved
+            | Fault::DiskFull
+            | Fault::HalfOpen => false,
             Fault::Down(_)
             | Fault::Restart(_)
             | Fault::KillBackend
@@ -152,6 +182,9 @@ impl Fault {
             | Fault::Freeze(_)
             | Fault::Full(_)
             | Fault::Refused(_)
+            | Fault::RefusedAll(_)
+            | Fault::Unloadable
+            | Fault::Pestered(_)
             | Fault::SocketGone
             | Fault::Network(_)
             | Fault::LinkDown
@@ -208,10 +241,10 @@ impl Plan {
 
     fn draw_one(&mut self) -> Step {
         let lots = &mut self.lots;
-        // Both the flag and a choice of three: one draw more or less would change what every known seed does.
+        // Both the flag and a choice of three.
         let lot = lots.below(6);
         let flag = lot.is_multiple_of(2);
-        let fault = match lots.below(21) {
+        let fault = match lots.below(29) {
             0 => Fault::Down(lots.pick(&STOPS)),
             1 => Fault::Restart(lots.pick(&STOPS)),
             2 => Fault::KillBackend,
@@ -246,7 +279,16 @@ impl Plan {
                 1 => Memory::Data,
                 _ => Memory::Group,
             }),
-            _ => Fault::HalfOpen,
+            20 => Fault::HalfOpen,
+            21 => Fault::RefusedAll(flag),
+            22 => Fault::NoLogin(flag),
+            23 => Fault::ConnectionLimit(flag),
+            24 => Fault::Unloadable,
+            25 => Fault::LoginsHang,
+            26 => Fault::Pestered(lots.pick(&[Pest::Cancels, Pest::Terminates])),
+            // The one in which nothing but the answer changes.
+            27 => Fault::Down(Stop::Smart),
+            _ => Fault::Moved,
         };
         // Half of them are shorter than a deadline.
         let hold = if lots.below(2) == 0 { lots.below(500) } else { lots.below(LONGEST_HOLD_MS) };

@@ -1,7 +1,7 @@
 //! The history while it is being written, shared by all threads.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::history::{Answer, At, Calm, History, Life, Node, Role, Said, Span};
 
@@ -76,8 +76,8 @@ impl Record {
     }
 
     /// The answers of this node have to be right from now on.
-    pub fn calm(&self, node: Node, from: At, role: Role) {
-        self.lock().calms.push(Calm { span: Span { node, from, until: None }, role });
+    pub fn calm(&self, node: Node, from: At, role: Role, grace: Duration) {
+        self.lock().calms.push(Calm { span: Span { node, from, until: None }, role, grace });
     }
 
     /// They need not be right any more.
@@ -111,6 +111,30 @@ impl Record {
     pub fn thaws(&self, node: Node) {
         let now = self.now();
         close(&mut self.lock().frozen, node, now);
+    }
+
+    /// New clients have been refused, and will be.
+    pub fn closed(&self, node: Node) {
+        let now = self.now();
+        self.lock().closed.push(Span { node, from: now, until: None });
+    }
+
+    /// They are about to be let in again.
+    pub fn opens(&self, node: Node) {
+        let now = self.now();
+        close(&mut self.lock().closed, node, now);
+    }
+
+    /// The way to the other server is about to be laid.
+    pub fn moves(&self, node: Node) {
+        let now = self.now();
+        self.lock().moved.push(Span { node, from: now, until: None });
+    }
+
+    /// It has been taken away.
+    pub fn moved_back(&self, node: Node) {
+        let now = self.now();
+        close(&mut self.lock().moved, node, now);
     }
 
     /// Whether somebody got this answer to a question that began after `since`.

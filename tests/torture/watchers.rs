@@ -119,15 +119,13 @@ fn meaning(path: &str, reply: io::Result<Reply>) -> Said {
     }
 }
 
+/// As a new client each time: an old session may have been left behind.
 fn observe(node: Node, dsn: &str, record: &Record, stop: &AtomicBool) {
-    let mut session: Option<Client> = None;
+    let dsn = format!("{dsn} application_name=observer");
     while !stop.load(Ordering::Relaxed) {
-        match &mut session {
-            None => session = Client::connect(&format!("{dsn} application_name=observer"), NoTls).ok(),
-            Some(client) => match look(node, client, record) {
-                Some(reading) => record.lock().readings.push(reading),
-                None => session = None,
-            },
+        let session = Client::connect(&dsn, NoTls).ok();
+        if let Some(reading) = session.and_then(|mut client| look(node, &mut client, record)) {
+            record.lock().readings.push(reading);
         }
         thread::sleep(OBSERVER_PAUSE);
     }

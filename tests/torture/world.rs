@@ -15,9 +15,10 @@ use crate::record::Record;
 use crate::support::{Agent, Cluster, Haproxy, StopMode, millis, secs};
 use crate::watchers::Watchers;
 
-/// The agents' `--timeout` and `--knock-interval`.
+/// The agents' `--timeout`, `--knock-interval` and `--login-interval`.
 pub const TIMEOUT: Duration = secs(1);
 pub const KNOCK_INTERVAL: Duration = millis(100);
+pub const LOGIN_INTERVAL: Duration = millis(500);
 /// The password of the agents' role.
 pub const PASSWORD: &str = "the-password";
 /// The name under which the server beside an agent is looked up, where it is looked up.
@@ -31,9 +32,10 @@ const ANSWER_LIMIT: Duration = secs(8);
 /// So long what was abandoned may take to end.
 const REST_LIMIT: Duration = secs(20);
 
-/// Everybody but the agents' role; the agents' lines are added below.
-const HBA: &str = "local all postgres,filler trust\nhost replication postgres 10.77.0.0/24 trust\n\
+/// Superusers and replication, then everybody but the agents' role; the agents' lines are added below.
+const HBA_OF_SUPERUSERS: &str = "local all postgres trust\nhost replication postgres 10.77.0.0/24 trust\n\
     local replication postgres trust\n";
+const HBA_OF_CLIENTS: &str = "local all filler,client trust\n";
 const HBA_OF_AGENTS: &str = "local all pgsqlchk trust\nhost all pgsqlchk 10.77.0.0/24 scram-sha-256\n";
 
 /// A node.
@@ -100,7 +102,7 @@ impl World {
         *world.servers[1 - tcp_node].cluster.environment.lock().expect("an environment") = clock;
         world.start(0, Role::Primary);
         let roles = format!(
-            "CREATE ROLE pgsqlchk LOGIN PASSWORD '{PASSWORD}'; CREATE ROLE filler LOGIN; \
+            "CREATE ROLE pgsqlchk LOGIN PASSWORD '{PASSWORD}'; CREATE ROLE filler LOGIN; CREATE ROLE client LOGIN; \
             CREATE TABLE load (text text)"
         );
         world.servers[0].cluster.psql(&roles);
@@ -109,8 +111,8 @@ impl World {
         world.start_agent(1);
         let dsns = [world.servers[0].cluster.dsn(), world.servers[1].cluster.dsn()];
         world.watchers = Some(Watchers::start(record, dsns));
-        world.settle(0);
-        world.settle(1);
+        world.settle(0, Duration::ZERO);
+        world.settle(1, Duration::ZERO);
         world
     }
 
@@ -150,7 +152,18 @@ impl World {
     /// Lets the agents' role in, or not.
     pub fn admit_agent(&self, node: Node, is_admitted: bool) {
         let agents = if is_admitted { HBA_OF_AGENTS } else { "" };
-        self.servers[node].cluster.write_hba(&format!("{HBA}{agents}"));
+        self.servers[node].cluster.write_hba(&format!("{HBA_OF_SUPERUSERS}{HBA_OF_CLIENTS}{agents}"));
+    }
+
+    /// Lets nobody in but superusers.
+    pub fn reject_everybody(&self, node: Node) {
+        let rejected = "local all all reject\nhost all all all reject\n";
+        self.servers[node].cluster.write_hba(&format!("{HBA_OF_SUPERUSERS}{rejected}"));
+    }
+
+    /// Whether a new client of no privilege, who is not the agent, gets in.
+    pub fn admits_client(&self, node: Node) -> bool {
+        Client::connect(&self.servers[node].cluster.dsn_of("client"), NoTls).is_ok()
     }
 
     /// Starts the agent as a user of its own, so that limits of processes count.
@@ -159,8 +172,8 @@ impl World {
         let (uid, gid) = (format!("--reuid={user}"), format!("--regid={user}"));
         let listen = agent_address(node).to_string();
         let dsn = self.servers[node].dsn.clone();
-        let (timeout, knock) =
-            (format!("{}ms", TIMEOUT.as_millis()), format!("{}ms", KNOCK_INTERVAL.as_millis()));
+        let [timeout, knock, login] =
+            [TIMEOUT, KNOCK_INTERVAL, LOGIN_INTERVAL].map(|duration| format!("{}ms", duration.as_millis()));
         let mut wrapper = vec!["setpriv".to_owned(), uid, gid, "--clear-groups".to_owned()];
         if node != self.tcp_node {
             wrapper.push("env".to_owned());
@@ -171,6 +184,7 @@ impl World {
             Agent::start_under(&wrapper, |command| {
                 command.args(["--listen", &listen, "--dsn", &dsn]);
                 command.args(["--timeout", &timeout, "--knock-interval", &knock]);
+                command.args(["--login-interval", &login]);
             })
         });
         self.servers[node].agent = Some(agent);
@@ -189,8 +203,8 @@ impl World {
     }
 
     /// The fault is over: waits until PostgreSQL is itself again for the agent's role, from then on holds the agent to
-    /// the right answer, and waits for it.
-    pub fn settle(&mut self, node: Node) {
+    /// the right answer, and waits for it. `grace` as in [`crate::history::Calm`].
+    pub fn settle(&mut self, node: Node, grace: Duration) {
         let role = self.role(node);
         let began = Instant::now();
         while !self.proves(node, role) {
@@ -203,7 +217,7 @@ impl World {
             thread::sleep(millis(10));
         }
         let from = self.record.now();
-        self.record.calm(node, from, role);
+        self.record.calm(node, from, role, grace);
         let limit = from + ANSWER_LIMIT;
         while !self.record.has_answered(node, role, from) && self.record.now() < limit {
             thread::sleep(millis(10));
@@ -211,7 +225,7 @@ impl World {
     }
 
     /// A new session of the agent's role, on the agent's way.
-    fn proves(&self, node: Node, role: Role) -> bool {
+    pub fn proves(&self, node: Node, role: Role) -> bool {
         let dsn = format!("{} application_name=proof connect_timeout=5", self.servers[node].dsn);
         network::on(node, || {
             let Ok(mut client) = Client::connect(&dsn, NoTls) else { return false };
@@ -319,7 +333,7 @@ fn new_cluster() -> Cluster {
         "cp -a {folder} {folder}.copy && mount -t tmpfs -o size={DISK} tmpfs {folder}
          cp -a {folder}.copy/. {folder} && rm -rf {folder}.copy"
     ));
-    cluster.write_hba(&format!("{HBA}{HBA_OF_AGENTS}"));
+    cluster.write_hba(&format!("{HBA_OF_SUPERUSERS}{HBA_OF_CLIENTS}{HBA_OF_AGENTS}"));
     cluster
 }
 
