@@ -17,9 +17,9 @@ use crate::world::{World, agent_user};
 /// Ends a fault.
 pub type Undo = Box<dyn FnOnce(&mut World)>;
 
-/// An agent without a session rests after each refused login of class 28, once there were three: 1.1 s for each of the
-/// three lines that it leaves in the server's log. README says so.
-pub const LONGEST_REST: Duration = Duration::from_millis(3300);
+/// So long an agent without a session rests after a refused login, once there were three, for each line that it leaves in
+/// the server's log. README says so.
+const REST_PER_LINE: Duration = Duration::from_millis(1100);
 
 /// More clients than the agent serves at once (`--max-connections`, 128).
 const STRANGERS: usize = 200;
@@ -66,12 +66,35 @@ pub fn place(step: &Step, world: &World) -> Node {
     }
 }
 
-/// Whether the agent can have met refusals for which it rests longer than `recovery`.
-pub fn makes_the_agent_rest(fault: Fault) -> bool {
-    matches!(
-        fault,
-        Fault::Refused(true) | Fault::RefusedAll(true) | Fault::Password(true) | Fault::NoLogin(true)
-    )
+/// How long the agent may rest yet when the fault is over: one line for a server that starts, stops or is full, three
+/// where a role is not let in.
+pub fn longest_rest(fault: Fault) -> Duration {
+    match fault {
+        Fault::Refused(is_lost)
+        | Fault::RefusedAll(is_lost)
+        | Fault::Password(is_lost)
+        | Fault::NoLogin(is_lost) => {
+            if is_lost {
+                3 * REST_PER_LINE
+            } else {
+                Duration::ZERO
+            }
+        }
+        Fault::Full(is_lost) | Fault::ConnectionLimit(is_lost) => {
+            if is_lost {
+                REST_PER_LINE
+            } else {
+                Duration::ZERO
+            }
+        }
+        Fault::Down(_)
+        | Fault::Restart(_)
+        | Fault::KillBackend
+        | Fault::Failover(_)
+        | Fault::DiskFull
+        | Fault::Unloadable => REST_PER_LINE,
+        _ => Duration::ZERO,
+    }
 }
 
 /// Whose answers it may touch.

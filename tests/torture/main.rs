@@ -22,7 +22,6 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use checker::{Finding, Findings, Limits, Worst};
 use history::{Node, Said};
@@ -115,8 +114,8 @@ fn endure(world: &mut World, steps: &[Step], before: usize) -> usize {
     thread::sleep(hold);
     record.tell(format!("fault {} ends", before + placed.len()));
     undos.into_iter().rev().for_each(|undo| undo(world));
-    let may_rest = placed.iter().any(|(step, _)| faults::makes_the_agent_rest(step.fault));
-    let grace = if may_rest { faults::LONGEST_REST } else { Duration::ZERO };
+    let rests = placed.iter().map(|(step, _)| faults::longest_rest(step.fault));
+    let grace = rests.max().unwrap_or_default();
     troubled.iter().for_each(|node| world.settle(*node, grace));
     placed.len()
 }
