@@ -2,6 +2,7 @@
 //! each of them that is a role with nothing but LOGIN.
 
 mod programs;
+mod replay;
 mod server;
 
 use std::process::Stdio;
@@ -50,6 +51,15 @@ const RULES: &[Rule] = &[
     ("/read-write asks what a plain session would see", read_write_asks_what_a_plain_session_would_see),
     ("a knock leaves no line in the server's log", knocks_leave_no_line),
     ("a standby that does not replay lags", a_standby_that_does_not_replay_lags),
+    (
+        "replay that is paused or delayed is told where running replay is asked",
+        replay::replay_that_stands_still_is_told,
+    ),
+    (
+        "a standby pauses by itself where it could not hold what its primary allows",
+        replay::a_smaller_standby_pauses,
+    ),
+    ("a restore at its target is no standby, where that can be told", replay::a_restore_is_told),
     ("a restart costs nothing once it is over", restarts_cost_nothing_once_they_are_over),
     ("a stopped primary is seen, and missed by its standby", a_stopped_primary_is_missed),
     ("a promoted standby is a primary on the next timeline", promotion_is_seen),
@@ -118,6 +128,16 @@ impl Pair {
             "SELECT pg_last_wal_replay_lsn() >= '{written}' AND EXISTS (SELECT FROM pg_stat_wal_receiver)"
         );
         eventually(secs(20), "the standby streams and catches up", || self.standby.psql(&caught_up) == "t");
+    }
+
+    /// Waits until the standby streams and has received everything.
+    #[track_caller]
+    fn catch_up_with_receiving(&self) {
+        let written = self.primary.psql("SELECT pg_current_wal_flush_lsn()");
+        let received = format!(
+            "SELECT pg_last_wal_receive_lsn() >= '{written}' AND EXISTS (SELECT FROM pg_stat_wal_receiver)"
+        );
+        eventually(secs(20), "the standby has received it", || self.standby.psql(&received) == "t");
     }
 
     /// Both agents of the standby answer this.

@@ -60,6 +60,42 @@ impl Server {
         standby
     }
 
+    /// A restore of `primary`, which has to stand still, not started: it takes WAL from there up to this restore point, and
+    /// stands still at it.
+    pub fn restore_of(primary: &Server, restore_point: &str) -> Server {
+        let restore = Server::empty(&primary.programs);
+        assert!(!primary.data().join("postmaster.pid").exists(), "the primary stands still");
+        copy_folder(&primary.data(), &restore.data());
+        let recovery = format!(
+            "restore_command = 'cp {}/pg_wal/%f %p'\nrecovery_target_name = '{restore_point}'\n",
+            primary.data().display()
+        );
+        if restore.programs.major < 12 {
+            restore.write("recovery.conf", &recovery);
+            restore.write("postgresql.conf", &restore.settings(""));
+        } else {
+            restore.write("recovery.signal", "");
+            restore.write("postgresql.conf", &restore.settings(&recovery));
+        }
+        restore
+    }
+
+    /// Has a running standby replay commits so much later. Before PostgreSQL 12 it starts again for it.
+    #[track_caller]
+    pub fn delay_replay(&self, delay: &str) {
+        if self.programs.major < 12 {
+            let conf = fs::read_to_string(self.data().join("recovery.conf")).expect("recovery.conf");
+            let lines = conf.lines().filter(|line| !line.starts_with("recovery_min_apply_delay"));
+            let lines: String = lines.map(|line| format!("{line}\n")).collect();
+            self.stop();
+            self.write("recovery.conf", &format!("{lines}recovery_min_apply_delay = '{delay}'\n"));
+            self.start();
+        } else {
+            self.psql(&format!("ALTER SYSTEM SET recovery_min_apply_delay = '{delay}'"));
+            self.psql("SELECT pg_reload_conf()");
+        }
+    }
+
     fn empty(programs: &Arc<Programs>) -> Server {
         let folder = Folder::of_server(&format!("pg{}", programs.major), &programs.user);
         Server { programs: Arc::clone(programs), folder, port: free_port() }
