@@ -1,6 +1,7 @@
 //! Every major version of PostgreSQL that is supported: a primary, a standby that streams from it, and an agent beside
 //! each of them that is a role with nothing but LOGIN.
 
+mod log_lines;
 mod programs;
 mod replay;
 mod server;
@@ -50,6 +51,10 @@ const RULES: &[Rule] = &[
     ("passwords are good over TCP", passwords_are_good_over_tcp),
     ("/read-write asks what a plain session would see", read_write_asks_what_a_plain_session_would_see),
     ("a knock leaves no line in the server's log", knocks_leave_no_line),
+    (
+        "logins and knocks leave the lines that are documented",
+        log_lines::logins_and_knocks_leave_what_is_documented,
+    ),
     ("a standby that does not replay lags", a_standby_that_does_not_replay_lags),
     (
         "replay that is paused or delayed is told where running replay is asked",
