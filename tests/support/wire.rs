@@ -206,6 +206,29 @@ fn hexadecimal(address: SocketAddr) -> String {
     format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port())
 }
 
+/// One request in pieces of `size` bytes, each read by the server before the next is sent.
+///
+/// A head has five seconds; a machine that is busy with other things may need longer for so many pieces, so the attempt
+/// that counts is one that was quick enough.
+pub fn talk_in_pieces(server: SocketAddr, request: &[u8], size: usize) -> Received {
+    for _ in 0..5 {
+        let begun = Instant::now();
+        let mut wire = Wire::connect(server);
+        let mut early = false;
+        for piece in request.chunks(size) {
+            early |= wire.wait_readable(Duration::ZERO);
+            // Late, it is answered with 408 and takes no more.
+            let _ = wire.try_send(piece);
+            wire.wait_consumed();
+        }
+        if begun.elapsed() < Duration::from_secs(4) {
+            assert!(!early, "answered before all of it was sent");
+            return wire.receive(PATIENCE);
+        }
+    }
+    panic!("this machine cannot send {} bytes in pieces of {size} within four seconds", request.len());
+}
+
 /// One request on a connection of its own: everything that comes back, and how it ends.
 pub fn talk(server: SocketAddr, request: impl AsRef<[u8]>) -> Received {
     let mut wire = Wire::connect(server);
