@@ -8,9 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::client::{CHECK, PATIENCE, exchange_many};
+use crate::report::{grouped, median, micros, percentile, row, say};
 use crate::support::folder::Folder;
 use crate::support::{Agent, Cluster, agent, free_port};
-use crate::{CHECK, PATIENCE, exchange_many, grouped, median, micros, percentile, row, say};
 
 /// After so many checks the memory is looked at.
 const CHECKS: usize = 10_000;

@@ -1,11 +1,10 @@
 //! What asks for more than the role, beside the plain check of the same instance: a lag limit, and metrics.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::client::{PATIENCE, buffer, exchange, timed};
+use crate::report::{heading, median, say, timing_row};
 use crate::support::{Agent, Cluster, eventually, http};
-use crate::{PATIENCE, median, say, timed, timing_row};
 
 /// Instance, target, the code of its reply and the goal; the first one of each instance is the unit.
 const TARGETS: [(bool, &str, &str, &str); 7] = [
@@ -28,7 +27,7 @@ pub fn measure(turns: usize, title: &str) {
     let is_lag_known =
         || http::get(beside_standby.addr(), "/replica?lag=16MB").is_ok_and(|reply| reply.status == 200);
     eventually(PATIENCE, "the lag is known", is_lag_known);
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = buffer();
     let mut timings = TARGETS.map(|_| Vec::with_capacity(turns));
     for turn in 0..turns + turns / 10 {
         for ((is_primary, target, code, _), timings) in TARGETS.iter().zip(&mut timings) {
@@ -46,8 +45,7 @@ pub fn measure(turns: usize, title: &str) {
 }
 
 fn print(mut timings: [Vec<Duration>; TARGETS.len()], title: &str) {
-    let title = format!("targets that ask for more, {title}");
-    say(&format!("{title:<52}{:>10}{:>10}{:>8}  goal", "median", "p99", "ratio"));
+    heading(&format!("targets that ask for more, {title}"));
     let mut unit = Duration::ZERO;
     for ((is_primary, target, _, goal), timings) in TARGETS.iter().zip(&mut timings) {
         if *target == "/" {
@@ -57,20 +55,4 @@ fn print(mut timings: [Vec<Duration>; TARGETS.len()], title: &str) {
         timing_row(&format!("{target} {place}"), timings, unit, goal);
     }
     say("");
-}
-
-/// Connects, asks, reads to the end and closes.
-fn exchange(agent: SocketAddr, request: &str, code: &str, buffer: &mut [u8]) {
-    let mut stream = TcpStream::connect(agent).expect("connect to the agent");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
-    stream.write_all(request.as_bytes()).expect("send the check");
-    let mut length = 0;
-    loop {
-        match stream.read(&mut buffer[length..]).expect("read the reply") {
-            0 => break,
-            count => length += count,
-        }
-    }
-    let is_expected = buffer.starts_with(format!("HTTP/1.1 {code} ").as_bytes());
-    assert!(is_expected, "{request}: {}", String::from_utf8_lossy(&buffer[..length]));
 }
