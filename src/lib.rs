@@ -45,7 +45,7 @@ use system::syslog::Syslog;
 use system::{inherited, memory, stdio};
 
 /// Runs the program with its arguments, the program's name first, and says how to exit: 0 after a clean stop, 1
-/// where it could not start or go on, 3 for bad usage or configuration. `--mode check` has codes of its own.
+/// where it could not start or go on, 3 for bad usage or configuration. `pgsqlchk check` has codes of its own.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     // Before anything can print: what is printed here would stand ahead of the reply.
     let shared_socket = stdio::claim_shared_socket();

@@ -16,7 +16,7 @@
 //! | `watchdog` | anywhere | process |
 //! | `log` | writing a line | contained: the line is lost |
 //! | `log` | anywhere else | process |
-//! | `probe` (`--mode check`, one client of xinetd's) | a look at the instance | contained: 503 `agent-out-of-resources`, exit code 2 |
+//! | `probe` (`pgsqlchk check`, one client of xinetd's) | a look at the instance | contained: 503 `agent-out-of-resources`, exit code 2 |
 //! | tiny_http's own, which have no names | anywhere | process |
 //!
 //! `tests/panics.rs` makes each of them happen, by `trip`.

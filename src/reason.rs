@@ -14,7 +14,7 @@ macro_rules! reasons {
         }
 
         impl Reason {
-            /// Every reason there is, in the order of the README's table.
+            /// Every reason there is, in the order of the table in docs/answers.md.
             pub const ALL: &[Reason] = &[$(Reason::$variant,)+];
 
             /// The word that stands in status lines, bodies, logs and metrics.

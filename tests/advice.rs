@@ -1,4 +1,4 @@
-//! What `--mode check` tells to type for a login that fails: it has to be what helps.
+//! What `pgsqlchk check` tells to type for a login that fails: it has to be what helps.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! `--mode check`: one line on stdout and an exit code, from real servers. What can go wrong on the first day is set
+//! `pgsqlchk check`: one line on stdout and an exit code, from real servers. What can go wrong on the first day is set
 //! up for real, and where the line says what to type, that is typed and helps.
 
 use std::fs;

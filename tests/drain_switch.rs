@@ -1,4 +1,4 @@
-//! `--mode drain` and `--mode undrain`: the switch of the drain file, from the line it prints to its exit code.
+//! `pgsqlchk drain` and `pgsqlchk undrain`: the switch of the drain file, from the line it prints to its exit code.
 
 mod support;
 
@@ -20,7 +20,7 @@ fn the_switch_can_be_pressed_twice_and_its_line_says_what_follows_in_haproxy() {
         let (code, line, error) = switch_with("drain", &path);
         assert_eq!((code, error.as_str(), line.lines().count()), (0, "", 1), "{line}");
         assert!(line.starts_with(&format!("{begun}{} exists", path.display())), "{line}");
-        for word in ["404", "disable-on-404", "goes down", "agent-check", "--mode undrain"] {
+        for word in ["404", "disable-on-404", "goes down", "agent-check", "pgsqlchk undrain"] {
             assert!(line.contains(word), "{word}: {line}");
         }
         assert_eq!(agent.get("/").line(), "404 draining");

@@ -8,8 +8,9 @@ use std::process::{Command, Stdio};
 
 use pgsqlchk::verdict::Target;
 use postgres::{Client, NoTls};
+use support::pages::{fenced, page, pages};
 use support::site::{EXAMPLES, Site, effective, example, folder, sections, server_of, write_pool};
-use support::{Cluster, ServerState, StopMode, haproxy, readme};
+use support::{Cluster, ServerState, StopMode, haproxy};
 
 /// As people have it for Patroni, but for the port: the write pool asks for no path, as older files do, the read pool
 /// with HEAD, as newer ones do. Written for this test.
@@ -64,15 +65,15 @@ fn every_example_is_valid_as_it_stands() {
 }
 
 #[test]
-fn every_example_says_what_it_is_for_and_the_readme_lists_it() {
+fn every_example_says_what_it_is_for_and_is_listed() {
     let entries = fs::read_dir(folder()).expect("packaging/examples");
     let mut names: Vec<String> =
         entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
     names.sort();
     assert_eq!(names, EXAMPLES, "packaging/examples (left) and the tests (right)");
-    let readme = readme();
+    let page = page("docs/haproxy.md");
     for name in EXAMPLES {
-        assert!(readme.contains(&format!("(packaging/examples/{name})")), "README.md links {name}");
+        assert!(page.contains(&format!("](../packaging/examples/{name})")), "docs/haproxy.md links {name}");
         let text = example(name);
         let head: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).collect();
         for word in ["# For: ", "# Assumes: ", "# Change: "] {
@@ -133,13 +134,18 @@ fn missing_for_writes(text: &str) -> Vec<String> {
 
 #[test]
 fn every_pool_for_writes_asks_for_read_write_and_refuses_them_while_there_are_two_primaries() {
-    let readme = readme();
-    let blocks =
-        readme.split("```haproxy\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
-    let blocks: Vec<_> = blocks.filter(|block| block.contains(":5000\n")).map(str::to_owned).collect();
-    assert_eq!(blocks.len(), 2, "the README's: classic, and by Patroni's paths");
+    let pages = pages();
+    let blocks = pages
+        .iter()
+        .flat_map(|page| fenced(&page.text, "haproxy").into_iter().map(|block| (page.path.as_str(), block)));
+    let blocks: Vec<_> = blocks.filter(|(_, block)| block.contains(":5000\n")).collect();
+    let paths: Vec<&str> = blocks.iter().map(|(path, _)| *path).collect();
+    assert_eq!(
+        paths,
+        ["README.md", "docs/haproxy.md", "docs/moving.md"],
+        "the least, classic, by Patroni's paths"
+    );
     let examples = EXAMPLES.map(|name| (name, example(name)));
-    let blocks = blocks.into_iter().map(|block| ("README.md", block));
     for (name, text) in examples.into_iter().chain(blocks) {
         assert_eq!(missing_for_writes(&text), [""; 0], "{name}");
     }
@@ -160,12 +166,11 @@ fn every_example_says_what_belongs_in_a_file_that_root_starts() {
 }
 
 #[test]
-fn the_classic_example_is_the_configuration_of_the_readme() {
-    let readme = readme();
-    let block = readme.split("```haproxy\n").nth(1).and_then(|rest| rest.split("```").next());
+fn the_classic_example_is_the_configuration_of_the_page() {
+    let block = fenced(&page("docs/haproxy.md"), "haproxy").swap_remove(0);
     let text = example("classic.cfg");
     let config = text.split_once("\n\n").map(|(_, config)| config);
-    assert_eq!(config, block, "classic.cfg (left) and README.md (right)");
+    assert_eq!(config, Some(block.as_str()), "classic.cfg (left) and docs/haproxy.md (right)");
 }
 
 // --- With real servers --------------------------------------------------------------------------------------------

@@ -225,7 +225,7 @@ fn a_receiver_that_hangs_is_found_with_pg_monitor_and_only_with_it() {
     write(&site.primary, 200);
     comes_to_say(&site.monitor, ANY, "503 lag-unknown", "pg_monitor");
     says_in_full(&site.monitor.get("/?lag=1TB"), "503 lag-unknown", "Down: lag-unknown\n");
-    // README.md says so: without pg_monitor this can't be seen.
+    // docs/answers.md says so: without pg_monitor this can't be seen.
     assert_eq!(site.plain.get(NONE).line(), "200 Standby");
     site.both_say("/", "206 Standby");
     frozen.thaw();

@@ -8,12 +8,13 @@ use std::net::Ipv4Addr;
 
 use support::folder::Folder;
 use support::http::Reply;
+use support::pages;
 use support::prometheus::Page;
 use support::servers::servers;
 use support::siege::waiting_check;
 use support::table::head_of;
 use support::wire::{PATIENCE, Wire};
-use support::{Agent, Cluster, Frozen, OneShot, StopMode, eventually, readme, secs};
+use support::{Agent, Cluster, Frozen, OneShot, StopMode, eventually, secs};
 
 /// The families that are there only while something was observed.
 const OBSERVED: [&str; 8] = [
@@ -478,9 +479,9 @@ fn a_process_per_check_says_what_it_saw_and_counts_itself() {
     assert_eq!(page.sum("pgsqlchk_requests_total"), 0.0);
 }
 
-/// Name with labels, type and meaning of each row of the README's table.
-fn documented(readme: &str) -> Vec<[String; 3]> {
-    let rows = readme.lines().skip_while(|line| *line != "| metric | type | meaning |").skip(2);
+/// Name with labels, type and meaning of each row of the documented table.
+fn documented(page: &str) -> Vec<[String; 3]> {
+    let rows = page.lines().skip_while(|line| *line != "| metric | type | meaning |").skip(2);
     let rows = rows.take_while(|line| line.starts_with('|')).map(|row| {
         let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
         let cells: [&str; 3] = cells.try_into().unwrap_or_else(|cells| panic!("three cells: {cells:?}"));
@@ -490,7 +491,7 @@ fn documented(readme: &str) -> Vec<[String; 3]> {
     rows.collect()
 }
 
-/// The names of the labels of a family, as the README spells them.
+/// The names of the labels of a family, as the documents spell them.
 fn with_labels(page: &Page, family: &str) -> String {
     let labels = page.series.keys().find_map(|series| series.strip_prefix(family)?.strip_prefix('{'));
     let Some(labels) = labels else { return family.to_owned() };
@@ -499,7 +500,7 @@ fn with_labels(page: &Page, family: &str) -> String {
 }
 
 #[test]
-fn the_readme_explains_every_metric_and_no_other() {
+fn every_metric_is_documented_and_no_other() {
     let servers = servers();
     let agent = Agent::start(&["--dsn", &servers.standby.dsn()]);
     eventually(secs(20), "the lag is known", || {
@@ -508,12 +509,11 @@ fn the_readme_explains_every_metric_and_no_other() {
     let page = Page::of(&agent);
     let known: BTreeMap<String, String> =
         page.families().into_iter().map(|(name, kind)| (with_labels(&page, &name), kind)).collect();
-    let readme = readme();
-    let rows = documented(&readme);
+    let rows = documented(&pages::page("docs/monitoring.md"));
     let table: BTreeMap<String, String> =
         rows.iter().map(|[name, kind, _]| (name.clone(), kind.clone())).collect();
     assert_eq!(table.len(), rows.len(), "a metric stands there twice");
-    assert_eq!(table, known, "README.md (left) and the program (right)");
+    assert_eq!(table, known, "docs/monitoring.md (left) and the program (right)");
 
     let refusals = rows.iter().find(|[name, _, _]| name.contains("_refused_")).expect("a row about refusals");
     let meaning = &refusals[2];

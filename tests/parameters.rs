@@ -2,8 +2,9 @@
 
 mod support;
 
+use support::pages::page;
 use support::servers::servers;
-use support::{Agent, Cluster, eventually, readme, secs};
+use support::{Agent, Cluster, eventually, secs};
 
 #[test]
 fn a_parameter_that_means_nothing_is_a_400_that_says_which() {
@@ -44,10 +45,10 @@ fn a_parameter_that_means_nothing_is_a_400_that_says_which() {
     assert_eq!(agent.get("/?lag=0&lag_time=0&replication_state=streaming").line(), "200 Primary");
 }
 
-/// The rows of the README's table of parameters: name and example, without their backticks.
+/// The rows of the documented table of parameters: name and example, without their backticks.
 fn documented_parameters() -> Vec<(String, String)> {
-    let readme = readme();
-    let rows = readme.lines().skip_while(|line| *line != "| parameter | example | meaning |").skip(2);
+    let page = page("docs/answers.md");
+    let rows = page.lines().skip_while(|line| *line != "| parameter | example | meaning |").skip(2);
     let cell = |cell: &str| cell.trim().trim_matches('`').to_owned();
     rows.take_while(|line| line.starts_with('|'))
         .map(|line| {
@@ -59,7 +60,7 @@ fn documented_parameters() -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_readme_lists_the_parameters_that_there_are_and_its_examples_work() {
+fn the_documents_list_the_parameters_that_there_are_and_their_examples_work() {
     let servers = servers();
     let agent = Agent::start(&["--dsn", &servers.standby.dsn()]);
     let documented = documented_parameters();
@@ -67,7 +68,11 @@ fn the_readme_lists_the_parameters_that_there_are_and_its_examples_work() {
     let refusal = agent.get("/?nothing").body;
     let known =
         refusal.trim().rsplit_once('(').expect("a list in brackets").1.trim_end_matches(')').to_owned();
-    assert_eq!(known.split(", ").collect::<Vec<_>>(), names, "the program (left) and README.md (right)");
+    assert_eq!(
+        known.split(", ").collect::<Vec<_>>(),
+        names,
+        "the program (left) and docs/answers.md (right)"
+    );
     eventually(secs(20), "the lag is known", || agent.get("/replica?lag_time=1d").status == 200);
     for (name, example) in &documented {
         assert!(example.contains(&format!("?{name}=")), "{example}");

@@ -1,15 +1,15 @@
-//! Prometheus, the real one: scraping the agent and judging its alerts, both as the README says.
+//! Prometheus, the real one: scraping the agent and judging its alerts, both as the documents say.
 
 mod support;
 
 use support::folder::Folder;
+use support::pages::{fenced, page};
 use support::prometheus::{Prometheus, promtool};
-use support::{Agent, Cluster, StopMode, eventually, readme, secs};
+use support::{Agent, Cluster, StopMode, eventually, secs};
 
-/// The README's YAML: how to scrape, and the alerts.
-fn yaml(readme: &str) -> [String; 2] {
-    let blocks =
-        readme.split("```yaml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0.to_owned()));
+/// The YAML of the page: how to scrape, and the alerts.
+fn yaml() -> [String; 2] {
+    let blocks = fenced(&page("docs/monitoring.md"), "yaml").into_iter();
     let mut blocks =
         blocks.filter(|block| block.starts_with("scrape_configs:") || block.starts_with("groups:"));
     [blocks.next().expect("a scrape_config"), blocks.next().expect("alert rules")]
@@ -65,8 +65,8 @@ tests:
 "#;
 
 #[test]
-fn the_alerts_of_the_readme_are_valid_and_fire_when_they_should() {
-    let [_, rules] = yaml(&readme());
+fn the_documented_alerts_are_valid_and_fire_when_they_should() {
+    let [_, rules] = yaml();
     let folder = Folder::new("rules");
     let file = folder.write("rules.yml", &rules);
     let said = promtool(&["check", "rules"], &file);
@@ -75,10 +75,10 @@ fn the_alerts_of_the_readme_are_valid_and_fire_when_they_should() {
 }
 
 #[test]
-fn a_real_prometheus_scrapes_the_agent_as_the_readme_says() {
+fn a_real_prometheus_scrapes_the_agent_as_documented() {
     let primary = Cluster::primary();
     let agent = Agent::start(&["--dsn", &primary.dsn()]);
-    let [scrape, _] = yaml(&readme());
+    let [scrape, _] = yaml();
     let targets = r#"["192.0.2.11:23267", "192.0.2.12:23267"]"#;
     assert!(scrape.contains(targets), "{scrape}");
     let scrape = scrape.replace(targets, &format!("[\"{}\"]", agent.addr()));

@@ -135,7 +135,7 @@ fn a_restore_that_stands_at_its_target_is_no_standby_and_resumed_it_is_a_primary
         let page = agent.ask(b"GET /status HTTP/1.1\r\nAccept: text/html\r\n\r\n").body;
         assert!(page.contains("<dt>Restore</dt>"), "{page}");
     }
-    // The classic contract knows no restores; README.md says so.
+    // The classic contract knows no restores; docs/answers.md says so.
     both_say(&agents, "/", "206 Standby");
     both_say(&agents, "/health", "200 Standby");
     both_say(&agents, "/primary", "503 in-recovery");

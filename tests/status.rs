@@ -1,4 +1,4 @@
-//! `/status`: everything that was observed and nothing else, as the README's table says it, on every front.
+//! `/status`: everything that was observed and nothing else, as the documented table says it, on every front.
 
 mod support;
 
@@ -10,8 +10,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use support::folder::Folder;
+use support::pages::page;
 use support::servers::servers;
-use support::{Agent, Cluster, Front, Reply, StopMode, eventually, exchange, http, readme, secs};
+use support::{Agent, Cluster, Front, Reply, StopMode, eventually, exchange, http, secs};
 
 /// What Chromium sends.
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8";
@@ -30,7 +31,7 @@ fn ask(addr: SocketAddr, method: &str, accept: &str) -> Reply {
     exchange(addr, request.as_bytes()).unwrap_or_else(|error| panic!("{request:?}: {error}"))
 }
 
-/// Every field by its name in the README, with its values: more than one where it stands in a list.
+/// Every field by its name in the documents, with its values: more than one where it stands in a list.
 fn fields(document: &Value) -> BTreeMap<String, Vec<Value>> {
     fn walk(name: &str, value: &Value, found: &mut BTreeMap<String, Vec<Value>>) {
         match value {
@@ -49,10 +50,10 @@ fn fields(document: &Value) -> BTreeMap<String, Vec<Value>> {
     found
 }
 
-/// The README's table of fields: name and type.
+/// The documented table of fields: name and type.
 fn documented() -> BTreeMap<String, String> {
-    let readme = readme();
-    let (_, table) = readme.split_once("| field | type | meaning |\n").expect("a table of fields");
+    let page = page("docs/monitoring.md");
+    let (_, table) = page.split_once("| field | type | meaning |\n").expect("a table of fields");
     let rows: Vec<Vec<&str>> = table
         .lines()
         .skip(1)
@@ -77,7 +78,7 @@ fn has_type(value: &Value, word: &str) -> bool {
         "integer" => value.is_u64(),
         "number" => value.is_number(),
         "time" => value.as_str().is_some_and(is_rfc_3339),
-        other => panic!("the README has a type {other:?}"),
+        other => panic!("the page has a type {other:?}"),
     }
 }
 
@@ -123,7 +124,7 @@ fn unprivileged(cluster: &Cluster) -> String {
 }
 
 #[test]
-fn the_readme_lists_every_field_with_its_type_and_no_other() {
+fn every_field_is_documented_with_its_type_and_no_other() {
     let table = documented();
     let primary = Cluster::primary();
     primary.psql("CREATE ROLE guest LOGIN");
@@ -154,7 +155,7 @@ fn the_readme_lists_every_field_with_its_type_and_no_other() {
         assert_eq!(
             fields.keys().collect::<BTreeSet<_>>(),
             table.keys().collect(),
-            "fields (left) and README.md (right)"
+            "fields (left) and docs/monitoring.md (right)"
         );
         for (name, values) in fields {
             for value in values.iter().filter(|value| !value.is_null()) {

@@ -193,7 +193,7 @@ macro_rules! option_table {
             pub target: Target = Target::plain(TargetPath::Contract), {
                 word: "target",
                 value: "PATH",
-                help: "what --mode check asks, as an HTTP path",
+                help: "what pgsqlchk check asks, as an HTTP path",
                 default: DefaultValue::Value("/"),
                 sample: (Group::Running, "", &["/"]),
                 store: |field, setting| setting.store(field, units::target),

@@ -1,4 +1,4 @@
-//! `--mode check`: one look, one line, one exit code.
+//! `pgsqlchk check`: one look, one line, one exit code.
 
 use std::io::ErrorKind;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! `--mode drain` and `--mode undrain`: the administrator's switch, and what follows from it.
+//! `pgsqlchk drain` and `pgsqlchk undrain`: the administrator's switch, and what follows from it.
 
 use std::io::{self, ErrorKind};
 
@@ -18,7 +18,7 @@ pub fn drain(config: &Config) -> Result<String, String> {
     Ok(format!(
         "{begun}: {path} exists, and HAProxy's checks get 404 draining; with http-check disable-on-404 open sessions \
          go on and new ones go elsewhere, without it the server goes down; an agent-check drains the server; \
-         --mode undrain ends it{reboot}"
+         pgsqlchk undrain ends it{reboot}"
     ))
 }
 

@@ -1,5 +1,5 @@
 //! `/status`: everything that was observed, and what is remembered. What was not observed for this very request is
-//! null. The README has a table of the fields; a test holds it against them.
+//! null. docs/monitoring.md has a table of the fields; a test holds it against them.
 
 use std::time::SystemTime;
 

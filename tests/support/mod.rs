@@ -26,6 +26,7 @@ pub mod network;
 pub mod new_clients;
 pub mod one_check;
 pub mod one_shot;
+pub mod pages;
 pub mod patience;
 pub mod pgbouncer;
 pub mod postgresql;
@@ -54,7 +55,6 @@ pub use self::{
 };
 
 use std::collections::hash_map::RandomState;
-use std::fs;
 use std::hash::{BuildHasher, Hasher};
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
@@ -84,11 +84,6 @@ pub fn eventually(limit: Duration, what: &str, mut condition: impl FnMut() -> bo
         assert!(began.elapsed() < limit, "not within {limit:?}: {what}");
         thread::sleep(PAUSE);
     }
-}
-
-/// The README's text.
-pub fn readme() -> String {
-    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("read README.md")
 }
 
 /// A TCP port of 127.0.0.1 that nobody listens on.

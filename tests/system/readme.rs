@@ -12,47 +12,54 @@ use crate::{address, assert_table};
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The commands of the steps: the indented fenced blocks of the section.
-fn blocks() -> Vec<String> {
-    let readme = fs::read_to_string(format!("{SOURCE}/README.md")).expect("README.md");
-    let section = readme.split_once("\n## Installing on a node\n").expect("the section").1;
-    let section = section.split("\n## ").next().unwrap_or_default();
+/// The text of a section of a page.
+fn section(page: &str, heading: &str) -> String {
+    let text = fs::read_to_string(format!("{SOURCE}/{page}")).expect(page);
+    let section = text.split_once(&format!("\n## {heading}\n")).expect(heading).1;
+    section.split("\n## ").next().unwrap_or_default().to_owned()
+}
+
+/// The fenced blocks of a section, without the blanks that indent them.
+fn blocks(section: &str) -> Vec<String> {
     let mut blocks: Vec<String> = Vec::new();
     let mut is_inside = false;
-    for line in section.lines() {
-        match line.strip_prefix("   ") {
-            Some(fence) if fence.starts_with("```") => {
-                is_inside = !is_inside;
-                if is_inside {
-                    blocks.push(String::new());
-                }
+    for line in section.lines().map(str::trim_start) {
+        if line.starts_with("```") {
+            is_inside = !is_inside;
+            if is_inside {
+                blocks.push(String::new());
             }
-            Some(command) if is_inside => {
-                let block = blocks.last_mut().expect("it began with a fence");
-                block.push_str(&format!("{command}\n"));
-            }
-            Some(_) | None => assert!(!is_inside, "a block of the steps that is not indented: {line}"),
+        } else if is_inside {
+            let block = blocks.last_mut().expect("it began with a fence");
+            block.push_str(&format!("{line}\n"));
         }
     }
     blocks
 }
 
+/// The commands of the steps, and those that stand for the first where there is no package.
+fn commands() -> Vec<String> {
+    let mut commands = blocks(&section("README.md", "Installing on a node"));
+    commands.extend(blocks(&section("docs/installing.md", "Without a package")));
+    commands
+}
+
 /// Types the block that begins like this, and those that are for every system; then asks.
 fn follow(container: &Container, beginning: &str, prepare: &str) {
-    let blocks = blocks();
+    let blocks = commands();
     let ways = ["sudo apt ", "sudo dnf ", "make "];
     let is_way = |block: &&String| ways.iter().any(|way| block.starts_with(way));
     assert_eq!(blocks.iter().filter(is_way).count(), ways.len(), "{blocks:#?}");
     let way = blocks.iter().find(|block| block.starts_with(beginning)).expect("a block");
     let common: Vec<&String> = blocks.iter().filter(|block| !is_way(block)).collect();
-    assert!(common.len() >= 3, "the role, a look, a home: {common:#?}");
+    assert_eq!(common.len(), 3, "the role, a look, a home: {common:#?}");
 
     // "y" is what an administrator answers when he is asked.
     container.shell(&format!("{prepare}\n{{\n{way}}} < <(yes)"));
     assert!(TcpStream::connect(address()).is_err(), "nothing listens yet");
     for block in common {
         let said = container.shell(block);
-        if block.contains("--mode check") {
+        if block.contains("pgsqlchk check") {
             assert_eq!(said, "primary timeline 1");
         }
     }

@@ -18,7 +18,7 @@ use crate::world::{World, agent_user};
 pub type Undo = Box<dyn FnOnce(&mut World)>;
 
 /// So long an agent without a session rests after a refused login, once there were three, for each line that it leaves in
-/// the server's log. README says so.
+/// the server's log. docs/guarantees.md says so.
 const REST_PER_LINE: Duration = Duration::from_millis(1100);
 
 /// More clients than the agent serves at once (`--max-connections`, 128).

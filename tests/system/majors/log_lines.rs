@@ -1,4 +1,4 @@
-//! What logins and knocks leave in the server's log with `log_connections`: README has the figures.
+//! What logins and knocks leave in the server's log with `log_connections`: docs/guarantees.md has the figures.
 
 use crate::support::agent::Agent;
 use crate::support::{eventually, secs};
