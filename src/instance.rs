@@ -15,12 +15,14 @@ mod lag;
 mod login;
 mod lsn;
 mod observation;
+mod prepared;
 mod probe;
 mod query;
 mod recovery;
 mod session;
 mod settings;
 mod stage;
+mod startup;
 
 pub use failure::Failure;
 pub use lag::{BytesBasis, Lag, LagBytes, LagTime, LagUnknown, TimeBasis};

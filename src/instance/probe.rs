@@ -8,7 +8,8 @@ use super::address::Address;
 use super::advice::advice;
 use super::knock::Knocker;
 use super::login::{LoginRefused, Refusals};
-use super::session::{Learned, Session, TimeLimits};
+use super::session::{Learned, Session};
+use super::startup::TimeLimits;
 use super::{Drain, Failure, Needs, Observation, ProbeSettings, Sighting, Stage, StageCell};
 use crate::reason::Reason;
 

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::spelling;
 
-const ROLE: &str = "SELECT pg_catalog.pg_is_in_recovery()";
+/// The plain contract.
+pub(super) const ROLE: &str = "SELECT pg_catalog.pg_is_in_recovery()";
 
 /// Ahead of a look in a session of the agent's own.
 pub(super) const READ_ONLY: &str = "SET TRANSACTION READ ONLY; ";
@@ -31,7 +32,7 @@ const WRITABILITY: &str = ", pg_catalog.current_setting('default_transaction_rea
 /// login only (PostgreSQL manual, pg_db_role_setting).
 pub(super) const LOGIN_SETTINGS: &str = "SELECT pg_catalog.string_agg(s.setconfig::pg_catalog.text, ' ' \
      ORDER BY s.setrole, s.setdatabase) FROM pg_catalog.pg_db_role_setting AS s \
-     WHERE s.setrole IN (0, (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user)) \
+     WHERE s.setrole IN (0, pg_catalog.quote_ident(session_user)::pg_catalog.regrole) \
      AND s.setdatabase IN \
      (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))";
 

@@ -11,31 +11,15 @@
 use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
-use postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow, config::SslMode};
+use postgres::{Client, Error, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 use super::address::Address;
 use super::failure::Asked;
+use super::prepared::Prepared;
+use super::startup::{TimeLimits, login_config, own_settings, prelude_for_a_shared_session};
 use super::{Failure, Needs, Sighting, doubt, query};
 use crate::config::{ConnectionSettings, Secret};
 use crate::reason::Reason;
-
-/// What the server is asked to do about a session over TCP whose client may be gone: a path that swallowed the end of
-/// the connection, or cut it at the client's side only, would leave the session in the server until the system's
-/// keepalive finds it, two hours later, and every failure of the path one more. 11 s now, also where nothing is sent.
-const KEEPALIVE_IN_SERVER: &str =
-    " -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3";
-
-/// From this version on a server can end sessions that are idle (`idle_session_timeout`), as ours is between two checks.
-const KNOWS_IDLE_SESSION_TIMEOUT: u32 = 14_00_00;
-
-/// How long a session may take for its beginning, and each of its questions.
-#[derive(Clone, Copy)]
-pub(super) struct TimeLimits {
-    /// For the TCP connection alone: the driver bounds nothing else of a login.
-    pub(super) connect: Duration,
-    /// The server keeps to it, as `statement_timeout`.
-    pub(super) statement: Duration,
-}
 
 /// What earlier logins taught about whoever answers them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,6 +37,7 @@ pub(super) struct Session {
     statement_limit: Duration,
     /// What goes ahead of each query, in its transaction.
     prelude: String,
+    prepared: Prepared,
     /// When the postmaster behind it was started; `None` where the session is not to get old.
     postmaster_started: Option<String>,
     /// What ALTER ROLE and ALTER DATABASE said at the login, after which PostgreSQL does not tell a session any more;
@@ -78,6 +63,7 @@ impl Session {
             place,
             statement_limit: limits.statement,
             prelude: prelude_for_a_shared_session(limits),
+            prepared: Prepared::new(false),
             postmaster_started: None,
             login_settings: None,
         })
@@ -97,7 +83,7 @@ impl Session {
         let mut client = None;
         if !learned.takes_no_settings {
             let mut config = plain.clone();
-            config.options(&own_settings(settings.options.as_deref(), address, limits, *learned));
+            config.options(&own_settings(settings.options.as_deref(), address, limits, learned.version));
             match config.connect(NoTls) {
                 Ok(opened) => client = Some(opened),
                 // "unsupported startup parameter": PgBouncer.
@@ -127,6 +113,7 @@ impl Session {
             place,
             statement_limit: limits.statement,
             prelude,
+            prepared: Prepared::new(is_own),
             postmaster_started: login.map(|login| login.postmaster_started),
             login_settings: Some(login_settings),
         })
@@ -138,17 +125,13 @@ impl Session {
         started.is_some_and(|(ours, theirs)| ours != theirs)
     }
 
-    /// Asks the server, now. `simple_query` because it keeps no state in the server and so also works through
-    /// connection poolers; all of it is one transaction (PostgreSQL manual, 55.2.2.1, "Multiple Statements in a Simple
-    /// Query"). Fails where only a new session could tell, too: what ALTER ROLE and ALTER DATABASE lay down reaches
-    /// sessions at their login.
+    /// Asks the server, now. `simple_query` because it also works through connection poolers; all of it is one
+    /// transaction (PostgreSQL manual, 55.2.2.1, "Multiple Statements in a Simple Query"). Fails where only a new session
+    /// could tell, too: what ALTER ROLE and ALTER DATABASE lay down reaches sessions at their login.
     pub(super) fn observe(&mut self, needs: Needs) -> Result<Sighting, Failure> {
-        let mut query = query::text(needs);
-        if needs.writability {
-            query.to_mut().push_str("; ");
-            query.to_mut().push_str(query::LOGIN_SETTINGS);
-        }
-        let answer = self.ask(&query)?;
+        let query = query::text(needs);
+        let both = [query.as_ref(), query::LOGIN_SETTINGS];
+        let answer = self.ask(if needs.writability { &both } else { &both[..1] })?;
         let mut rows = rows(&answer);
         let row = rows.next();
         let current_settings = if needs.writability { rows.next().and_then(single_value) } else { None };
@@ -173,7 +156,7 @@ impl Session {
     /// Asks what the first answer has left open.
     fn end_doubt(&mut self, sighting: &mut Sighting, needs: Needs) -> Result<(), Failure> {
         let Some(recovery) = sighting.recovery else { return Ok(()) };
-        let answer = self.ask(doubt::TEXT)?;
+        let answer = self.ask(&[doubt::TEXT])?;
         let mut rows = rows(&answer);
         let row = rows.next().filter(|_| rows.next().is_none());
         let columns = row.map(|row| (0..row.len()).map_while(|column| row.try_get(column).ok()));
@@ -188,14 +171,10 @@ impl Session {
     }
 
     /// Asks in a transaction of its own, which the prelude begins.
-    fn ask(&mut self, query: &str) -> Result<Vec<SimpleQueryMessage>, Failure> {
-        let query = format!("{}{query}", self.prelude);
+    fn ask(&mut self, questions: &[&str]) -> Result<Vec<SimpleQueryMessage>, Failure> {
         let begun = Instant::now();
-        let answer = match self.client.simple_query(&query) {
-            // Recovery ended between two columns, and ends only once: now it is a primary.
-            Err(error) if error.code() == Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE) => {
-                self.client.simple_query(&query)
-            }
+        let answer = match self.ask_once(questions) {
+            Err(error) if self.is_worth_asking_again(&error) => self.ask_once(questions),
             answer => answer,
         };
         answer.map_err(|error| {
@@ -206,6 +185,30 @@ impl Session {
             let reason = if is_our_limit { Reason::DeadlinePassed } else { failure.reason };
             Failure { reason, ..failure }
         })
+    }
+
+    fn ask_once(&mut self, questions: &[&str]) -> Result<Vec<SimpleQueryMessage>, Error> {
+        let (mut texts, mut told) = (Vec::new(), Vec::new());
+        for question in questions {
+            let (text, name) = self.prepared.spell(question);
+            texts.push(text);
+            told.extend(name.map(|name| (question, name)));
+        }
+        let text = format!("{}{}", self.prelude, texts.join("; "));
+        let answer = self.client.simple_query(&text)?;
+        told.into_iter().for_each(|(question, name)| self.prepared.learned(question, name));
+        Ok(answer)
+    }
+
+    fn is_worth_asking_again(&mut self, error: &Error) -> bool {
+        let code = error.code();
+        if code == Some(&SqlState::INVALID_SQL_STATEMENT_NAME)
+            || code == Some(&SqlState::DUPLICATE_PSTATEMENT)
+        {
+            return self.prepared.give_up();
+        }
+        // Recovery ended between two columns, and ends only once: now it is a primary.
+        code == Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE)
     }
 }
 
@@ -218,81 +221,4 @@ fn rows(answer: &[SimpleQueryMessage]) -> impl Iterator<Item = &SimpleQueryRow> 
 
 fn single_value(row: &SimpleQueryRow) -> Option<String> {
     row.try_get(0).ok().flatten().map(str::to_owned)
-}
-
-/// The settings of a session that is the agent's own, after those of the administrator: nobody else gets it, so they may
-/// last as long as it does. That it is told apart by one of them (see [`query::LOGIN`]) is how a pooler is noticed that
-/// throws all of them away. Writing is forbidden for each query, not here: `default_transaction_read_only` is what
-/// `/read-write` reads.
-fn own_settings(given: Option<&str>, address: &Address, limits: TimeLimits, learned: Learned) -> String {
-    let keepalive = match address {
-        Address::Unix { .. } => "",
-        Address::Tcp(_) => KEEPALIVE_IN_SERVER,
-    };
-    let idle = match learned.version {
-        Some(version) if version >= KNOWS_IDLE_SESSION_TIMEOUT => " -c idle_session_timeout=0",
-        // An older server refuses a login with a name it does not know.
-        Some(_) | None => "",
-    };
-    format!(
-        "{} -c {}=1 -c default_transaction_isolation=read\\ committed -c statement_timeout={}{keepalive}{idle}",
-        given.unwrap_or_default(),
-        query::OWN_SESSION,
-        statement_limit_ms(limits),
-    )
-}
-
-/// Serializable transactions are an error on a standby, and `default_transaction_isolation` may ask for them.
-fn prelude_for_a_shared_session(limits: TimeLimits) -> String {
-    format!(
-        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY; SET LOCAL statement_timeout = {}; ",
-        statement_limit_ms(limits)
-    )
-}
-
-/// Zero would mean "for ever".
-fn statement_limit_ms(limits: TimeLimits) -> u128 {
-    limits.statement.as_millis().max(1)
-}
-
-fn login_config(
-    settings: &ConnectionSettings,
-    address: &Address,
-    password: Option<Secret>,
-    limits: TimeLimits,
-) -> Config {
-    // Zero would mean "for ever".
-    let connect_limit = limits.connect.max(Duration::from_millis(1));
-    let mut config = Config::new();
-    match address {
-        Address::Unix { directory, .. } => config.host_path(directory),
-        Address::Tcp(address) => config.hostaddr(address.ip()),
-    };
-    config
-        .port(settings.port)
-        .user(&settings.user)
-        .dbname(&settings.database)
-        .application_name(&settings.application_name)
-        .ssl_mode(SslMode::Disable)
-        .connect_timeout(settings.connect_timeout.map_or(connect_limit, |limit| limit.min(connect_limit)))
-        // Lets the thread of an abandoned session end where the network swallows everything.
-        .tcp_user_timeout(settings.tcp_user_timeout.unwrap_or(limits.statement))
-        .keepalives(settings.keepalives.enabled)
-        .notice_callback(|notice| log::debug!("notice from the server: {}", notice.message()));
-    if let Some(idle) = settings.keepalives.idle {
-        config.keepalives_idle(idle);
-    }
-    if let Some(interval) = settings.keepalives.interval {
-        config.keepalives_interval(interval);
-    }
-    if let Some(count) = settings.keepalives.count {
-        config.keepalives_retries(count);
-    }
-    if let Some(options) = &settings.options {
-        config.options(options);
-    }
-    if let Some(password) = password {
-        config.password(password.reveal());
-    }
-    config
 }

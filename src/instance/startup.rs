@@ -1,0 +1,109 @@
+//! What a login brings with it: where to, as whom, and the settings of the session.
+
+use std::time::Duration;
+
+use postgres::{Config, config::SslMode};
+
+use super::address::Address;
+use super::query;
+use crate::config::{ConnectionSettings, Secret};
+
+/// What the server is asked to do about a session over TCP whose client may be gone: a path that swallowed the end of
+/// the connection, or cut it at the client's side only, would leave the session in the server until the system's
+/// keepalive finds it, two hours later, and every failure of the path one more. 11 s now, also where nothing is sent.
+const KEEPALIVE_IN_SERVER: &str =
+    " -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3";
+
+/// From this version on a server can end sessions that are idle (`idle_session_timeout`), as ours is between two checks.
+const KNOWS_IDLE_SESSION_TIMEOUT: u32 = 14_00_00;
+
+/// How long a session may take for its beginning, and each of its questions.
+#[derive(Clone, Copy)]
+pub(super) struct TimeLimits {
+    /// For the TCP connection alone: the driver bounds nothing else of a login.
+    pub(super) connect: Duration,
+    /// The server keeps to it, as `statement_timeout`.
+    pub(super) statement: Duration,
+}
+
+/// The settings of a session that is the agent's own, after those of the administrator: nobody else gets it, so they may
+/// last as long as it does. That it is told apart by one of them (see [`query::LOGIN`]) is how a pooler is noticed that
+/// throws all of them away. Writing is forbidden for each query, not here: `default_transaction_read_only` is what
+/// `/read-write` reads.
+pub(super) fn own_settings(
+    given: Option<&str>,
+    address: &Address,
+    limits: TimeLimits,
+    version: Option<u32>,
+) -> String {
+    let keepalive = match address {
+        Address::Unix { .. } => "",
+        Address::Tcp(_) => KEEPALIVE_IN_SERVER,
+    };
+    let idle = match version {
+        Some(version) if version >= KNOWS_IDLE_SESSION_TIMEOUT => " -c idle_session_timeout=0",
+        // An older server refuses a login with a name it does not know.
+        Some(_) | None => "",
+    };
+    format!(
+        "{} -c {}=1 -c default_transaction_isolation=read\\ committed -c statement_timeout={}{keepalive}{idle}",
+        given.unwrap_or_default(),
+        query::OWN_SESSION,
+        statement_limit_ms(limits),
+    )
+}
+
+/// Serializable transactions are an error on a standby, and `default_transaction_isolation` may ask for them.
+pub(super) fn prelude_for_a_shared_session(limits: TimeLimits) -> String {
+    format!(
+        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY; SET LOCAL statement_timeout = {}; ",
+        statement_limit_ms(limits)
+    )
+}
+
+/// Zero would mean "for ever".
+fn statement_limit_ms(limits: TimeLimits) -> u128 {
+    limits.statement.as_millis().max(1)
+}
+
+pub(super) fn login_config(
+    settings: &ConnectionSettings,
+    address: &Address,
+    password: Option<Secret>,
+    limits: TimeLimits,
+) -> Config {
+    // Zero would mean "for ever".
+    let connect_limit = limits.connect.max(Duration::from_millis(1));
+    let mut config = Config::new();
+    match address {
+        Address::Unix { directory, .. } => config.host_path(directory),
+        Address::Tcp(address) => config.hostaddr(address.ip()),
+    };
+    config
+        .port(settings.port)
+        .user(&settings.user)
+        .dbname(&settings.database)
+        .application_name(&settings.application_name)
+        .ssl_mode(SslMode::Disable)
+        .connect_timeout(settings.connect_timeout.map_or(connect_limit, |limit| limit.min(connect_limit)))
+        // Lets the thread of an abandoned session end where the network swallows everything.
+        .tcp_user_timeout(settings.tcp_user_timeout.unwrap_or(limits.statement))
+        .keepalives(settings.keepalives.enabled)
+        .notice_callback(|notice| log::debug!("notice from the server: {}", notice.message()));
+    if let Some(idle) = settings.keepalives.idle {
+        config.keepalives_idle(idle);
+    }
+    if let Some(interval) = settings.keepalives.interval {
+        config.keepalives_interval(interval);
+    }
+    if let Some(count) = settings.keepalives.count {
+        config.keepalives_retries(count);
+    }
+    if let Some(options) = &settings.options {
+        config.options(options);
+    }
+    if let Some(password) = password {
+        config.password(password.reveal());
+    }
+    config
+}
