@@ -5,6 +5,7 @@ mod support;
 use std::thread;
 
 use support::contract::{Case, assert_reply, site};
+use support::impostor::FullQueue;
 use support::wire::{End, PATIENCE, Wire, reply, talk, talk_in_pieces};
 use support::{Agent, Cluster, secs};
 
@@ -62,6 +63,26 @@ fn the_reply_is_readable_although_the_client_sent_more_than_its_head() {
             let received = wire.receive(PATIENCE);
             assert_reply(&format!("{head:?} and {extra} bytes"), status, head.as_bytes(), &received);
         }
+    }
+}
+
+/// Be it in the same piece, while the answer is found, or after the reply. (Linux keeps what has arrived before a reset.)
+#[test]
+fn the_reply_is_readable_whenever_the_client_sends_more_than_its_request() {
+    let (_hole, addr) = FullQueue::tcp();
+    let dsn = format!("host=127.0.0.1 port={} user=postgres", addr.port());
+    let agent = Agent::start(&["--dsn", &dsn, "--timeout", "500ms"]);
+    for (at_once, later) in [("", ""), ("j", ""), ("", "j"), ("", "GET / HTTP/1.1\r\n\r\n")] {
+        let mut wire = Wire::connect(agent.addr());
+        wire.send([SMALL, at_once.as_bytes()].concat());
+        wire.wait_consumed();
+        wire.send(later);
+        assert!(wire.wait_readable(PATIENCE), "{at_once:?} and {later:?}: silence");
+        wire.send("more");
+        let received = wire.receive(PATIENCE);
+        let what = format!("{at_once:?} at once, {later:?} while it waited");
+        assert_eq!(received.end, End::Fin, "{what}");
+        assert!(received.text().starts_with("HTTP/1.1 503 "), "{what}: {}", received.text());
     }
 }
 

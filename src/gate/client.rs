@@ -32,6 +32,9 @@ const LINGER_DEADLINE: Duration = Duration::from_secs(1);
 /// What a lingering client may still send before it is cut off.
 const MAX_LINGER_BYTES: usize = 1024 * 1024;
 
+/// A longer reply is a document, which may not be on its way yet when the last of it is sent: its client lingers.
+const MAX_SHORT_REPLY_BYTES: usize = 1024;
+
 /// A client between accept and close.
 pub(crate) struct Client {
     pub(crate) socket: OwnedFd,
@@ -57,10 +60,14 @@ enum Phase {
     /// Its request is with tiny_http or waits for a lane; that wait has the check's deadline.
     Asking {
         is_head: bool,
+        /// It has sent more than its request, as far as that was seen.
+        has_sent_more: bool,
     },
     Replying {
         bytes: Vec<u8>,
         sent: usize,
+        /// It may still send what nobody will read.
+        has_to_linger: bool,
     },
     Lingering {
         discarded: usize,
@@ -98,7 +105,9 @@ impl Client {
     pub(crate) fn poll_flags(&self) -> PollFlags {
         match self.phase {
             Phase::Heading { .. } | Phase::Lingering { .. } => PollFlags::IN,
-            Phase::Asking { .. } => PollFlags::empty(),
+            // Once is enough: what it sends is left where it is.
+            Phase::Asking { has_sent_more: true, .. } => PollFlags::empty(),
+            Phase::Asking { has_sent_more: false, .. } => PollFlags::IN,
             Phase::Replying { .. } => PollFlags::OUT,
         }
     }
@@ -146,7 +155,7 @@ impl Client {
 
     /// Whether it waits for one without a body.
     pub(crate) fn is_asking_head(&self) -> bool {
-        matches!(self.phase, Phase::Asking { is_head: true })
+        matches!(self.phase, Phase::Asking { is_head: true, .. })
     }
 
     /// Lets a client that has not asked yet hurry: the agent stops.
@@ -165,8 +174,7 @@ impl Client {
     pub(crate) fn on_ready(&mut self, now: Instant) -> Next {
         match &mut self.phase {
             Phase::Heading { .. } => self.receive_head(now),
-            // Only hang-ups are reported in this phase.
-            Phase::Asking { .. } => Next::Close,
+            Phase::Asking { .. } => self.look_for_more(),
             Phase::Replying { .. } => self.send_reply(now),
             Phase::Lingering { .. } => self.discard(),
         }
@@ -188,10 +196,13 @@ impl Client {
         }
     }
 
-    /// Sends its part of a whole reply, then closes properly.
+    /// Sends its part of a whole reply, then closes properly: at once where the client has sent its request and not a byte
+    /// more, as checkers do, else when it has closed its own side.
     pub(crate) fn reply(&mut self, bytes: Vec<u8>, now: Instant) -> Next {
         let bytes = dialect::on_the_wire(self.protocol, bytes);
-        self.enter(Phase::Replying { bytes, sent: 0 }, Some(now + REPLY_DEADLINE), now);
+        let has_asked_properly = matches!(self.phase, Phase::Asking { has_sent_more: false, .. });
+        let has_to_linger = !has_asked_properly || bytes.len() > MAX_SHORT_REPLY_BYTES;
+        self.enter(Phase::Replying { bytes, sent: 0, has_to_linger }, Some(now + REPLY_DEADLINE), now);
         self.send_reply(now)
     }
 
@@ -251,7 +262,11 @@ impl Client {
             };
             match head {
                 Head::Incomplete => self.set_heading_deadline(),
-                Head::Complete(_) | Head::Refused(_) => return self.act_on(head, now),
+                Head::Refused(_) => return self.act_on(head, now),
+                Head::Complete(request) => {
+                    let has_sent_more = is_more_than_a_request(self.protocol, received);
+                    return self.ask(request, has_sent_more, now);
+                }
             }
         }
     }
@@ -259,18 +274,21 @@ impl Client {
     fn act_on(&mut self, head: Head, now: Instant) -> Next {
         match head {
             Head::Incomplete => Next::Wait,
-            Head::Complete(request) => {
-                self.enter(Phase::Asking { is_head: request.is_head() }, None, now);
-                Next::Ask(request)
-            }
+            // By its silence: it may still send the line that it owes.
+            Head::Complete(request) => self.ask(request, true, now),
             Head::Refused(refusal) => Next::Refuse(refusal),
         }
     }
 
+    fn ask(&mut self, request: RequestHead, has_sent_more: bool, now: Instant) -> Next {
+        self.enter(Phase::Asking { is_head: request.is_head(), has_sent_more }, None, now);
+        Next::Ask(request)
+    }
+
     fn send_reply(&mut self, now: Instant) -> Next {
-        let Phase::Replying { bytes, sent } = &mut self.phase else { return Next::Wait };
+        let Phase::Replying { bytes, sent, has_to_linger } = &mut self.phase else { return Next::Wait };
         while *sent < bytes.len() {
-            // MORE lets the end of the connection travel with the last bytes: shutdown sends both at once.
+            // MORE lets the end of the connection travel with the last bytes: who ends it sends both at once.
             let flags = SendFlags::NOSIGNAL | SendFlags::MORE;
             match send(&self.socket, &bytes[*sent..], flags) {
                 Ok(count) => *sent += count,
@@ -279,11 +297,27 @@ impl Client {
                 Err(_) => return Next::Close,
             }
         }
-        if shutdown(&self.socket, Shutdown::Write).is_err() {
+        if !*has_to_linger || shutdown(&self.socket, Shutdown::Write).is_err() {
             return Next::Close;
         }
         self.enter(Phase::Lingering { discarded: 0 }, Some(now + LINGER_DEADLINE), now);
         Next::Wait
+    }
+
+    /// Something came although the request was complete: more bytes, the end of them (a client that closes only its sending
+    /// side waits for its answer all the same), or the end of the connection.
+    fn look_for_more(&mut self) -> Next {
+        if let Phase::Asking { has_sent_more, .. } = &mut self.phase {
+            if *has_sent_more {
+                // Only hang-ups are reported now.
+                return Next::Close;
+            }
+            *has_sent_more = true;
+        }
+        match recv(&self.socket, &mut [0; 1][..], RecvFlags::PEEK) {
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Next::Wait,
+            Err(_) => Next::Close,
+        }
     }
 
     fn discard(&mut self) -> Next {
@@ -299,6 +333,16 @@ impl Client {
             Err(_) => Next::Close,
         }
     }
+}
+
+/// Whether the request in these bytes was complete before the last of them.
+fn is_more_than_a_request(protocol: Protocol, received: &[u8]) -> bool {
+    let Some((_, before_the_last)) = received.split_last() else { return true };
+    let head = match protocol {
+        Protocol::Http => read_head(before_the_last),
+        Protocol::Agent => line::read_line(before_the_last),
+    };
+    head != Head::Incomplete
 }
 
 /// What a line that goes no further asks. A PROXY header that goes no further is none.
@@ -319,24 +363,4 @@ fn refused(protocol: Protocol, what: &'static str) -> Head {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::net::UnixStream;
-
-    #[test]
-    fn who_takes_nothing_of_a_reply_gives_way_before_one_that_has_not_asked_yet() {
-        let (ours, _theirs) = UnixStream::pair().unwrap();
-        ours.set_nonblocking(true).unwrap();
-        let now = Instant::now();
-        let mut client = Client::new(ours.into(), Protocol::Http, now);
-        let heading = client.dispensability();
-        client.enter(Phase::Asking { is_head: false }, None, now);
-        assert_eq!(client.dispensability(), None, "who waits for an answer never gives way");
-        // More than any buffer holds.
-        assert_eq!(client.reply(vec![b'x'; 16 << 20], now), Next::Wait);
-        let stalled = client.dispensability();
-        client.enter(Phase::Lingering { discarded: 0 }, None, now);
-        let lingering = client.dispensability();
-        assert!(lingering.is_some() && lingering < stalled && stalled < heading);
-    }
-}
+mod tests;
