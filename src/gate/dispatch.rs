@@ -65,9 +65,11 @@ impl Dispatcher {
         Dispatcher { tracks: lanes.map(track), roster }
     }
 
-    /// The lanes' sockets, to be polled for reading.
-    pub(crate) fn sockets(&self) -> [BorrowedFd<'_>; LANES] {
-        self.tracks.each_ref().map(|track| track.lane.socket.as_fd())
+    /// The lanes that owe a reply, each by its number and its socket, which is to be polled for reading. (Whether one that
+    /// owes nothing is whole shows when something is sent over it.)
+    pub(crate) fn awaited(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
+        let tracks = self.tracks.iter().enumerate().filter(|(_, track)| track.lane.under_way() > 0);
+        tracks.map(|(number, track)| (number, track.lane.socket.as_fd()))
     }
 
     /// Sends the errand, or queues it.
@@ -77,9 +79,9 @@ impl Dispatcher {
         track.send_queued(&self.roster);
     }
 
-    /// Reads from the lane whose socket has this place in [`Dispatcher::sockets`]; gives what is to be delivered.
-    pub(crate) fn on_ready(&mut self, index: usize) -> Vec<Delivery> {
-        self.tracks[index].receive(&self.roster)
+    /// Reads from the lane of this number (see [`Dispatcher::awaited`]); gives what is to be delivered.
+    pub(crate) fn on_ready(&mut self, number: usize) -> Vec<Delivery> {
+        self.tracks[number].receive(&self.roster)
     }
 
     /// The client is gone: its request is not sent any more, its reply not delivered.

@@ -27,8 +27,8 @@ impl Gate {
     pub(super) fn wait(&self) -> Result<Vec<Ready>, Errno> {
         let mut items = Vec::with_capacity(self.places.end() + 16);
         let mut fds = Vec::with_capacity(self.places.end() + 16);
-        for (index, socket) in self.dispatcher.sockets().into_iter().enumerate() {
-            items.push(Ready::Lane(index));
+        for (number, socket) in self.dispatcher.awaited() {
+            items.push(Ready::Lane(number));
             fds.push(PollFd::from_borrowed_fd(socket, PollFlags::IN));
         }
         for (index, client) in self.places.clients() {
