@@ -161,8 +161,7 @@ fn system_calls(agent: &Agent, target: &str, code: &str) -> f64 {
 
 /// Processor time of all threads of a process so far (`/proc/PID/task/TID/schedstat`: nanoseconds).
 fn run_time(pid: u32) -> Duration {
-    let nanos = threads(pid).map(|thread| {
-        let text = fs::read_to_string(format!("{thread}/schedstat")).expect("schedstat");
+    let nanos = of_each_thread(pid, "schedstat").map(|text| {
         text.split_whitespace().next().and_then(|field| field.parse::<u64>().ok()).expect("a number")
     });
     Duration::from_nanos(nanos.sum())
@@ -171,15 +170,15 @@ fn run_time(pid: u32) -> Duration {
 /// How often its threads have gone to sleep so far.
 fn switches(pid: u32) -> u64 {
     let name = "voluntary_ctxt_switches:";
-    let numbers = threads(pid).map(|thread| {
-        let text = fs::read_to_string(format!("{thread}/status")).expect("status");
+    let numbers = of_each_thread(pid, "status").map(|text| {
         let value = text.lines().find_map(|line| line.strip_prefix(name)).expect(name);
         value.trim().parse::<u64>().expect("a number")
     });
     numbers.sum()
 }
 
-fn threads(pid: u32) -> impl Iterator<Item = String> {
+/// The text of a file of each thread; one that has just ended has none any more.
+fn of_each_thread(pid: u32, file: &str) -> impl Iterator<Item = String> {
     let entries = fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
-    entries.map(|entry| entry.expect("a thread").path().display().to_string())
+    entries.filter_map(move |entry| fs::read_to_string(entry.expect("a thread").path().join(file)).ok())
 }
