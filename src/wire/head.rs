@@ -5,6 +5,8 @@
 //! that HAProxy's `http-check send ... body` adds to a check, and thrown away; any other is refused by its announcement.
 //! Nobody reads on after it: the connection carries one answer and is closed, so nothing can be smuggled behind it.
 
+use httparse::{Header as Field, Status};
+
 use super::accept;
 use crate::reply::{HttpReply, Media};
 
@@ -36,8 +38,11 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// For the sender of bytes that were not read as a head; whether it was to be HEAD they can say all the same.
     pub(crate) fn unread(reply: HttpReply, received: &[u8]) -> Refusal {
-        let start = received.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
-        Refusal::new(reply, received[start..].starts_with(b"HEAD "))
+        let mut rest = received;
+        while let Some(after) = rest.strip_prefix(b"\r\n").or(rest.strip_prefix(b"\n")) {
+            rest = after;
+        }
+        Refusal::new(reply, rest.starts_with(b"HEAD "))
     }
 
     /// For a request that is not HEAD.
@@ -89,94 +94,51 @@ impl RequestHead {
     }
 }
 
-/// Reads the head at the start of `received`, and waits for its body; bytes after that are nobody's business.
+/// Reads the head at the start of `received`, and waits for its body; bytes after that are nobody's business. What is
+/// wrong is refused as soon as it is there: a TLS client would otherwise wait for an answer that never comes.
 pub(crate) fn read_head(received: &[u8]) -> Head {
     let within_limit = &received[..received.len().min(MAX_HEAD_BYTES)];
-    let lines = match split_lines(within_limit) {
-        Ok(lines) => lines,
-        Err(what) => return refused(HttpReply::bad_request(what), received),
-    };
-    match lines {
-        Some(HeadLines { lines, bytes }) => read_lines(&lines, &received[bytes..]),
-        None if received.len() > MAX_HEAD_BYTES => refused(HttpReply::head_too_large(), received),
-        None => Head::Incomplete,
-    }
-}
-
-/// A whole head.
-struct HeadLines<'a> {
-    /// The lines before the first empty one, without their ends.
-    lines: Vec<&'a [u8]>,
-    /// How many bytes it takes, empty lines included.
-    bytes: usize,
-}
-
-/// The head, or `None` while its empty line is missing. A control byte is refused at once: a TLS client would otherwise
-/// wait for an answer that never comes.
-fn split_lines(bytes: &[u8]) -> Result<Option<HeadLines<'_>>, &'static str> {
-    let mut lines = Vec::new();
-    let mut start = 0;
-    for (index, &byte) in bytes.iter().enumerate() {
-        match byte {
-            b'\n' => {
-                let line = bytes[start..index].strip_suffix(b"\r").unwrap_or(&bytes[start..index]);
-                if line.contains(&b'\r') {
-                    return Err("a carriage return inside a line");
-                }
-                start = index + 1;
-                match (line.is_empty(), lines.is_empty()) {
-                    // RFC 9112, 2.2: empty lines before the request line are ignored.
-                    (true, true) => {}
-                    (true, false) => return Ok(Some(HeadLines { lines, bytes: start })),
-                    (false, _) => lines.push(line),
-                }
-            }
-            b'\r' | b'\t' => {}
-            0..0x20 | 0x7f => return Err("a control character"),
-            _ => {}
+    // Each line is a field at most, and the last one may have no end yet.
+    let mut fields = Vec::with_capacity(within_limit.iter().filter(|byte| **byte == b'\n').count() + 1);
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(within_limit, fields.spare_capacity_mut()) {
+        Ok(Status::Complete(bytes)) => read_request(&request, &received[bytes..]),
+        Ok(Status::Partial) if received.len() > MAX_HEAD_BYTES => {
+            refused(HttpReply::head_too_large(), received)
         }
+        Ok(Status::Partial) => Head::Incomplete,
+        Err(error) => refused(HttpReply::bad_request(what_is_wrong(error)), received),
     }
-    Ok(None)
 }
 
-fn read_lines(lines: &[&[u8]], after_head: &[u8]) -> Head {
-    let Some((request_line, fields)) = lines.split_first() else { return Head::Incomplete };
-    let request = match read_request_line(request_line) {
-        Ok(request) => request,
-        Err(what) => return refused(HttpReply::bad_request(what), request_line),
-    };
-    let reply = match announced_body(fields) {
-        Ok(Body::Short(length)) if length == 0 || request.has_known_method() => {
+fn what_is_wrong(error: httparse::Error) -> &'static str {
+    match error {
+        httparse::Error::HeaderName => "a header name that is not a token, no colon, or a folded line",
+        httparse::Error::HeaderValue => "a control character in a header",
+        httparse::Error::Version => "only HTTP/1.0 and HTTP/1.1 are spoken here",
+        _ => "not \"METHOD /path HTTP/1.1\" and header lines",
+    }
+}
+
+fn read_request(request: &httparse::Request, after_head: &[u8]) -> Head {
+    let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
+    let reply = |reply| Head::Refused(Refusal::new(reply, method == "HEAD"));
+    if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return reply(HttpReply::bad_request("the request target is not visible ASCII"));
+    }
+    let media = accept::preferred(values(request.headers, "accept"));
+    let head = RequestHead { method: method.to_owned(), target: target.to_owned(), media };
+    match announced_body(request.headers) {
+        Ok(Body::Short(length)) if length == 0 || head.has_known_method() => {
             if after_head.len() < length {
-                return Head::Incomplete;
+                Head::Incomplete
+            } else {
+                Head::Complete(head)
             }
-            let media = accept::preferred(values(fields, b"accept"));
-            return Head::Complete(RequestHead { media, ..request });
         }
-        Ok(Body::Short(_) | Body::Other) => HttpReply::content_too_large(),
-        Err(what) => HttpReply::bad_request(what),
-    };
-    Head::Refused(Refusal::new(reply, request.is_head()))
-}
-
-fn read_request_line(line: &[u8]) -> Result<RequestHead, &'static str> {
-    let line = std::str::from_utf8(line).map_err(|_| "the request line is not ASCII")?;
-    let mut words = line.split(' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
-        return Err("the request line is not \"METHOD /path HTTP/1.1\"");
-    };
-    if !matches!(version, "HTTP/1.0" | "HTTP/1.1") {
-        return Err("only HTTP/1.0 and HTTP/1.1 are spoken here");
+        Ok(Body::Short(_) | Body::Other) => reply(HttpReply::content_too_large()),
+        Err(what) => reply(HttpReply::bad_request(what)),
     }
-    if method.is_empty() || !method.bytes().all(is_token_byte) {
-        return Err("the method is not a token");
-    }
-    if target.is_empty() || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("the request target is not visible ASCII");
-    }
-    Ok(RequestHead { method: method.to_owned(), target: target.to_owned(), media: Media::Json })
 }
 
 /// What fields say about a body.
@@ -187,41 +149,24 @@ enum Body {
     Other,
 }
 
-/// Checks every field line, and says which body they announce.
-fn announced_body(fields: &[&[u8]]) -> Result<Body, &'static str> {
-    let mut is_plain = true;
-    let mut length: Option<&[u8]> = None;
-    let (mut has_encoding, mut hosts) = (false, 0);
-    for field in fields {
-        let colon = field.iter().position(|&byte| byte == b':').ok_or("a header line without a colon")?;
-        let (name, value) = (&field[..colon], field[colon + 1..].trim_ascii());
-        // This also refuses folded lines and spaces before the colon, which begin or end the "name".
-        if name.is_empty() || !name.iter().copied().all(is_token_byte) {
-            return Err("a header name that is not a token, or a folded line");
-        }
-        if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            has_encoding = true;
-        } else if name.eq_ignore_ascii_case(b"expect") {
-            // It waits for an interim reply that nobody gives here.
-            is_plain = false;
-        } else if name.eq_ignore_ascii_case(b"host") {
-            hosts += 1;
-        } else if name.eq_ignore_ascii_case(b"content-length") {
-            if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-                return Err("Content-Length is not a number");
-            }
-            if length.is_some_and(|earlier| earlier != value) {
-                return Err("two different Content-Length headers");
-            }
-            // One length is a length; two, though the same, are how requests are smuggled.
-            is_plain &= length.is_none();
-            length = Some(value);
-        }
-    }
-    if hosts > 1 {
+/// Which body the fields announce. None where two readers could disagree about that, or about who is asked.
+fn announced_body(fields: &[Field]) -> Result<Body, &'static str> {
+    if values(fields, "host").count() > 1 {
         return Err("more than one Host header");
     }
-    Ok(match length.map_or(Some(0), short_length) {
+    let mut lengths = values(fields, "content-length");
+    let length = lengths.next().unwrap_or(b"0");
+    if length.is_empty() || !length.iter().all(u8::is_ascii_digit) {
+        return Err("Content-Length is not a number");
+    }
+    if lengths.clone().any(|other| other != length) {
+        return Err("two different Content-Length headers");
+    }
+    // One length is a length; two, though the same, are how requests are smuggled. Who expects waits for an interim reply
+    // that nobody gives here.
+    let is_plain = lengths.next().is_none() && values(fields, "expect").next().is_none();
+    let has_encoding = values(fields, "transfer-encoding").next().is_some();
+    Ok(match short_length(length) {
         Some(0) if !has_encoding => Body::Short(0),
         Some(length) if !has_encoding && is_plain => Body::Short(length),
         Some(_) | None => Body::Other,
@@ -237,16 +182,8 @@ fn short_length(digits: &[u8]) -> Option<usize> {
 }
 
 /// The values of the fields with this name, in their order.
-fn values<'a>(fields: &'a [&'a [u8]], name: &'static [u8]) -> impl Iterator<Item = &'a [u8]> + Clone {
-    fields.iter().filter_map(move |field| {
-        let colon = field.iter().position(|&byte| byte == b':')?;
-        field[..colon].eq_ignore_ascii_case(name).then(|| field[colon + 1..].trim_ascii())
-    })
-}
-
-/// RFC 9110, 5.6.2.
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+fn values<'a>(fields: &'a [Field<'a>], name: &'static str) -> impl Iterator<Item = &'a [u8]> + Clone {
+    fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
 }
 
 #[cfg(test)]

@@ -107,6 +107,9 @@ fn the_limit_is_exact() {
     };
     assert_eq!(status(&head(MAX_HEAD_BYTES)), "complete");
     assert_eq!(status(&head(MAX_HEAD_BYTES + 1)), "431");
+    let shortest = [b"GET / HTTP/1.1\n".as_slice(), &b"A:\n".repeat(2725), b"\n"].concat();
+    assert_eq!(status(&shortest), "complete");
+    assert_eq!(status(&shortest[..shortest.len() - 2]), "incomplete");
     // The longest head and the longest body are limits of their own.
     let announced = |body: usize| {
         let frame = "GET / HTTP/1.1\r\nA: \r\nContent-Length: 1024\r\n\r\n".len();
