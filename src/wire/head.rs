@@ -95,20 +95,29 @@ impl RequestHead {
 }
 
 /// Reads the head at the start of `received`, and waits for its body; bytes after that are nobody's business. What is
-/// wrong is refused as soon as it is there: a TLS client would otherwise wait for an answer that never comes.
+/// wrong is refused as soon as it is there, as a TLS client would otherwise wait for an answer that never comes.
 pub(crate) fn read_head(received: &[u8]) -> Head {
     let within_limit = &received[..received.len().min(MAX_HEAD_BYTES)];
     // Each line is a field at most, and the last one may have no end yet.
     let mut fields = Vec::with_capacity(within_limit.iter().filter(|byte| **byte == b'\n').count() + 1);
     let mut request = httparse::Request::new(&mut []);
-    match request.parse_with_uninit_headers(within_limit, fields.spare_capacity_mut()) {
+    let parsed = request.parse_with_uninit_headers(within_limit, fields.spare_capacity_mut());
+    match parsed {
         Ok(Status::Complete(bytes)) => read_request(&request, &received[bytes..]),
-        Ok(Status::Partial) if received.len() > MAX_HEAD_BYTES => {
-            refused(HttpReply::head_too_large(), received)
+        Err(error) if !is_one_line(within_limit) => {
+            refused(HttpReply::bad_request(what_is_wrong(error)), received)
         }
-        Ok(Status::Partial) => Head::Incomplete,
-        Err(error) => refused(HttpReply::bad_request(what_is_wrong(error)), received),
+        _ if received.len() > MAX_HEAD_BYTES => refused(HttpReply::head_too_large(), received),
+        _ => Head::Incomplete,
     }
+}
+
+/// Whether this is what a person may have typed. It is not refused before it goes on: under inetd the silence after it
+/// is a question.
+fn is_one_line(received: &[u8]) -> bool {
+    let line = received.strip_suffix(b"\n").unwrap_or(received);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    !line.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t')
 }
 
 fn what_is_wrong(error: httparse::Error) -> &'static str {

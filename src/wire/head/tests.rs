@@ -15,6 +15,12 @@ fn heads_are_told_apart() {
     let table: &[(&[u8], &str)] = &[
         (b"", "incomplete"),
         (b"\r\n\r\n", "incomplete"),
+        (b"hello", "incomplete"),
+        (b"hello\r\n", "incomplete"),
+        (b"hello, World!\n", "incomplete"),
+        (b"GET /primary\r\n", "incomplete"),
+        (b"hello\r\n\r", "400"),
+        (b"hello\0", "400"),
         (b"GET / HTTP/1.1\r\n", "incomplete"),
         (b"GET / HTTP/1.1\r\n\r", "incomplete"),
         (b"GET / HTTP/1.1\r\n\r\n", "complete"),
