@@ -25,6 +25,7 @@ mod units;
 pub use allow::Allow;
 pub use libpq::{
     ConnectionSettings, Endpoint, Keepalives, PassfileProblem, PasswordSource, SOCKET_DIRECTORIES, Secret,
+    is_libpq_keyword,
 };
 
 use libpq::{Environment, Given};

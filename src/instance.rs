@@ -22,7 +22,9 @@ mod recovery;
 mod session;
 mod settings;
 mod stage;
+mod standbys;
 mod startup;
+mod upstream;
 
 pub use failure::Failure;
 pub use lag::{BytesBasis, Lag, LagBytes, LagTime, LagUnknown, TimeBasis};
@@ -35,3 +37,4 @@ pub use probe::{Prober, Retired};
 pub use recovery::{Recovery, ReplayDelay, Sources};
 pub use settings::ProbeSettings;
 pub use stage::{Stage, StageCell};
+pub use standbys::{AttachedStandby, MAX_STANDBYS};

@@ -5,6 +5,7 @@ mod agent;
 pub(crate) mod fuzzing;
 mod http;
 mod metrics;
+mod node;
 mod page;
 mod status;
 mod words;
@@ -14,6 +15,7 @@ pub use http::{HttpReply, MAX_DOCUMENT_BYTES, MAX_REPLY_BYTES};
 
 use crate::instance::Observation;
 use crate::monitor::Chronicle;
+use crate::system::own_name::OwnName;
 use crate::tally::Figures;
 use crate::verdict::{Path, Target, judge};
 use status::Document;
@@ -41,7 +43,9 @@ impl Media {
 pub struct Background<'a> {
     /// The form of `/status`.
     pub media: Media,
-    /// For `/status`.
+    /// For `/status` and `/node`.
+    pub own_name: &'a OwnName,
+    /// The same.
     pub remember: &'a dyn Fn() -> Chronicle,
     /// For `/metrics`.
     pub figures: &'a dyn Fn() -> Figures,
@@ -52,12 +56,17 @@ pub fn http_reply(target: Target, observation: &Observation, background: &Backgr
     match target.path {
         Path::Status => {
             let chronicle = (background.remember)();
-            let document = Document::new(target, observation, &chronicle);
+            let document = Document::new(target, observation, &chronicle, background.own_name);
             let text = match background.media {
                 Media::Json => document.json(),
                 Media::Html => page::html(&document, target.limits, &chronicle),
             };
             HttpReply::document(background.media.content_type(), text)
+        }
+        // Of one form: no person asks for it.
+        Path::Node => {
+            let document = Document::new(target, observation, &(background.remember)(), background.own_name);
+            HttpReply::document(Media::Json.content_type(), node::json(&document, observation))
         }
         Path::Metrics => {
             HttpReply::document(metrics::TEXT, metrics::text(observation, &(background.figures)()))

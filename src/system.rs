@@ -4,6 +4,7 @@ pub mod drain_file;
 pub mod inherited;
 pub mod memory;
 pub mod notify;
+pub mod own_name;
 pub mod process;
 pub mod stdio;
 pub mod syslog;

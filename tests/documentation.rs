@@ -61,7 +61,7 @@ fn every_reason_is_explained_and_no_other() {
 }
 
 /// Every path there is; users have them in their haproxy.cfg, so this list only ever grows.
-const PATHS: [&str; 14] = [
+const PATHS: [&str; 15] = [
     "/",
     "*",
     "/primary",
@@ -76,6 +76,7 @@ const PATHS: [&str; 14] = [
     "/liveness",
     "/status",
     "/metrics",
+    "/node",
 ];
 
 /// Asked for the row "anything else".

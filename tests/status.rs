@@ -39,6 +39,10 @@ fn fields(document: &Value) -> BTreeMap<String, Vec<Value>> {
                 let dot = if name.is_empty() { "" } else { "." };
                 members.iter().for_each(|(key, value)| walk(&format!("{name}{dot}{key}"), value, found));
             }
+            Value::Array(_) if name == "standbys" => {
+                // Its own fields stand in another table.
+                found.entry(name.to_owned()).or_default().push(value.clone());
+            }
             Value::Array(items) => items.iter().for_each(|item| walk(&format!("{name}[]"), item, found)),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
                 found.entry(name.to_owned()).or_default().push(value.clone());
@@ -77,6 +81,7 @@ fn has_type(value: &Value, word: &str) -> bool {
         "boolean" => value.is_boolean(),
         "integer" => value.is_u64(),
         "number" => value.is_number(),
+        "list" => value.is_array(),
         "time" => value.as_str().is_some_and(is_rfc_3339),
         other => panic!("the page has a type {other:?}"),
     }
@@ -110,13 +115,14 @@ fn names(words: &str) -> BTreeSet<String> {
 }
 
 /// What is there whatever PostgreSQL does, in a process that remembers.
-const ALWAYS: &str = "draining since time agent_version probe_seconds transitions[].time transitions[].to";
+const ALWAYS: &str =
+    "agent name draining since time agent_version probe_seconds transitions[].time transitions[].to";
 const OF_A_SERVER: &str = "role read_only timeline system_identifier server_version server_started";
 const OF_A_STANDBY: &str =
     "lsn.received lsn.replayed restoring replay_paused replay_delay_seconds receiver.exists";
 const OF_A_LAG: &str = "lag.bytes lag.bytes_basis lag.seconds lag.seconds_basis";
-const OF_A_RECEIVER: &str =
-    "lsn.sender_end receiver.state receiver.sender_host receiver.sender_port receiver.last_message_seconds";
+const OF_A_RECEIVER: &str = "lsn.sender_end receiver.state receiver.sender_host \
+     receiver.sender_port receiver.application_name receiver.last_message_seconds";
 
 /// A connection string of a role that may log in and nothing else.
 fn unprivileged(cluster: &Cluster) -> String {
@@ -172,7 +178,7 @@ fn a_primary_is_described_by_its_own_words() {
     let primary = Cluster::primary();
     let agent = Agent::start(&["--dsn", &primary.dsn()]);
     let document = status(agent.addr());
-    let expected = format!("{ALWAYS} {OF_A_SERVER} lsn.current");
+    let expected = format!("{ALWAYS} {OF_A_SERVER} lsn.current standbys");
     assert_eq!(observed(&document), names(&expected), "{document:#}");
     assert_eq!(document["role"], "primary");
     assert_eq!((&document["draining"], &document["read_only"]), (&false.into(), &false.into()));

@@ -15,6 +15,7 @@ pub use connection::{ConnectionSettings, Endpoint, Keepalives, PasswordSource, S
 pub(super) use environment::{Environment, cause};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) use keywords::Keyword;
+pub use keywords::is_libpq_keyword;
 pub use passfile::PassfileProblem;
 pub(super) use resolve::{Given, resolve};
 pub use secret::Secret;

@@ -65,7 +65,7 @@ pub fn target(value: &str) -> Result<Target, String> {
         TargetError::BadQuery(what) => what,
     })?;
     match target.path {
-        Path::Status | Path::Metrics => {
+        Path::Status | Path::Metrics | Path::Node => {
             Err("a document neither holds nor fails; ask for it over HTTP".into())
         }
         Path::Contract

@@ -19,6 +19,7 @@ use crate::gate::listener;
 use crate::gate::service::{alive, reply_to};
 use crate::monitor::Chronicle;
 use crate::reply::{Background, HttpReply};
+use crate::system::own_name::OwnName;
 use crate::tally::Tally;
 use crate::wire::dialect;
 use crate::wire::head::RequestHead;
@@ -137,6 +138,7 @@ fn answer(config: &Config, request: &RequestHead, arrived: Instant, tally: &Tall
             tally.probes.record(&observation, observation.took.unwrap_or_else(|| arrived.elapsed()));
             let background = Background {
                 media: request.media,
+                own_name: OwnName::get(),
                 remember: &Chronicle::blank,
                 figures: &|| tally.figures(),
             };

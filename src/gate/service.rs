@@ -12,6 +12,7 @@ use crate::monitor::Monitor;
 use crate::panics;
 use crate::reason::Reason;
 use crate::reply::{Background, HttpReply, Media};
+use crate::system::own_name::OwnName;
 use crate::tally::Tally;
 use crate::verdict::{Limits, Path, Target, origin_form};
 use crate::wire::dialect;
@@ -92,7 +93,12 @@ impl Service {
                 let answer = move |observation| {
                     panics::trip("answering");
                     let remember = || monitor.chronicle();
-                    let background = Background { media, remember: &remember, figures: &|| tally.figures() };
+                    let background = Background {
+                        media,
+                        own_name: OwnName::get(),
+                        remember: &remember,
+                        figures: &|| tally.figures(),
+                    };
                     asked.respond(&reply_to(protocol, target, &observation, &background, &tally));
                 };
                 self.monitor.park(needs, deadline, Box::new(answer));

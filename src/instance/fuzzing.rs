@@ -12,6 +12,7 @@ pub(crate) fn row(bytes: &[u8]) -> Option<Sighting> {
     let (first, rest) = bytes.split_first()?;
     let bit = |place: u8| first >> place & 1 == 1;
     let needs = Needs {
+        standbys: bit(3) && bit(4),
         writability: bit(0),
         timeline: bit(1),
         replication: bit(2),
@@ -33,11 +34,12 @@ pub(crate) fn row(bytes: &[u8]) -> Option<Sighting> {
         (needs.writability, 1),
         (needs.timeline, 1),
         (needs.replication, 9),
-        (needs.replication && needs.sender, 3),
+        (needs.replication && needs.sender, 4),
         (needs.recovery, 1),
         (needs.recovery && !needs.replication, 1),
         (needs.recovery && needs.replay_delay, 1),
         (needs.server, 4),
+        (needs.standbys, 1),
     ];
     let asked: usize = asked.iter().filter(|(is_asked, _)| *is_asked).map(|(_, count)| count).sum();
     assert_eq!(columns.len(), 1 + asked, "one column for each question");

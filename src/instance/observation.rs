@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Failure, LoginRefused, Lsn, Recovery};
+use super::{AttachedStandby, Failure, LoginRefused, Lsn, Recovery};
 
 /// The two roles an instance can have in streaming replication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub struct Needs {
     pub sender: bool,
     /// Which server this is.
     pub server: bool,
+    /// Who receives WAL from a primary.
+    pub standbys: bool,
     /// Whether the drain file is there.
     pub drain: bool,
     /// The instance, also while the drain file is there.
@@ -57,6 +59,7 @@ impl Needs {
             replication: self.replication || other.replication,
             sender: self.sender || other.sender,
             server: self.server || other.server,
+            standbys: self.standbys || other.standbys,
             drain: self.drain || other.drain,
             despite_drain: self.despite_drain || other.despite_drain,
         }
@@ -121,6 +124,9 @@ pub struct Sighting {
     pub replication: Option<Replication>,
     /// `None` where nobody needed it.
     pub server: Option<Server>,
+    /// Who receives WAL from a primary, [`MAX_STANDBYS`](super::MAX_STANDBYS) at most; `None` on a standby, where the role
+    /// may not see it, and where nobody needed it.
+    pub standbys: Option<Vec<AttachedStandby>>,
     /// The last login was refused, perhaps to the agent alone, and this session has outlasted that.
     pub login_refused: Option<LoginRefused>,
 }
@@ -135,6 +141,7 @@ impl Sighting {
             recovery: None,
             replication: None,
             server: None,
+            standbys: None,
             login_refused: None,
         }
     }
@@ -185,6 +192,8 @@ pub struct ReceiverDetails {
     pub sender_port: Option<u16>,
     /// `slot_name`.
     pub slot_name: Option<String>,
+    /// The name by which the sender knows the receiver: `application_name` of its connection.
+    pub application_name: Option<String>,
 }
 
 /// Which server this is.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::{
     Lsn, Needs, Receiver, ReceiverDetails, Recovery, ReplayDelay, Replication, Role, Server, Sighting,
+    standbys, upstream,
 };
 use crate::spelling;
 
@@ -71,9 +72,9 @@ const REPLICATION: &str = ", pg_catalog.pg_last_wal_replay_lsn(), pg_catalog.pg_
 /// send, as after a base backup, says nothing for long.
 const REFUSAL_LIMIT: Duration = Duration::from_millis(20);
 
-/// Through jsonb, as PostgreSQL 10 does not know who sends.
-const SENDER: &str =
-    ", pg_catalog.to_jsonb(r) ->> 'sender_host', pg_catalog.to_jsonb(r) ->> 'sender_port', r.slot_name";
+/// Through jsonb, as PostgreSQL 10 does not know who sends. What is secret is obfuscated in `conninfo`.
+const SENDER: &str = ", pg_catalog.to_jsonb(r) ->> 'sender_host', pg_catalog.to_jsonb(r) ->> 'sender_port', \
+     r.slot_name, r.conninfo";
 
 const SERVER: &str = ", (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
      pg_catalog.current_setting('server_version'), extract(epoch FROM pg_catalog.pg_postmaster_start_time()), \
@@ -95,6 +96,7 @@ pub(super) fn text(needs: Needs) -> Cow<'static, str> {
         (needs.replication, REPLICATION),
         (needs.replication && needs.sender, SENDER),
         (needs.server, SERVER),
+        (needs.standbys, standbys::STANDBYS),
         (is_receiver_needed, RECEIVER),
     ];
     let mut query = Cow::Borrowed(ROLE);
@@ -159,6 +161,11 @@ pub(super) fn read<'a>(columns: impl Iterator<Item = Option<&'a str>>, needs: Ne
         let current = server.current.filter(|_| role == Role::Primary);
         sighting.server = Some(Server { current, ..server });
     }
+    if needs.standbys {
+        let attached = optional(columns.next()?, standbys::read)?.flatten();
+        // As above.
+        sighting.standbys = attached.filter(|_| role == Role::Primary);
+    }
     // More than was asked for is the answer to something else.
     columns.next().is_none().then_some(sighting)
 }
@@ -209,7 +216,14 @@ fn read_replication<'a>(
         let sender_host = columns.next()?.map(str::to_owned);
         let sender_port = optional(columns.next()?, |text| text.parse::<u16>().ok())?;
         let slot_name = columns.next()?.map(str::to_owned);
-        details = details.map(|details| ReceiverDetails { sender_host, sender_port, slot_name, ..details });
+        let application_name = columns.next()?.and_then(upstream::application_name);
+        details = details.map(|details| ReceiverDetails {
+            sender_host,
+            sender_port,
+            slot_name,
+            application_name,
+            ..details
+        });
     }
     let receiver = Receiver { timeout: timeout.filter(|timeout| !timeout.is_zero()), details };
     let receiver = pid.map(|_| receiver);
@@ -252,6 +266,7 @@ mod tests {
         replication: true,
         sender: false,
         server: false,
+        standbys: false,
         drain: false,
         despite_drain: false,
     };
@@ -302,14 +317,15 @@ mod tests {
         let needs = Needs { sender: true, ..REPLICATION_ONLY };
         let lag = [Some("t"), Some("0/1"), Some("0/1"), None, Some("4711"), Some("streaming")];
         let message = [Some("0/1"), Some("0.1"), Some("0"), Some("f")];
-        let sender = [Some("node1"), Some("5432"), None];
+        let sender = [Some("node1"), Some("5432"), None, Some("port=5432 application_name=node2")];
         let row = [&lag[..], &message, &sender].concat();
         let replication = read_row(&row, needs).unwrap().replication.unwrap();
         let receiver = replication.receiver.unwrap();
         assert_eq!(receiver.timeout, None, "0 is off");
         let details = receiver.details.unwrap();
         assert_eq!((details.sender_host.as_deref(), details.sender_port), (Some("node1"), Some(5432)));
-        assert_eq!(read_row(&row[..12], needs), None, "a column short");
+        assert_eq!(details.application_name.as_deref(), Some("node2"));
+        assert_eq!(read_row(&row[..13], needs), None, "a column short");
     }
 
     #[test]

@@ -6,11 +6,12 @@ use super::{Background, HttpReply, MAX_DOCUMENT_BYTES, MAX_REPLY_BYTES, Media, h
 use crate::fuzzing::source::Source;
 use crate::fuzzing::{exposition, html, wire};
 use crate::instance::{
-    Drain, Failure, LoginRefused, Lsn, Observation, Receiver, ReceiverDetails, Recovery, ReplayDelay,
-    Replication, Role, Server, Sighting, Sources, fuzzing as instance,
+    AttachedStandby, Drain, Failure, LoginRefused, Lsn, MAX_STANDBYS, Observation, Receiver, ReceiverDetails,
+    Recovery, ReplayDelay, Replication, Role, Server, Sighting, Sources, fuzzing as instance,
 };
 use crate::monitor::{Change, Chronicle, Condition, LAG_BUCKETS, LagSample, MAX_TRANSITIONS, Transition};
 use crate::reason::Reason;
+use crate::system::own_name::OwnName;
 use crate::tally::{Refusal, Tally};
 use crate::verdict::{Limits, Path, Target, weight_percent};
 
@@ -34,13 +35,18 @@ pub(crate) fn row(bytes: &[u8]) {
 
 fn assert_documents(observation: &Observation, chronicle: &Chronicle, tally: &Tally, limits: Limits) {
     let say = |observation: &Observation, path, media| {
-        let background = Background { media, remember: &|| chronicle.clone(), figures: &|| tally.figures() };
+        let background = Background {
+            media,
+            own_name: OwnName::get(),
+            remember: &|| chronicle.clone(),
+            figures: &|| tally.figures(),
+        };
         let target =
             Target { limits, wants_streaming: true, wants_running_replay: true, ..Target::plain(path) };
         http_reply(target, observation, &background)
     };
     for path in Path::ALL {
-        if !matches!(path, Path::Status | Path::Metrics) {
+        if !matches!(path, Path::Status | Path::Metrics | Path::Node) {
             let reply = say(observation, path, Media::Json).to_bytes(false);
             let (status, _) = wire::read_line_reply(&reply);
             assert!(matches!(status, 200 | 206 | 404 | 503), "{status}");
@@ -49,6 +55,7 @@ fn assert_documents(observation: &Observation, chronicle: &Chronicle, tally: &Ta
         }
     }
     assert_json(&body(&say(observation, Path::Status, Media::Json)), observation);
+    assert_node(&body(&say(observation, Path::Node, Media::Html)), observation);
 
     let page = body(&say(observation, Path::Status, Media::Html));
     let harmless = body(&say(&with_harmless_text(observation), Path::Status, Media::Html));
@@ -75,7 +82,7 @@ fn body(reply: &HttpReply) -> String {
 fn assert_json(text: &str, observation: &Observation) {
     let json: serde_json::Value = serde_json::from_str(text).unwrap_or_else(|why| panic!("{why}: {text}"));
     let fields = json.as_object().expect("an object");
-    assert_eq!(fields.len(), 20, "every field is always there");
+    assert_eq!(fields.len(), 23, "every field is always there");
     let version =
         observation.sighting().and_then(|sighting| sighting.server.as_ref()).map(|server| &server.version);
     match (version, json["server_version"].as_str()) {
@@ -86,6 +93,15 @@ fn assert_json(text: &str, observation: &Observation) {
         (said, shown) => assert_eq!((said, shown), (None, None)),
     }
     assert_eq!(json["role"].as_str(), observation.sighting().map(|sighting| sighting.role.word()));
+}
+
+fn assert_node(text: &str, observation: &Observation) {
+    let json: serde_json::Value = serde_json::from_str(text).unwrap_or_else(|why| panic!("{why}: {text}"));
+    assert_eq!(json.as_object().expect("an object").len(), 15, "every field is always there");
+    let sighting = observation.sighting();
+    assert_eq!(json["role"].as_str(), sighting.map(|sighting| sighting.role.word()));
+    let standbys = sighting.and_then(|sighting| sighting.standbys.as_ref());
+    assert_eq!(json["standbys"].as_array().map(Vec::len), standbys.map(Vec::len));
 }
 
 /// The same without anything that could be markup.
@@ -106,6 +122,7 @@ fn with_harmless_text(observation: &Observation) -> Observation {
             }
             details.sender_host.iter_mut().for_each(harmless);
             details.slot_name.iter_mut().for_each(harmless);
+            details.application_name.iter_mut().for_each(harmless);
         }
     }
     observation
@@ -159,6 +176,7 @@ fn sighting(source: &mut Source<'_>) -> Sighting {
                     sender_host: source.optional(Source::text),
                     sender_port: source.optional(|source| source.number() as u16),
                     slot_name: source.optional(Source::text),
+                    application_name: source.optional(Source::text),
                 }),
             }),
         }),
@@ -168,12 +186,26 @@ fn sighting(source: &mut Source<'_>) -> Sighting {
             started_unix_s: source.float(),
             current: source.optional(lsn),
         }),
+        standbys: source
+            .optional(|source| (0..source.below(MAX_STANDBYS + 1)).map(|_| standby(source)).collect()),
         login_refused: source.optional(|source| LoginRefused {
             reason: reason(source),
             since: source.moment(),
             told: source.text(),
         }),
     }
+}
+
+fn standby(source: &mut Source<'_>) -> AttachedStandby {
+    let seen = AttachedStandby {
+        application_name: source.optional(Source::text),
+        slot: source.optional(Source::text),
+        client_addr: source.optional(Source::text),
+        state: source.optional(Source::text),
+        sync_state: source.optional(Source::text),
+        replayed: source.optional(lsn),
+    };
+    seen.cut()
 }
 
 fn condition(source: &mut Source<'_>) -> Condition {

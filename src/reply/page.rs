@@ -177,6 +177,7 @@ fn facts(document: &Document) -> String {
         ("Received", document.lsn.received.clone()),
         ("Replayed", document.lsn.replayed.clone()),
         ("WAL position", document.lsn.current.clone()),
+        ("Standbys", document.standbys.as_ref().map(|standbys| standbys.len().to_string())),
         ("Timeline", document.timeline.map(|timeline| timeline.to_string())),
         ("System id", document.system_identifier.clone()),
         ("Started", started),

@@ -9,10 +9,12 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 use crate::instance::{
-    Drain, Lag, LoginRefused, Lsn, Observation, Receiver, ReplayDelay, Replication, Role, Sighting,
+    AttachedStandby, Drain, Lag, LoginRefused, Lsn, Observation, Receiver, ReplayDelay, Replication, Role,
+    Sighting,
 };
 use crate::monitor::{Change, Chronicle, Condition, Transition};
 use crate::reason::Reason;
+use crate::system::own_name::OwnName;
 use crate::verdict::{Path, Target, Verdict, judge};
 
 /// Text from the server is cut here: no version, host or slot is longer.
@@ -21,6 +23,8 @@ const MAX_TEXT_CHARS: usize = 256;
 /// The document. Every field is always there, in this order.
 #[derive(Serialize)]
 pub(super) struct Document {
+    pub(super) agent: String,
+    pub(super) name: String,
     pub(super) role: Option<&'static str>,
     pub(super) reason: Option<Reason>,
     pub(super) draining: Option<bool>,
@@ -36,6 +40,7 @@ pub(super) struct Document {
     pub(super) replay_paused: Option<bool>,
     pub(super) replay_delay_seconds: Option<f64>,
     pub(super) receiver: ReceiverFields,
+    pub(super) standbys: Option<Vec<AttachedStandby>>,
     pub(super) login: LoginFields,
     pub(super) transitions: Vec<TransitionFields>,
     pub(super) probe_seconds: Option<f64>,
@@ -77,6 +82,7 @@ pub(super) struct ReceiverFields {
     pub(super) sender_host: Option<String>,
     pub(super) sender_port: Option<u16>,
     pub(super) slot: Option<String>,
+    pub(super) application_name: Option<String>,
     pub(super) last_message_seconds: Option<f64>,
 }
 
@@ -101,13 +107,20 @@ pub(super) struct TransitionFields {
 
 impl Document {
     /// `target` has the administrator's standing limits: the reason is that of `/`.
-    pub(super) fn new(target: Target, observation: &Observation, chronicle: &Chronicle) -> Document {
+    pub(super) fn new(
+        target: Target,
+        observation: &Observation,
+        chronicle: &Chronicle,
+        own_name: &OwnName,
+    ) -> Document {
         let sighting = observation.sighting();
         let server = sighting.and_then(|sighting| sighting.server.as_ref());
         let recovery = sighting.and_then(|sighting| sighting.recovery);
         let replication = sighting.and_then(|sighting| sighting.replication.as_ref());
         let verdict = judge(Target { path: Path::Contract, ..target }, observation);
         Document {
+            agent: own_name.agent.clone(),
+            name: own_name.host.clone(),
             role: sighting.map(|sighting| sighting.role.word()),
             reason: reason(verdict, observation),
             draining: match observation.drain {
@@ -130,6 +143,7 @@ impl Document {
                 ReplayDelay::HoldsBack => None,
             }),
             receiver: replication.map(ReceiverFields::new).unwrap_or_default(),
+            standbys: sighting.and_then(|sighting| sighting.standbys.clone()),
             login: sighting
                 .and_then(|sighting| sighting.login_refused.as_ref())
                 .map(LoginFields::new)
@@ -219,6 +233,7 @@ impl ReceiverFields {
             sender_host: details.sender_host.as_deref().map(cut),
             sender_port: details.sender_port,
             slot: details.slot_name.as_deref().map(cut),
+            application_name: details.application_name.as_deref().map(cut),
             last_message_seconds: details.last_message_age.map(|age| age.as_secs_f64()),
             ..base
         }

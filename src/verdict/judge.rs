@@ -32,7 +32,9 @@ pub fn judge(target: Target, observation: &Observation) -> Verdict {
         None => return Verdict::Down(Reason::QueryFailed),
     };
     match (target.path, sighting.role) {
-        (Path::Health | Path::Liveness | Path::Status | Path::Metrics, role) => Verdict::Holds(role),
+        (Path::Health | Path::Liveness | Path::Status | Path::Metrics | Path::Node, role) => {
+            Verdict::Holds(role)
+        }
         (Path::Contract | Path::Primary | Path::ReadOnly, Role::Primary) => Verdict::Holds(Role::Primary),
         (Path::ReadWrite, Role::Primary) => judge_writability(sighting),
         (Path::Standby, Role::Primary) => Verdict::No(Reason::NotInRecovery),

@@ -40,6 +40,8 @@ pub enum Path {
     Status,
     /// `/metrics`: the same for Prometheus.
     Metrics,
+    /// `/node`: what other agents ask; never depends on peers, so that nobody asks in circles.
+    Node,
 }
 
 /// How far a standby may lag and still hold; `None`: any distance.
@@ -83,7 +85,7 @@ pub enum TargetError {
 
 impl Path {
     /// Every path there is.
-    pub const ALL: [Path; 9] = [
+    pub const ALL: [Path; 10] = [
         Path::Contract,
         Path::Primary,
         Path::ReadWrite,
@@ -93,6 +95,7 @@ impl Path {
         Path::Liveness,
         Path::Status,
         Path::Metrics,
+        Path::Node,
     ];
 
     /// The first of its names.
@@ -107,6 +110,7 @@ impl Path {
             Path::Liveness => "/liveness",
             Path::Status => "/status",
             Path::Metrics => "/metrics",
+            Path::Node => "/node",
         }
     }
 
@@ -122,6 +126,7 @@ impl Path {
             "/liveness" => Path::Liveness,
             "/status" => Path::Status,
             "/metrics" => Path::Metrics,
+            "/node" => Path::Node,
             _ => return None,
         })
     }
@@ -135,7 +140,8 @@ impl Path {
             | Path::Health
             | Path::Liveness
             | Path::Status
-            | Path::Metrics => false,
+            | Path::Metrics
+            | Path::Node => false,
         }
     }
 
@@ -149,7 +155,8 @@ impl Path {
             | Path::Health
             | Path::Liveness
             | Path::Status
-            | Path::Metrics => false,
+            | Path::Metrics
+            | Path::Node => false,
         }
     }
 
@@ -157,7 +164,7 @@ impl Path {
     pub fn is_drained(self) -> bool {
         match self {
             Path::Contract | Path::Primary | Path::ReadWrite | Path::Standby | Path::ReadOnly => true,
-            Path::Health | Path::Liveness | Path::Status | Path::Metrics => false,
+            Path::Health | Path::Liveness | Path::Status | Path::Metrics | Path::Node => false,
         }
     }
 }
@@ -191,9 +198,10 @@ impl Target {
         Ok(Target { path, limits, wants_streaming, wants_running_replay })
     }
 
-    /// The same under the administrator's standing limits as well. `/status` has them too: it says what `/` would.
+    /// The same under the administrator's standing limits as well. `/status` and `/node` have them too: they say what `/`
+    /// would.
     pub fn limited_by(self, standing: Limits) -> Target {
-        let is_limited = self.path.takes_limits() || self.path == Path::Status;
+        let is_limited = self.path.takes_limits() || matches!(self.path, Path::Status | Path::Node);
         let standing = if is_limited { standing } else { Limits::default() };
         Target { limits: self.limits.tighter(standing), ..self }
     }
@@ -219,6 +227,7 @@ impl Target {
                 replication: true,
                 sender: true,
                 server: true,
+                standbys: true,
                 drain: true,
                 despite_drain: true,
             }),
@@ -227,6 +236,17 @@ impl Target {
                 recovery: true,
                 replay_delay: true,
                 replication: true,
+                drain: true,
+                despite_drain: true,
+                ..Needs::default()
+            }),
+            Path::Node => Some(Needs {
+                timeline: true,
+                recovery: true,
+                replication: true,
+                sender: true,
+                server: true,
+                standbys: true,
                 drain: true,
                 despite_drain: true,
                 ..Needs::default()
@@ -276,6 +296,7 @@ mod tests {
             ("/liveness", Some(Path::Liveness)),
             ("/status", Some(Path::Status)),
             ("/metrics", Some(Path::Metrics)),
+            ("/node", Some(Path::Node)),
             ("http://node1:23267/replica", Some(Path::Standby)),
             ("http://node1:23267", Some(Path::Contract)),
             ("http://node1?", Some(Path::Contract)),
@@ -345,6 +366,7 @@ mod tests {
         assert_eq!(limited("/replica?lag=50&lag_time=1s"), Limits { bytes: Some(50), time: Some(second) });
         assert_eq!(limited("/?lag=500"), standing);
         assert_eq!(limited("/status"), standing);
+        assert_eq!(limited("/node"), standing);
         assert_eq!(limited("/primary"), Limits::default());
         assert_eq!(limited("/health"), Limits::default());
     }

@@ -18,7 +18,7 @@ pub(crate) fn what_is_asked(protocol: Protocol, request: &RequestHead) -> Result
         Protocol::Http => target.map_err(|error| HttpReply::of_target_error(&error)),
         Protocol::Agent => match target {
             // No state of a server follows from a document.
-            Ok(Target { path: Path::Status | Path::Metrics, .. }) | Err(_) => {
+            Ok(Target { path: Path::Status | Path::Metrics | Path::Node, .. }) | Err(_) => {
                 Err(document(AgentReply::BAD_REQUEST))
             }
             Ok(target) => Ok(target),
@@ -102,7 +102,9 @@ mod tests {
         for path in Path::ALL {
             let asked = what_is_asked(Protocol::Agent, &RequestHead::get(path.name()));
             match path {
-                Path::Status | Path::Metrics => assert_eq!(asked, Err(document(AgentReply::BAD_REQUEST))),
+                Path::Status | Path::Metrics | Path::Node => {
+                    assert_eq!(asked, Err(document(AgentReply::BAD_REQUEST)))
+                }
                 // Never touches PostgreSQL, drained or not.
                 Path::Liveness => assert_eq!(needs(Protocol::Agent, asked.unwrap()), None),
                 Path::Contract

@@ -44,6 +44,11 @@ const NO_AUTH_CHOICE: &str = "this agent cannot limit the authentication method:
 const OWN_ROLE: &str = "the agent reports the role whatever it is: leave the parameter out";
 const NO_REPLICATION: &str = "the agent needs an ordinary session: leave the parameter out";
 
+/// Whether this is the name of a parameter.
+pub fn is_libpq_keyword(name: &str) -> bool {
+    KEYWORDS.iter().any(|keyword| keyword.name == name)
+}
+
 /// Every keyword, alphabetically.
 pub const KEYWORDS: &[Keyword] = &[
     used("application_name", Some("PGAPPNAME")),

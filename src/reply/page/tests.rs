@@ -8,14 +8,19 @@ use crate::instance::{
 };
 use crate::monitor::{Change, Chronicle, Condition, LAG_BUCKETS, LagSample, MAX_TRANSITIONS, Transition};
 use crate::reason::Reason;
+use crate::system::own_name::OwnName;
 use crate::tally::Tally;
 use crate::verdict::{Limits, Path, Target};
 
 fn reply(observation: &Observation, chronicle: &Chronicle, media: Media) -> String {
     let limits = Limits { bytes: Some(u64::MAX / 3), time: Some(Duration::MAX) };
     let target = Target::plain(Path::Status).limited_by(limits);
-    let background =
-        Background { media, remember: &|| chronicle.clone(), figures: &|| Tally::new().figures() };
+    let background = Background {
+        media,
+        own_name: OwnName::get(),
+        remember: &|| chronicle.clone(),
+        figures: &|| Tally::new().figures(),
+    };
     let reply = http_reply(target, observation, &background);
     assert_eq!(reply.status(), 200);
     String::from_utf8(reply.to_bytes(false)).unwrap()
@@ -39,6 +44,7 @@ fn standby(text: &str) -> Observation {
         sender_host: Some(text.into()),
         sender_port: Some(u16::MAX),
         slot_name: Some(text.into()),
+        application_name: Some(text.into()),
     };
     let replication = Replication {
         replayed: Some(Lsn(1)),
