@@ -19,6 +19,7 @@ pub(crate) mod fuzzing;
 mod layers;
 mod libpq;
 pub mod options;
+mod peer;
 pub(crate) mod table;
 mod units;
 
@@ -27,6 +28,8 @@ pub use libpq::{
     ConnectionSettings, Endpoint, Keepalives, PassfileProblem, PasswordSource, SOCKET_DIRECTORIES, Secret,
     is_libpq_keyword,
 };
+
+pub use peer::{MAX_PEERS, PeerAddress};
 
 use libpq::{Environment, Given};
 use table::option_table;
@@ -44,11 +47,13 @@ pub enum Mode {
     Drain,
     /// Removes the drain file, and exits.
     Undrain,
+    /// Asks all peers once, says what they are, and exits.
+    Cluster,
 }
 
 impl Mode {
     /// The words of all modes: values of `--mode`, and actions on the command line.
-    pub const WORDS: [&str; 5] = ["standalone", "xinetd", "check", "drain", "undrain"];
+    pub const WORDS: [&str; 6] = ["standalone", "xinetd", "check", "drain", "undrain", "cluster"];
 }
 
 /// What is spoken on a socket.
@@ -123,7 +128,7 @@ impl Config {
     /// Where the log goes; default stderr, which in xinetd mode is the client's socket: there the syslog.
     pub fn log_target(&self) -> LogTarget {
         self.log_target.unwrap_or(match self.mode {
-            Mode::Standalone | Mode::Check | Mode::Drain | Mode::Undrain => LogTarget::Stderr,
+            Mode::Standalone | Mode::Check | Mode::Drain | Mode::Undrain | Mode::Cluster => LogTarget::Stderr,
             Mode::Xinetd => LogTarget::Syslog,
         })
     }
@@ -142,6 +147,12 @@ fn assemble(arguments: Arguments, environment: &Environment) -> Result<Config, S
         && options.listen.contains(&address)
     {
         return Err(format!("agent-listen and listen are both {address}: each needs an address of its own"));
+    }
+    if options.min_peers > options.peer.len() {
+        let (wanted, named) = (options.min_peers, options.peer.len());
+        return Err(format!(
+            "min-peers is {wanted}, and peer names only {named}: no primary could ever be verified"
+        ));
     }
     let connection = libpq::resolve(options.dsn.take(), environment)?;
     Ok(Config { options, connection })

@@ -1,6 +1,7 @@
 //! The ways of running: as a server of its own, under xinetd, and once for an answer or a switch.
 
 mod check;
+mod cluster;
 mod drain;
 mod one_shot;
 mod standalone;
@@ -8,6 +9,7 @@ mod stop_signal;
 mod xinetd;
 
 pub use check::run as run_check;
+pub use cluster::{HOW_TO_ASK, run as run_cluster};
 pub use drain::{drain, undrain};
 pub use standalone::run as run_standalone;
 pub use xinetd::{HOW_TO_RUN, run as run_xinetd};

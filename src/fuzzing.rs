@@ -13,7 +13,7 @@ pub(crate) mod wire;
 pub type Driver = fn(&[u8]);
 
 /// A target's name, that of its file in `fuzz/fuzz_targets/` and of its folder in `fuzz/corpus/`, and its driver.
-pub const TARGETS: [(&str, Driver); 11] = [
+pub const TARGETS: [(&str, Driver); 12] = [
     ("accept", crate::wire::fuzzing::accept),
     ("configuration", crate::config::fuzzing::configuration),
     ("conninfo", crate::config::fuzzing::conninfo),
@@ -21,6 +21,7 @@ pub const TARGETS: [(&str, Driver); 11] = [
     ("head", crate::wire::fuzzing::head),
     ("line", crate::wire::fuzzing::line),
     ("passfile", crate::config::fuzzing::passfile),
+    ("peer", crate::peers::fuzzing::peer),
     ("proxy_header", crate::wire::fuzzing::proxy_header),
     ("row", crate::reply::fuzzing::row),
     ("service", crate::config::fuzzing::service),

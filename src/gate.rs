@@ -20,6 +20,7 @@ pub(crate) mod service;
 mod stopping;
 mod waiting;
 pub(crate) mod watchdog;
+pub(crate) mod witnesses;
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -137,7 +138,7 @@ impl Gate {
                 client: index,
                 head: self.service.canonical_head(protocol, request, now),
                 is_head,
-                needs: dialect::needs(protocol, target),
+                needs: dialect::needs(protocol, target, false),
             }),
             Err(reply) => self.refuse(index, &Refusal::new(reply, is_head), now),
         }

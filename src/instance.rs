@@ -7,9 +7,11 @@
 mod address;
 pub mod advice;
 mod doubt;
+mod evidence;
 mod failure;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod identity;
 mod knock;
 mod lag;
 mod login;
@@ -26,7 +28,9 @@ mod standbys;
 mod startup;
 mod upstream;
 
+pub use evidence::{Against, Evidence, PrimaryPosition};
 pub use failure::Failure;
+pub use identity::Identity;
 pub use lag::{BytesBasis, Lag, LagBytes, LagTime, LagUnknown, TimeBasis};
 pub use login::LoginRefused;
 pub use lsn::Lsn;

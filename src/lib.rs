@@ -8,6 +8,7 @@
 //! wire      from bytes to a question                       (pure)
 //! reply     how it is said                                 (pure)
 //! verdict   what is asked, and what an observation means   (pure)
+//! peers     what other agents say, and what sticks of it
 //! monitor   one shared probe, everybody's own deadline
 //! instance  the session and the knock at the postmaster
 //! config    what the administrator said
@@ -28,6 +29,7 @@ pub mod instance;
 pub mod logging;
 pub mod monitor;
 pub mod panics;
+pub mod peers;
 pub mod reason;
 pub mod reply;
 pub mod spelling;
@@ -45,7 +47,8 @@ use system::syslog::Syslog;
 use system::{inherited, memory, stdio};
 
 /// Runs the program with its arguments, the program's name first, and says how to exit: 0 after a clean stop, 1
-/// where it could not start or go on, 3 for bad usage or configuration. `pgsqlchk check` has codes of its own.
+/// where it could not start or go on, 3 for bad usage or configuration. `pgsqlchk check` and `pgsqlchk cluster` have codes of
+/// their own.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     // Before anything can print: what is printed here would stand ahead of the reply.
     let shared_socket = stdio::claim_shared_socket();
@@ -63,7 +66,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             }),
             None => Exit::bad_usage(front::HOW_TO_RUN).report(),
         },
-        (Mode::Standalone | Mode::Check | Mode::Drain | Mode::Undrain, Some(_)) => {
+        (Mode::Standalone | Mode::Check | Mode::Drain | Mode::Undrain | Mode::Cluster, Some(_)) => {
             let what =
                 "standard input and error are one socket: under xinetd or inetd it takes --mode xinetd";
             refuse(&Exit::bad_usage(what), true)
@@ -76,6 +79,11 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         (Mode::Check, None) => {
             let (line, code) = front::run_check(config);
             Exit { text: line, on_stdout: true, code }.report()
+        }
+        (Mode::Cluster, None) if config.peer.is_empty() => Exit::bad_usage(front::HOW_TO_ASK).report(),
+        (Mode::Cluster, None) => {
+            let (table, code) = front::run_cluster(config);
+            Exit { text: table, on_stdout: true, code }.report()
         }
         (Mode::Drain, None) => tell(front::drain(&config)),
         (Mode::Undrain, None) => tell(front::undrain(&config)),

@@ -99,6 +99,12 @@ reasons! {
     Draining => "draining",
     /// The system does not say whether the drain file exists.
     DrainUnknown => "drain-unknown",
+    /// Another node of the cluster was seen on a higher timeline: what is written to this primary is lost.
+    Superseded => "superseded",
+    /// Another node of the cluster is a primary on the same timeline, and nobody can tell whose writes are to stay.
+    TwoPrimaries => "two-primaries",
+    /// A primary whose agent hears from fewer peers than `--min-peers` asks for.
+    Isolated => "isolated",
     /// What HAProxy's agent-check sends is no target.
     BadRequest => "bad-request",
 }

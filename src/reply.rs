@@ -1,6 +1,8 @@
 //! How a verdict, or all that was observed, is said. Pure.
 
 mod agent;
+mod cluster;
+mod cluster_page;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod http;
@@ -13,14 +15,17 @@ mod words;
 pub use agent::AgentReply;
 pub use http::{HttpReply, MAX_DOCUMENT_BYTES, MAX_REPLY_BYTES};
 
+use std::time::SystemTime;
+
 use crate::instance::Observation;
 use crate::monitor::Chronicle;
+use crate::peers::News;
 use crate::system::own_name::OwnName;
 use crate::tally::Figures;
-use crate::verdict::{Path, Target, judge};
+use crate::verdict::{Path, Survey, Target, judge};
 use status::Document;
 
-/// In which form `/status` is given.
+/// In which form `/status` and `/cluster` are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Media {
     /// For programs, and for everybody who says nothing.
@@ -41,11 +46,13 @@ impl Media {
 
 /// What the documents say besides what was observed. It is asked for only where it is needed.
 pub struct Background<'a> {
-    /// The form of `/status`.
+    /// The form of `/status` and `/cluster`.
     pub media: Media,
-    /// For `/status` and `/node`.
+    /// For `/status`, `/node` and `/cluster`.
     pub own_name: &'a OwnName,
-    /// The same.
+    /// What peers said; nobody's where none were asked.
+    pub news: &'a News,
+    /// For `/status` and `/node`.
     pub remember: &'a dyn Fn() -> Chronicle,
     /// For `/metrics`.
     pub figures: &'a dyn Fn() -> Figures,
@@ -59,7 +66,16 @@ pub fn http_reply(target: Target, observation: &Observation, background: &Backgr
             let document = Document::new(target, observation, &chronicle, background.own_name);
             let text = match background.media {
                 Media::Json => document.json(),
-                Media::Html => page::html(&document, target.limits, &chronicle),
+                Media::Html => page::html(&document, target.limits, &chronicle, background.news),
+            };
+            HttpReply::document(background.media.content_type(), text)
+        }
+        Path::Cluster => {
+            let survey = Survey::new(target, observation, background.news, background.own_name);
+            let now = SystemTime::now();
+            let text = match background.media {
+                Media::Json => cluster::json(&survey, now),
+                Media::Html => cluster_page::html(&survey, now),
             };
             HttpReply::document(background.media.content_type(), text)
         }
@@ -69,7 +85,10 @@ pub fn http_reply(target: Target, observation: &Observation, background: &Backgr
             HttpReply::document(Media::Json.content_type(), node::json(&document, observation))
         }
         Path::Metrics => {
-            HttpReply::document(metrics::TEXT, metrics::text(observation, &(background.figures)()))
+            let survey = (!background.news.peers.is_empty())
+                .then(|| Survey::new(target, observation, background.news, background.own_name));
+            let text = metrics::text(observation, survey.as_ref(), &(background.figures)());
+            HttpReply::document(metrics::TEXT, text)
         }
         Path::Contract
         | Path::Primary

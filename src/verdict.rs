@@ -4,7 +4,11 @@
 pub(crate) mod fuzzing;
 mod judge;
 mod parameters;
+mod survey;
 mod target;
+mod weigh;
 
 pub use judge::{Verdict, judge, judge_drain, weight_percent};
+pub use survey::{Condition, Node, Survey};
 pub use target::{Limits, Path, Target, TargetError, origin_form};
+pub use weigh::{foreign, weigh};

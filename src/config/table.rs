@@ -11,7 +11,7 @@ macro_rules! option_table {
                 word: "mode",
                 value: "MODE",
                 help: "how it runs: standalone, xinetd (on the socket it is given) or check (once, for scripts); drain \
-                       and undrain switch the drain file",
+                       and undrain switch the drain file; cluster shows this node and its peers",
                 default: DefaultValue::Value("standalone"),
                 sample: (Group::Running, "", &["standalone"]),
                 store: |field, setting| setting.store(field, units::mode),
@@ -139,6 +139,43 @@ macro_rules! option_table {
                 default: DefaultValue::Described("no limit"),
                 sample: (Group::Standbys, "", &["10s"]),
                 store: |field, setting| setting.store(field, |value| spelling::duration(value).map(Some)),
+            }
+            /// Agents of the other nodes; default none.
+            pub peer: Vec<PeerAddress> = Vec::new(), {
+                word: "peer",
+                value: "URL",
+                help: "agent of another node of this cluster, http://HOST:PORT or HOST:PORT, at most 16; repeatable",
+                default: DefaultValue::Described("none"),
+                sample: (
+                    Group::Peers,
+                    "This node's own agent may stand among them: one file serves all nodes.",
+                    &["node1:23267", "node2:23267", "node3:23267"]
+                ),
+                store: |field, setting| match setting.value.contains('@') {
+                    // Not shown: it may hold a password.
+                    true => Err(format!("{setting}: a peer has neither user nor password: give HOST:PORT alone")),
+                    false => setting.add(field, peer::add),
+                },
+            }
+            /// How long a peer's answer is good for; 10 ms to 1 h, default 1 s.
+            pub peer_interval: Duration = Duration::ZERO, {
+                word: "peer-interval",
+                value: "DURATION",
+                help: "how long a peer's answer is good for, 10ms to 1h",
+                default: DefaultValue::Value("1s"),
+                sample: (Group::Peers, "", &["1s"]),
+                store: |field, setting| {
+                    setting.store(field, |value| units::duration(value, units::PEER_INTERVAL, false))
+                },
+            }
+            /// A primary that hears from fewer peers cannot be verified; 0 to 16, default 0.
+            pub min_peers: usize = 0, {
+                word: "min-peers",
+                value: "N",
+                help: "a primary whose agent hears from fewer peers than this cannot be verified, 0 to 16",
+                default: DefaultValue::Value("0"),
+                sample: (Group::Peers, "", &["0"]),
+                store: |field, setting| setting.store(field, |value| units::number(value, units::MIN_PEERS)),
             }
             /// What xinetd mode speaks on its socket; default HTTP.
             pub protocol: Protocol = Protocol::Http, {

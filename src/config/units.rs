@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::{LogTarget, Mode, Protocol};
+use super::{LogTarget, MAX_PEERS, Mode, Protocol};
 use crate::spelling;
 use crate::verdict::{Path, Target, TargetError};
 
@@ -19,6 +19,10 @@ pub const KNOCK_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..
 /// `--login-interval`, unless it is 0 (off): each login is milliseconds of work for the server and may be lines in its log;
 /// one that is older than an hour proves nothing.
 pub const LOGIN_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(3600);
+/// `--peer-interval`: more often than every 10 ms is a question per check anyway; older than an hour it proves nothing.
+pub const PEER_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
+/// `--min-peers`: there cannot be more.
+pub const MIN_PEERS: RangeInclusive<usize> = 0..=MAX_PEERS;
 /// `--idle-exit`: shorter, and xinetd starts an agent per check; longer is standalone.
 pub const IDLE_EXIT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 /// `--workers`: each is a thread; answers are short, so more than a few seldom help.
@@ -34,6 +38,7 @@ pub fn mode(value: &str) -> Result<Mode, String> {
         "check" => Ok(Mode::Check),
         "drain" => Ok(Mode::Drain),
         "undrain" => Ok(Mode::Undrain),
+        "cluster" => Ok(Mode::Cluster),
         _ => Err(format!("expected {}", one_of(&Mode::WORDS))),
     }
 }
@@ -65,7 +70,7 @@ pub fn target(value: &str) -> Result<Target, String> {
         TargetError::BadQuery(what) => what,
     })?;
     match target.path {
-        Path::Status | Path::Metrics | Path::Node => {
+        Path::Status | Path::Metrics | Path::Node | Path::Cluster => {
             Err("a document neither holds nor fails; ask for it over HTTP".into())
         }
         Path::Contract

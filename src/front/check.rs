@@ -16,10 +16,10 @@ use crate::verdict::{Target, Verdict, judge};
 /// verified. keepalived, HAProxy's external-check, containers and Nagios all read these.
 pub fn run(config: Config) -> (String, u8) {
     let target = config.target.limited_by(config.limits());
-    let Some(needs) = target.needs() else { return ("alive".into(), 0) };
+    let needs = if config.peer.is_empty() { target.needs() } else { target.needs_beside_peers() };
+    let Some(needs) = needs else { return ("alive".into(), 0) };
     let needs = Needs { timeline: true, ..needs };
-    let deadline = Instant::now() + config.timeout;
-    let observation = one_shot::look(&config, needs, deadline);
+    let (observation, _) = one_shot::check(&config, target, needs, Instant::now());
     report(target, &observation, &config)
 }
 
@@ -33,7 +33,7 @@ fn report(target: Target, observation: &Observation, config: &Config) -> (String
             // A name in the configuration may hold a line break; Nagios and keepalived read one line.
             return (line.replace(char::is_control, " "), 2);
         }
-        Some(Ok(sighting)) => describe(sighting),
+        Some(Ok(sighting)) => describe(sighting, observation),
         // Nobody looked at the instance.
         None => format!("{} exists", config.drain_file.display()).replace(char::is_control, " "),
     };
@@ -72,12 +72,12 @@ fn advise_on_lag(reason: Reason, observation: &Observation, config: &Config) -> 
 }
 
 /// `primary timeline 3`, `standby timeline 3 lag 1234 bytes 0.5 s`; the lag where it was asked about.
-fn describe(sighting: &Sighting) -> String {
+fn describe(sighting: &Sighting, observation: &Observation) -> String {
     let mut line = sighting.role.word().to_owned();
     if let Some(timeline) = sighting.timeline {
         line.push_str(&format!(" timeline {timeline}"));
     }
-    if let Some(lag) = sighting.lag() {
+    if let Some(lag) = observation.lag() {
         line.push_str(&describe_lag(lag));
     }
     line

@@ -5,13 +5,62 @@ use std::thread;
 use std::time::Instant;
 
 use crate::config::Config;
+use crate::gate::witnesses::Witnesses;
 use crate::instance::{Failure, Needs, Observation, ProbeSettings, Prober};
 use crate::monitor::RUNNER_STACK_BYTES;
 use crate::panics;
+use crate::peers::{News, PeerSettings};
 use crate::reason::Reason;
+use crate::system::own_name::OwnName;
+use crate::verdict::Target;
+
+/// Looks at the instance for this target, and at what its peers make of it: they are asked at the same time, and nothing is
+/// remembered. Returns by the deadline.
+pub(super) fn check(config: &Config, target: Target, needs: Needs, arrived: Instant) -> (Observation, News) {
+    check_with(config, PeerSettings::of(config, &OwnName::get().agent), target, needs, arrived)
+}
+
+/// The same for somebody who has the time to wait for every peer.
+pub(super) fn survey(config: &Config, target: Target, needs: Needs, arrived: Instant) -> (Observation, News) {
+    let settings = PeerSettings::of(config, &OwnName::get().agent);
+    check_with(config, PeerSettings { wait: config.timeout, ..settings }, target, needs, arrived)
+}
+
+fn check_with(
+    config: &Config,
+    settings: PeerSettings,
+    target: Target,
+    needs: Needs,
+    arrived: Instant,
+) -> (Observation, News) {
+    let deadline = arrived + config.timeout;
+    if !target.asks_peers() {
+        return (look(config, needs, deadline), News::none());
+    }
+    let witnesses = match Witnesses::with(config, settings) {
+        Ok(Some(witnesses)) => witnesses,
+        Ok(None) => return (look(config, needs, deadline), News::none()),
+        Err(error) => {
+            let cause = format!("cannot start a thread for a peer: {error}");
+            let failure = Failure::new(Reason::AgentOutOfResources, cause);
+            return (Observation::failed(failure), News::none());
+        }
+    };
+    let summons = witnesses.call(target, needs, arrived);
+    let observation = look(config, needs, deadline);
+    let (sender, receiver) = channel();
+    witnesses.attend(target, summons, observation, move |observation, news| {
+        // Who receives it waits below.
+        let _ = sender.send((observation, news));
+    });
+    receiver.recv().unwrap_or_else(|_| {
+        let failure = Failure::new(Reason::AgentOutOfResources, "weighing the peers panicked");
+        (Observation::failed(failure), News::none())
+    })
+}
 
 /// Looks at the instance. Returns by the deadline; a probe that hangs is left behind, to end with the process.
-pub(super) fn look(config: &Config, needs: Needs, deadline: Instant) -> Observation {
+fn look(config: &Config, needs: Needs, deadline: Instant) -> Observation {
     let mut prober = Prober::for_one_look(ProbeSettings::of(config));
     let stage = prober.stage();
     let (sender, receiver) = channel();

@@ -16,6 +16,7 @@ use crate::gate::pool;
 use crate::gate::roster::Roster;
 use crate::gate::service::Service;
 use crate::gate::watchdog::{self, Caller};
+use crate::gate::witnesses::Witnesses;
 use crate::gate::{Gate, Rules};
 use crate::instance::ProbeSettings;
 use crate::monitor::Monitor;
@@ -55,7 +56,10 @@ pub(super) fn serve(
     let tally = Arc::new(Tally::new());
     let monitor = Monitor::start(ProbeSettings::of(&config), Arc::clone(&tally))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let service = Arc::new(Service::new(monitor.clone(), config.timeout, config.limits(), tally));
+    let witnesses =
+        Witnesses::start(&config).map_err(|error| format!("cannot start a thread for a peer: {error}"))?;
+    let limits = config.limits();
+    let service = Arc::new(Service::new(monitor.clone(), witnesses, config.timeout, limits, tally));
     let roster = Arc::new(Roster::default());
     pool::start(sealed, config.workers, &service, &roster)
         .map_err(|error| format!("cannot start the HTTP server: {error}"))?;

@@ -127,11 +127,10 @@ fn answer(config: &Config, request: &RequestHead, arrived: Instant, tally: &Tall
         Ok(target) => target.limited_by(config.limits()),
         Err(reply) => return reply,
     };
-    match dialect::needs(protocol, target) {
+    match dialect::needs(protocol, target, !config.peer.is_empty()) {
         None => alive(protocol, target, tally),
         Some(needs) => {
-            let deadline = arrived + config.timeout;
-            let observation = one_shot::look(config, needs, deadline);
+            let (observation, news) = one_shot::check(config, target, needs, arrived);
             if let Some(failure) = observation.failure() {
                 log::debug!(target: "pgsqlchk", "unavailable ({}): {}", failure.reason, failure.cause);
             }
@@ -139,6 +138,7 @@ fn answer(config: &Config, request: &RequestHead, arrived: Instant, tally: &Tall
             let background = Background {
                 media: request.media,
                 own_name: OwnName::get(),
+                news: &news,
                 remember: &Chronicle::blank,
                 figures: &|| tally.figures(),
             };

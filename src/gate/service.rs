@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use tiny_http::{Method, Request};
 
+use super::witnesses::Witnesses;
 use crate::config::Protocol;
 use crate::instance::Observation;
-use crate::monitor::Monitor;
+use crate::monitor::{Answer, Monitor};
 use crate::panics;
+use crate::peers::News;
 use crate::reason::Reason;
 use crate::reply::{Background, HttpReply, Media};
 use crate::system::own_name::OwnName;
@@ -21,6 +23,7 @@ use crate::wire::head::RequestHead;
 /// What every thread that answers shares.
 pub(crate) struct Service {
     monitor: Monitor,
+    witnesses: Option<Arc<Witnesses>>,
     timeout: Duration,
     /// How far a standby may lag, whatever is asked.
     limits: Limits,
@@ -39,8 +42,14 @@ const ACCEPT: &str = "Accept";
 const FOR_AGENT_CHECK: &str = "For-Agent-Check";
 
 impl Service {
-    pub(crate) fn new(monitor: Monitor, timeout: Duration, limits: Limits, tally: Arc<Tally>) -> Service {
-        Service { monitor, timeout, limits, tally, epoch: Instant::now() }
+    pub(crate) fn new(
+        monitor: Monitor,
+        witnesses: Option<Arc<Witnesses>>,
+        timeout: Duration,
+        limits: Limits,
+        tally: Arc<Tally>,
+    ) -> Service {
+        Service { monitor, witnesses, timeout, limits, tally, epoch: Instant::now() }
     }
 
     /// The head as tiny_http gets it: only what the answer depends on. Nothing else a client wrote goes further, not
@@ -77,7 +86,7 @@ impl Service {
     fn take_up(&self, mut asked: Asked) {
         panics::trip("taking");
         let Some(request) = &asked.request else { return };
-        let deadline = self.arrival_of(request) + self.timeout;
+        let arrived = self.arrival_of(request);
         let media = preferred_by(request);
         let target = match Target::parse(request.url()) {
             Ok(target) => target.limited_by(self.limits),
@@ -85,23 +94,33 @@ impl Service {
         };
         asked.path = Some(target.path);
         let protocol = asked.protocol;
-        match dialect::needs(protocol, target) {
+        match dialect::needs(protocol, target, self.witnesses.is_some()) {
             None => asked.respond(&alive(protocol, target, &self.tally)),
             Some(needs) => {
                 let monitor = self.monitor.clone();
                 let tally = Arc::clone(&self.tally);
-                let answer = move |observation| {
+                let answer = move |observation: Observation, news: News| {
                     panics::trip("answering");
                     let remember = || monitor.chronicle();
                     let background = Background {
                         media,
                         own_name: OwnName::get(),
+                        news: &news,
                         remember: &remember,
                         figures: &|| tally.figures(),
                     };
                     asked.respond(&reply_to(protocol, target, &observation, &background, &tally));
                 };
-                self.monitor.park(needs, deadline, Box::new(answer));
+                let deadline = arrived + self.timeout;
+                let answer: Answer = match &self.witnesses {
+                    None => Box::new(move |observation| answer(observation, News::none())),
+                    Some(witnesses) => {
+                        let witnesses = Arc::clone(witnesses);
+                        let summons = witnesses.call(target, needs, arrived);
+                        Box::new(move |observation| witnesses.attend(target, summons, observation, answer))
+                    }
+                };
+                self.monitor.park(needs, deadline, answer);
             }
         }
     }
@@ -219,7 +238,7 @@ mod tests {
             drain_file: "/run/pgsqlchk/drain".into(),
         };
         let monitor = Monitor::start(settings, Arc::default()).unwrap();
-        let service = Service::new(monitor, timeout, Limits::default(), Arc::default());
+        let service = Service::new(monitor, None, timeout, Limits::default(), Arc::default());
         for (path, expected) in [
             ("/primary", "OPTIONS /primary HTTP/1.1\r\n"),
             ("", "OPTIONS / HTTP/1.1\r\n"),

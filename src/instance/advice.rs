@@ -49,6 +49,9 @@ pub fn advice(failure: &Failure, settings: &ConnectionSettings, os_user: Option<
         | Reason::LagUnknown
         | Reason::Draining
         | Reason::DrainUnknown
+        | Reason::Superseded
+        | Reason::TwoPrimaries
+        | Reason::Isolated
         | Reason::BadRequest => None,
     }
 }

@@ -72,6 +72,7 @@ mod tests {
         replication: false,
         sender: false,
         server: false,
+        identity: false,
         standbys: false,
         drain: false,
         despite_drain: false,

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Lsn, Receiver, Replication, Sighting};
+use super::{Lsn, Observation, PrimaryPosition, Receiver, Replication, Sighting};
 
 /// The lag of a standby, in both currencies.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,6 +33,8 @@ pub enum BytesBasis {
     Sender,
     /// What was received: the sender may have more.
     Received,
+    /// Where the primary wrote, as its agent said within `--peer-interval`: further than the standby itself knows.
+    Primary,
 }
 
 /// A lag in time, and how it is known.
@@ -61,6 +63,8 @@ pub enum LagUnknown {
     /// The WAL receiver has heard nothing for longer than `wal_receiver_timeout`, and would have given up if it could; or
     /// it has just connected, and has heard nothing yet.
     ReceiverSilent,
+    /// It is seen on a lower timeline than the primary: what it replays next may be of another history.
+    OtherTimeline,
     /// The server names no position, or no commit was replayed since its start.
     NothingReplayed,
 }
@@ -71,6 +75,7 @@ impl BytesBasis {
         match self {
             BytesBasis::Sender => "sender",
             BytesBasis::Received => "received",
+            BytesBasis::Primary => "primary",
         }
     }
 }
@@ -91,21 +96,42 @@ impl LagUnknown {
         match self {
             LagUnknown::NoReceiver => "no-wal-receiver",
             LagUnknown::ReceiverSilent => "wal-receiver-silent",
+            LagUnknown::OtherTimeline => "other-timeline",
             LagUnknown::NothingReplayed => "nothing-replayed",
         }
     }
 }
 
-impl Sighting {
-    /// What the standby's own words amount to; `None` where nobody needed it.
+impl Observation {
+    /// What the standby's own words amount to, and those of its primary's agent; `None` where nobody needed it.
     pub fn lag(&self) -> Option<Lag> {
-        let is_paused = self.recovery.is_some_and(|recovery| recovery.is_paused);
-        self.replication.as_ref().map(|replication| lag(replication, is_paused))
+        let sighting = self.sighting()?;
+        let replication = sighting.replication.as_ref()?;
+        let is_paused = sighting.recovery.is_some_and(|recovery| recovery.is_paused);
+        Some(match self.evidence.primary.zip(visible_timeline(sighting)) {
+            Some((primary, timeline)) if timeline < primary.timeline => {
+                Lag { bytes: Err(LagUnknown::OtherTimeline), time: Err(LagUnknown::OtherTimeline) }
+            }
+            // One that was left behind says nothing about this standby.
+            Some((primary, timeline)) if timeline > primary.timeline => lag(replication, is_paused, None),
+            Some((primary, _)) => lag(replication, is_paused, Some(primary)),
+            None => lag(replication, is_paused, None),
+        })
     }
 }
 
-fn lag(replication: &Replication, is_paused: bool) -> Lag {
-    let bytes = lag_bytes(replication);
+/// Without `pg_monitor` that of the last restartpoint is all there is to see, and while a receiver brings WAL of a newer one
+/// that says nothing.
+fn visible_timeline(sighting: &Sighting) -> Option<u32> {
+    let replication = sighting.replication.as_ref()?;
+    sighting.timeline.filter(|_| !replication.hides_details())
+}
+
+fn lag(replication: &Replication, is_paused: bool, primary: Option<PrimaryPosition>) -> Lag {
+    let bytes = match primary.zip(replication.replayed) {
+        Some((primary, replayed)) => to_primary(lag_bytes(replication), primary.lsn.bytes_since(replayed)),
+        None => lag_bytes(replication),
+    };
     let time = match bytes {
         Ok(LagBytes { bytes: 0, .. }) => Ok(LagTime { duration: Duration::ZERO, basis: TimeBasis::CaughtUp }),
         Ok(_) => since_last_commit(replication),
@@ -114,6 +140,14 @@ fn lag(replication: &Replication, is_paused: bool) -> Lag {
         Err(why) => Err(why),
     };
     Lag { bytes, time }
+}
+
+/// The primary's word counts where it is beyond what the standby knows itself: a stream may have died unnoticed.
+fn to_primary(own: Result<LagBytes, LagUnknown>, bytes: u64) -> Result<LagBytes, LagUnknown> {
+    match own {
+        Ok(known) if known.bytes >= bytes => Ok(known),
+        Ok(_) | Err(_) => Ok(LagBytes { bytes, basis: BytesBasis::Primary }),
+    }
 }
 
 fn lag_bytes(replication: &Replication) -> Result<LagBytes, LagUnknown> {
@@ -202,7 +236,7 @@ mod tests {
             (standby(100, 64, Some(details(64, SECOND))), known(0, Sender, Duration::ZERO, CaughtUp)),
         ];
         for (replication, expected) in table {
-            assert_eq!(lag(&replication, false), expected, "{replication:?}");
+            assert_eq!(lag(&replication, false, None), expected, "{replication:?}");
         }
     }
 
@@ -213,35 +247,81 @@ mod tests {
     #[test]
     fn without_a_receiver_that_lives_no_lag_is_known() {
         let gone = Replication { receiver: None, ..standby(100, 100, None) };
-        assert_eq!(lag(&gone, false), unknown(LagUnknown::NoReceiver));
+        assert_eq!(lag(&gone, false, None), unknown(LagUnknown::NoReceiver));
         let silent = standby(100, 100, Some(details(100, 61 * SECOND)));
-        assert_eq!(lag(&silent, false), unknown(LagUnknown::ReceiverSilent));
+        assert_eq!(lag(&silent, false, None), unknown(LagUnknown::ReceiverSilent));
         let mut patient = silent;
         patient.receiver.as_mut().unwrap().timeout = None;
-        assert_eq!(lag(&patient, false), known(0, BytesBasis::Sender, Duration::ZERO, TimeBasis::CaughtUp));
+        assert_eq!(
+            lag(&patient, false, None),
+            known(0, BytesBasis::Sender, Duration::ZERO, TimeBasis::CaughtUp)
+        );
     }
 
     #[test]
     fn while_replay_is_paused_waiting_wal_is_as_old_as_the_last_commit_whatever_the_receiver() {
         let last_commit = Ok(LagTime { duration: 7 * SECOND, basis: TimeBasis::LastCommit });
         let gone = Replication { receiver: None, ..standby(100, 160, None) };
-        assert_eq!(lag(&gone, true), Lag { bytes: Err(LagUnknown::NoReceiver), time: last_commit });
-        assert_eq!(lag(&gone, false), unknown(LagUnknown::NoReceiver));
+        assert_eq!(lag(&gone, true, None), Lag { bytes: Err(LagUnknown::NoReceiver), time: last_commit });
+        assert_eq!(lag(&gone, false, None), unknown(LagUnknown::NoReceiver));
         let silent = standby(100, 160, Some(details(160, 61 * SECOND)));
-        assert_eq!(lag(&silent, true), Lag { bytes: Err(LagUnknown::ReceiverSilent), time: last_commit });
+        assert_eq!(
+            lag(&silent, true, None),
+            Lag { bytes: Err(LagUnknown::ReceiverSilent), time: last_commit }
+        );
         // Nothing waits: nobody knows what else there is.
         for received in [Some(Lsn(100)), Some(Lsn(64)), None] {
             let done = Replication { received, receiver: None, ..standby(100, 100, None) };
-            assert_eq!(lag(&done, true), unknown(LagUnknown::NoReceiver));
+            assert_eq!(lag(&done, true, None), unknown(LagUnknown::NoReceiver));
         }
+    }
+
+    /// 60 bytes behind what was received, on this timeline, with a primary that is so far.
+    fn beside(timeline: u32, primary: (u32, u64), receiver: Option<Receiver>) -> Lag {
+        let replication = Replication { receiver, ..standby(100, 160, None) };
+        let sighting = Sighting {
+            timeline: Some(timeline),
+            replication: Some(replication),
+            ..Sighting::of_role(crate::instance::Role::Standby)
+        };
+        let mut observation = Observation::new(crate::instance::Drain::Off, Some(Ok(sighting)), None);
+        let (timeline, lsn) = (primary.0, Lsn(primary.1));
+        observation.evidence.primary = Some(PrimaryPosition { timeline, lsn });
+        observation.lag().unwrap()
+    }
+
+    #[test]
+    fn the_primarys_word_counts_where_it_is_beyond_the_standbys_own() {
+        use BytesBasis::*;
+        let live = || Some(Receiver { timeout: None, details: Some(details(160, SECOND)) });
+        let bytes = |lag: Lag| lag.bytes.map(|known| (known.bytes, known.basis));
+        assert_eq!(bytes(beside(2, (2, 500), live())), Ok((400, Primary)));
+        assert_eq!(bytes(beside(2, (2, 160), live())), Ok((60, Sender)));
+        assert_eq!(bytes(beside(2, (2, 50), live())), Ok((60, Sender)));
+        // Nothing comes any more, and yet it is known how far the primary is.
+        assert_eq!(bytes(beside(2, (2, 500), None)), Ok((400, Primary)));
+        assert_eq!(bytes(beside(2, (2, 100), None)), Ok((0, Primary)));
+        assert_eq!(beside(2, (2, 100), None).time.map(|time| time.basis), Ok(TimeBasis::CaughtUp));
+        assert_eq!(beside(2, (2, 101), None).time.map(|time| time.basis), Ok(TimeBasis::LastCommit));
+    }
+
+    #[test]
+    fn on_another_timeline_than_the_primary_nothing_is_known_or_all_is_as_without_it() {
+        let live = || Some(Receiver { timeout: None, details: Some(details(160, SECOND)) });
+        assert_eq!(beside(1, (2, 160), live()), unknown(LagUnknown::OtherTimeline));
+        assert_eq!(beside(1, (2, 160), None), unknown(LagUnknown::OtherTimeline));
+        assert_eq!(beside(3, (2, 900), None), unknown(LagUnknown::NoReceiver));
+        // Which one it receives is hidden: the last restartpoint may have been long ago.
+        let hidden = beside(1, (2, 900), Some(Receiver::default()));
+        assert_eq!(hidden.bytes, Ok(LagBytes { bytes: 60, basis: BytesBasis::Received }));
     }
 
     #[test]
     fn without_a_commit_to_compare_only_the_bytes_are_known() {
         let behind = Replication { last_commit_age: None, ..standby(100, 160, None) };
-        assert_eq!(lag(&behind, true).time, Err(LagUnknown::NothingReplayed));
-        assert_eq!(lag(&behind, true).bytes, Ok(LagBytes { bytes: 60, basis: BytesBasis::Received }));
+        assert_eq!(lag(&behind, true, None).time, Err(LagUnknown::NothingReplayed));
+        assert_eq!(lag(&behind, true, None).bytes, Ok(LagBytes { bytes: 60, basis: BytesBasis::Received }));
         let fresh = Replication { received: None, ..standby(100, 0, None) };
-        assert_eq!(lag(&fresh, false), unknown(LagUnknown::NothingReplayed));
+        assert_eq!(lag(&fresh, false, None), unknown(LagUnknown::NothingReplayed));
     }
 }

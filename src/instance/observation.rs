@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{AttachedStandby, Failure, LoginRefused, Lsn, Recovery};
+use super::{AttachedStandby, Evidence, Failure, Identity, LoginRefused, Lsn, Recovery};
 
 /// The two roles an instance can have in streaming replication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub struct Needs {
     pub sender: bool,
     /// Which server this is.
     pub server: bool,
+    /// Which instance this is, and a primary's timeline.
+    pub identity: bool,
     /// Who receives WAL from a primary.
     pub standbys: bool,
     /// Whether the drain file is there.
@@ -59,6 +61,7 @@ impl Needs {
             replication: self.replication || other.replication,
             sender: self.sender || other.sender,
             server: self.server || other.server,
+            identity: self.identity || other.identity,
             standbys: self.standbys || other.standbys,
             drain: self.drain || other.drain,
             despite_drain: self.despite_drain || other.despite_drain,
@@ -75,12 +78,23 @@ pub struct Observation {
     pub instance: Option<Result<Sighting, Failure>>,
     /// How long the look took; `None` where its end was not waited for.
     pub took: Option<Duration>,
+    /// What other nodes' words add to it.
+    pub evidence: Evidence,
 }
 
 impl Observation {
+    /// A look by itself.
+    pub fn new(
+        drain: Drain,
+        instance: Option<Result<Sighting, Failure>>,
+        took: Option<Duration>,
+    ) -> Observation {
+        Observation { drain, instance, took, evidence: Evidence::default() }
+    }
+
     /// No look came to an end.
     pub fn failed(failure: Failure) -> Observation {
-        Observation { drain: Drain::NotLooked, instance: Some(Err(failure)), took: None }
+        Observation::new(Drain::NotLooked, Some(Err(failure)), None)
     }
 
     /// What was seen of the instance, if anything was.
@@ -124,6 +138,8 @@ pub struct Sighting {
     pub replication: Option<Replication>,
     /// `None` where nobody needed it.
     pub server: Option<Server>,
+    /// `None` where nobody needed it.
+    pub identity: Option<Identity>,
     /// Who receives WAL from a primary, [`MAX_STANDBYS`](super::MAX_STANDBYS) at most; `None` on a standby, where the role
     /// may not see it, and where nobody needed it.
     pub standbys: Option<Vec<AttachedStandby>>,
@@ -141,6 +157,7 @@ impl Sighting {
             recovery: None,
             replication: None,
             server: None,
+            identity: None,
             standbys: None,
             login_refused: None,
         }

@@ -115,7 +115,7 @@ impl Prober {
             }
             self.look_at_instance(needs, deadline)
         });
-        Observation { drain, instance, took: Some(begun.elapsed()) }
+        Observation::new(drain, instance, Some(begun.elapsed()))
     }
 
     fn look_for_drain(&self) -> Drain {

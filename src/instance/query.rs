@@ -266,6 +266,7 @@ mod tests {
         replication: true,
         sender: false,
         server: false,
+        identity: false,
         standbys: false,
         drain: false,
         despite_drain: false,

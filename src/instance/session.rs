@@ -17,7 +17,7 @@ use super::address::Address;
 use super::failure::Asked;
 use super::prepared::Prepared;
 use super::startup::{TimeLimits, login_config, own_settings, prelude_for_a_shared_session};
-use super::{Failure, Needs, Sighting, doubt, query};
+use super::{Failure, Identity, Needs, Role, Sighting, doubt, identity, query};
 use crate::config::{ConnectionSettings, Secret};
 use crate::reason::Reason;
 
@@ -43,6 +43,10 @@ pub(super) struct Session {
     /// What ALTER ROLE and ALTER DATABASE said at the login, after which PostgreSQL does not tell a session any more;
     /// outside, `None` where the session is not to get old.
     login_settings: Option<Option<String>>,
+    /// Nobody else gets this session, so the instance behind it stays the same.
+    is_own: bool,
+    /// Which instance that is, once somebody needed it; only of a session of the agent's own.
+    identity: Option<Identity>,
 }
 
 impl Session {
@@ -66,6 +70,8 @@ impl Session {
             prepared: Prepared::new(false),
             postmaster_started: None,
             login_settings: None,
+            is_own: false,
+            identity: None,
         })
     }
 
@@ -116,6 +122,8 @@ impl Session {
             prepared: Prepared::new(is_own),
             postmaster_started: login.map(|login| login.postmaster_started),
             login_settings: Some(login_settings),
+            is_own,
+            identity: None,
         })
     }
 
@@ -130,11 +138,15 @@ impl Session {
     /// could tell, too: what ALTER ROLE and ALTER DATABASE lay down reaches sessions at their login.
     pub(super) fn observe(&mut self, needs: Needs) -> Result<Sighting, Failure> {
         let query = query::text(needs);
-        let both = [query.as_ref(), query::LOGIN_SETTINGS];
-        let answer = self.ask(if needs.writability { &both } else { &both[..1] })?;
+        let asks_identity = needs.identity && self.identity.is_none();
+        let mut questions = vec![query.as_ref()];
+        questions.extend(needs.writability.then_some(query::LOGIN_SETTINGS));
+        questions.extend(asks_identity.then_some(identity::TEXT));
+        let answer = self.ask(&questions)?;
         let mut rows = rows(&answer);
         let row = rows.next();
         let current_settings = if needs.writability { rows.next().and_then(single_value) } else { None };
+        let identity = if asks_identity { rows.next().and_then(read_identity) } else { self.identity };
         // One row each was asked for; of two, one could say another role than the other.
         let row = row.filter(|_| rows.next().is_none());
         // A column that cannot be read as text ends the row; the reader notices.
@@ -143,6 +155,9 @@ impl Session {
         let mut sighting = sighting.ok_or_else(|| self.not_what_was_asked(&query))?;
         if doubt::is_left(&sighting, needs) {
             self.end_doubt(&mut sighting, needs)?;
+        }
+        if needs.identity {
+            self.identify(&mut sighting, identity)?;
         }
         if needs.writability
             && self.login_settings.as_ref().is_some_and(|settings| *settings != current_settings)
@@ -162,6 +177,28 @@ impl Session {
         let columns = row.map(|row| (0..row.len()).map_while(|column| row.try_get(column).ok()));
         let recovery = columns.and_then(|columns| doubt::end(columns, recovery, needs));
         sighting.recovery = Some(recovery.ok_or_else(|| self.not_what_was_asked(doubt::TEXT))?);
+        Ok(())
+    }
+
+    /// Says which instance this is. A session that has outlasted a promotion asks again, for the timeline is a new one.
+    fn identify(&mut self, sighting: &mut Sighting, known: Option<Identity>) -> Result<(), Failure> {
+        let is_primary = sighting.role == Role::Primary;
+        let lacks_timeline = |it: Identity| is_primary && it.primary_timeline.is_none();
+        let identity = match known {
+            Some(identity) if !lacks_timeline(identity) => identity,
+            Some(_) | None => {
+                let answer = self.ask(&[identity::TEXT])?;
+                let row = rows(&answer).next();
+                row.and_then(read_identity)
+                    .filter(|identity| !lacks_timeline(*identity))
+                    .ok_or_else(|| self.not_what_was_asked(identity::TEXT))?
+            }
+        };
+        self.identity = Some(identity).filter(|_| self.is_own);
+        sighting.identity = Some(identity);
+        if is_primary {
+            sighting.timeline = sighting.timeline.or(identity.primary_timeline);
+        }
         Ok(())
     }
 
@@ -217,6 +254,10 @@ fn rows(answer: &[SimpleQueryMessage]) -> impl Iterator<Item = &SimpleQueryRow> 
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
     })
+}
+
+fn read_identity(row: &SimpleQueryRow) -> Option<Identity> {
+    identity::read(|column| row.try_get(column).ok()?)
 }
 
 fn single_value(row: &SimpleQueryRow) -> Option<String> {

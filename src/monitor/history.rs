@@ -115,7 +115,7 @@ impl History {
     }
 
     fn record_lag(&mut self, outcome: &Observation, now: Instant) {
-        if let Some(lag) = outcome.sighting().and_then(Sighting::lag) {
+        if let Some(lag) = outcome.lag() {
             let sample = lag.bytes.map_or(LagSample::Unknown, |known| LagSample::Bytes(known.bytes));
             self.rings.record_lag(sample, now);
         }
@@ -194,8 +194,7 @@ mod tests {
     #[test]
     fn changes_are_remembered_and_repetitions_are_not() {
         let mut history = History::new();
-        let primary =
-            |drain| Observation { drain, instance: Some(Ok(Sighting::of_role(Role::Primary))), took: None };
+        let primary = |drain| Observation::new(drain, Some(Ok(Sighting::of_role(Role::Primary))), None);
         for drain in [Drain::Off, Drain::NotLooked, Drain::On, Drain::Unknown, Drain::On, Drain::Off] {
             history.record(&primary(drain), Instant::now());
         }

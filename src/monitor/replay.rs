@@ -81,7 +81,7 @@ mod tests {
 
     fn seen(role: Role, recovery: Option<Recovery>) -> Observation {
         let sighting = Sighting { recovery, ..Sighting::of_role(role) };
-        Observation { drain: Drain::Off, instance: Some(Ok(sighting)), took: None }
+        Observation::new(Drain::Off, Some(Ok(sighting)), None)
     }
 
     fn standby(is_paused: bool, delay_s: u64) -> Observation {

@@ -144,7 +144,7 @@ impl State {
         self.drain_looked_until = until;
         match drain {
             Drain::On => {
-                let outcome = Observation { drain, instance: None, took: None };
+                let outcome = Observation::new(drain, None, None);
                 self.take_callers(|caller| caller.ends_with_drain && caller.number < until, &outcome)
             }
             Drain::Off | Drain::Unknown | Drain::NotLooked => Due::new(),

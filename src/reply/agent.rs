@@ -70,7 +70,7 @@ mod tests {
 
     fn line(target: &str, drain: Drain, instance: Option<Result<Sighting, Failure>>) -> String {
         let target = Target::parse(target).unwrap();
-        AgentReply::of_observation(target, &Observation { drain, instance, took: None }).line()
+        AgentReply::of_observation(target, &Observation::new(drain, instance, None)).line()
     }
 
     fn primary() -> Option<Result<Sighting, Failure>> {

@@ -10,6 +10,7 @@ use crate::instance::{
     Recovery, ReplayDelay, Replication, Role, Server, Sighting, Sources, fuzzing as instance,
 };
 use crate::monitor::{Change, Chronicle, Condition, LAG_BUCKETS, LagSample, MAX_TRANSITIONS, Transition};
+use crate::peers::News;
 use crate::reason::Reason;
 use crate::system::own_name::OwnName;
 use crate::tally::{Refusal, Tally};
@@ -28,7 +29,7 @@ pub(crate) fn documents(bytes: &[u8]) {
 /// A row of a server's, and all that is made of it.
 pub(crate) fn row(bytes: &[u8]) {
     if let Some(sighting) = instance::row(bytes) {
-        let observation = Observation { drain: Drain::Off, instance: Some(Ok(sighting)), took: None };
+        let observation = Observation::new(Drain::Off, Some(Ok(sighting)), None);
         assert_documents(&observation, &Chronicle::blank(), &Tally::new(), Limits::default());
     }
 }
@@ -38,6 +39,7 @@ fn assert_documents(observation: &Observation, chronicle: &Chronicle, tally: &Ta
         let background = Background {
             media,
             own_name: OwnName::get(),
+            news: &News::none(),
             remember: &|| chronicle.clone(),
             figures: &|| tally.figures(),
         };
@@ -46,7 +48,7 @@ fn assert_documents(observation: &Observation, chronicle: &Chronicle, tally: &Ta
         http_reply(target, observation, &background)
     };
     for path in Path::ALL {
-        if !matches!(path, Path::Status | Path::Metrics | Path::Node) {
+        if !matches!(path, Path::Status | Path::Metrics | Path::Node | Path::Cluster) {
             let reply = say(observation, path, Media::Json).to_bytes(false);
             let (status, _) = wire::read_line_reply(&reply);
             assert!(matches!(status, 200 | 206 | 404 | 503), "{status}");
@@ -143,7 +145,7 @@ fn observation(source: &mut Source<'_>) -> Observation {
         1 => Some(Err(Failure::new(reason(source), source.text()))),
         _ => Some(Ok(sighting(source))),
     };
-    Observation { drain, instance, took: source.optional(Source::duration) }
+    Observation::new(drain, instance, source.optional(Source::duration))
 }
 
 fn sighting(source: &mut Source<'_>) -> Sighting {
@@ -186,6 +188,7 @@ fn sighting(source: &mut Source<'_>) -> Sighting {
             started_unix_s: source.float(),
             current: source.optional(lsn),
         }),
+        identity: None,
         standbys: source
             .optional(|source| (0..source.below(MAX_STANDBYS + 1)).map(|_| standby(source)).collect()),
         login_refused: source.optional(|source| LoginRefused {

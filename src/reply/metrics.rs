@@ -4,7 +4,9 @@
 use std::fmt::{Display, Write};
 
 use crate::instance::{Drain, Observation, ReplayDelay, Role, Sighting};
+use crate::reason::Reason;
 use crate::tally::{BUCKETS_US, Figures, ProbeCounts};
+use crate::verdict::Survey;
 
 pub(super) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -12,9 +14,12 @@ pub(super) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const USUAL_BYTES: usize = 10 * 1024;
 
 /// The exposition, without its last line feed.
-pub(super) fn text(observation: &Observation, figures: &Figures) -> String {
+pub(super) fn text(observation: &Observation, survey: Option<&Survey>, figures: &Figures) -> String {
     let mut page = Page(String::with_capacity(USUAL_BYTES));
     page.instance(observation);
+    if let Some(survey) = survey {
+        page.cluster(observation, survey);
+    }
     page.probes(&figures.probes);
     page.clients(figures);
     page.process(figures);
@@ -61,7 +66,7 @@ impl Page {
             Drain::NotLooked | Drain::Unknown => None,
         };
         let replication = sighting.and_then(|sighting| sighting.replication.as_ref());
-        let lag = sighting.and_then(Sighting::lag);
+        let lag = observation.lag();
         let lag_bytes = lag.and_then(|lag| lag.bytes.ok()).map(|lag| lag.bytes);
         let lag_s = lag.and_then(|lag| lag.time.ok()).map(|lag| lag.duration.as_secs_f64());
         let has_receiver = replication.map(|replication| u8::from(replication.receiver.is_some()));
@@ -103,6 +108,28 @@ impl Page {
             "pgsqlchk_replay_delay_seconds",
             replay_delay_s,
             "How much later the standby replays commits on purpose.",
+        );
+    }
+
+    /// Absent where there are no peers.
+    fn cluster(&mut self, observation: &Observation, survey: &Survey) {
+        let peers = || survey.nodes.iter().filter(|node| !node.is_self);
+        let reached = peers().filter(|node| node.is_reached).count();
+        let is_superseded = observation.sighting().map(|_| {
+            let against = observation.evidence.against.as_ref();
+            u8::from(against.is_some_and(|against| against.reason == Reason::Superseded))
+        });
+        self.gauge("pgsqlchk_peers", Some(peers().count()), "Peers, this agent itself not counted.");
+        self.gauge("pgsqlchk_peers_reached", Some(reached), "Peers that answered.");
+        self.gauge(
+            "pgsqlchk_cluster_primaries",
+            Some(survey.primaries()),
+            "Nodes that say they are the primary, this one included.",
+        );
+        self.gauge(
+            "pgsqlchk_superseded",
+            is_superseded,
+            "Whether the instance is a primary that was left behind by a promotion.",
         );
     }
 
@@ -181,7 +208,7 @@ mod tests {
     use crate::verdict::Path;
 
     fn page(observation: &Observation) -> String {
-        text(observation, &Tally::new().figures())
+        text(observation, None, &Tally::new().figures())
     }
 
     fn has(page: &str, name: &str) -> bool {
@@ -206,7 +233,7 @@ mod tests {
             let recovery = Some(Recovery { is_paused: true, ..Recovery::default() });
             let timeline = Some(3);
             let sighting = Sighting { recovery, replication, timeline, ..Sighting::of_role(Role::Standby) };
-            page(&Observation { drain: Drain::Off, instance: Some(Ok(sighting)), took: None })
+            page(&Observation::new(Drain::Off, Some(Ok(sighting)), None))
         };
         let silent = standby(None);
         assert!(silent.contains("\npgsqlchk_wal_receiver 0\n"), "{silent}");
@@ -261,8 +288,8 @@ mod tests {
             timeline: Some(u32::MAX),
             ..Sighting::of_role(Role::Standby)
         };
-        let observation = Observation { drain: Drain::On, instance: Some(Ok(sighting)), took: None };
-        let page = text(&observation, &tally.figures());
+        let observation = Observation::new(Drain::On, Some(Ok(sighting)), None);
+        let page = text(&observation, None, &tally.figures());
         let numbers = page.lines().filter(|line| !line.starts_with('#')).count();
         assert!(numbers > 140, "{numbers} samples: {page}");
         assert!(page.len() + 32 * numbers < MAX_DOCUMENT_BYTES, "{} bytes, {numbers} samples", page.len());

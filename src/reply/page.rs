@@ -10,20 +10,21 @@ use time::macros::format_description;
 use super::status::{Document, LagFields, Moment, TransitionFields};
 use super::words::{bytes, duration, escape};
 use crate::monitor::Chronicle;
+use crate::peers::News;
 use crate::verdict::{Limits, Verdict};
 
-const CSS: &str = include_str!("page/page.css");
+pub(super) const CSS: &str = include_str!("page/page.css");
 
 /// Between two looks of a browser.
-const REFRESH_S: u32 = 5;
+pub(super) const REFRESH_S: u32 = 5;
 
-const CLOCK: &[BorrowedFormatItem<'_>] = format_description!("[hour]:[minute]:[second]");
+pub(super) const CLOCK: &[BorrowedFormatItem<'_>] = format_description!("[hour]:[minute]:[second]");
 const DAY: &[BorrowedFormatItem<'_>] = format_description!("[day padding:none] [month repr:short] [year]");
 const DAY_AND_CLOCK: &[BorrowedFormatItem<'_>] =
     format_description!("[day padding:none] [month repr:short], [hour]:[minute]:[second]");
 
 /// The page, without its last line feed. `limits`: how far the standby may lag.
-pub(super) fn html(document: &Document, limits: Limits, chronicle: &Chronicle) -> String {
+pub(super) fn html(document: &Document, limits: Limits, chronicle: &Chronicle, news: &News) -> String {
     let headline = headline(document);
     let title = match document.reason {
         Some(reason) => format!("{headline}: {reason} · pgsqlchk"),
@@ -41,6 +42,7 @@ pub(super) fn html(document: &Document, limits: Limits, chronicle: &Chronicle) -
         since = since(document),
         lag = lag(document, limits, chronicle),
         facts = facts(document),
+        peers = peers(news),
         changes = changes(document),
         footer = footer(document),
     );
@@ -129,10 +131,12 @@ fn basis_words(word: &str) -> &str {
     match word {
         "sender" => "behind the sender's WAL",
         "received" => "behind what was received",
+        "primary" => "behind where the primary writes",
         "caught-up" => "everything is replayed",
         "last-commit" => "since the last replayed commit",
         "no-wal-receiver" => "there is no WAL receiver",
         "wal-receiver-silent" => "the WAL receiver hears nothing",
+        "other-timeline" => "it is on another timeline than the primary",
         "nothing-replayed" => "nothing was replayed since the start",
         other => other,
     }
@@ -190,6 +194,27 @@ fn facts(document: &Document) -> String {
     }
     html.push_str("</dl></section>\n");
     html
+}
+
+/// What others say of themselves, in short; the whole is on `/cluster`.
+fn peers(news: &News) -> String {
+    let mut html = String::new();
+    for peer in news.peers.iter().filter(|peer| !peer.is_self) {
+        let said = match peer.fresh() {
+            Some(said) => {
+                let role = said.role.map_or("down", |role| role.word());
+                let timeline = said.timeline.map(|timeline| format!(", timeline {timeline}"));
+                let drains = if said.draining == Some(true) { ", draining" } else { "" };
+                format!("{role}{}{drains}", timeline.unwrap_or_default())
+            }
+            None => "silent".into(),
+        };
+        let _ = writeln!(html, "<div><dt>{}</dt><dd>{said}</dd></div>", escape(&peer.described()));
+    }
+    if html.is_empty() {
+        return html;
+    }
+    format!("<section><h2><a href=\"/cluster\">Peers</a></h2>\n<dl>\n{html}</dl></section>\n")
 }
 
 /// Whether it goes on.

@@ -135,7 +135,7 @@ impl Document {
             server_version: server.map(|server| cut(&server.version)),
             server_started: server.and_then(|server| Moment::of_unix_seconds(server.started_unix_s)),
             lsn: Positions::new(server.and_then(|server| server.current), replication),
-            lag: sighting.and_then(Sighting::lag).map(LagFields::new).unwrap_or_default(),
+            lag: observation.lag().map(LagFields::new).unwrap_or_default(),
             restoring: recovery.and_then(|recovery| recovery.is_restore()),
             replay_paused: recovery.map(|recovery| recovery.is_paused),
             replay_delay_seconds: recovery.and_then(|recovery| match recovery.delay? {

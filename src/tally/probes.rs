@@ -171,6 +171,9 @@ fn ends_probe(reason: Reason) -> bool {
         | Reason::LagExceeded
         | Reason::LagUnknown
         | Reason::DrainUnknown
+        | Reason::Superseded
+        | Reason::TwoPrimaries
+        | Reason::Isolated
         | Reason::BadRequest => false,
     }
 }
@@ -181,7 +184,7 @@ mod tests {
     use crate::instance::{Drain, Failure, Sighting};
 
     fn seen(role: Role) -> Observation {
-        Observation { drain: Drain::Off, instance: Some(Ok(Sighting::of_role(role))), took: None }
+        Observation::new(Drain::Off, Some(Ok(Sighting::of_role(role))), None)
     }
 
     fn record(probes: &Probes, observation: &Observation, lasted_us: u64) {
@@ -191,7 +194,7 @@ mod tests {
     #[test]
     fn a_role_changes_across_whatever_was_between() {
         let down = Observation::failed(Failure::new(Reason::ConnectionRefused, ""));
-        let drained = Observation { drain: Drain::On, instance: None, took: None };
+        let drained = Observation::new(Drain::On, None, None);
         let (primary, standby) = (seen(Role::Primary), seen(Role::Standby));
         let probes = Probes::default();
         for (observation, changes) in [

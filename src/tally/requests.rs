@@ -61,7 +61,7 @@ fn can_answer(path: Option<Path>, code: u16) -> bool {
         }
         // 404: over the agent-check.
         Some(Path::Health) => matches!(code, 200 | 404 | 503),
-        Some(Path::Liveness | Path::Status | Path::Metrics | Path::Node) => code == 200,
+        Some(Path::Liveness | Path::Status | Path::Metrics | Path::Node | Path::Cluster) => code == 200,
         None => !matches!(code, 200 | 206 | 503),
     }
 }

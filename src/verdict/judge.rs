@@ -32,14 +32,20 @@ pub fn judge(target: Target, observation: &Observation) -> Verdict {
         None => return Verdict::Down(Reason::QueryFailed),
     };
     match (target.path, sighting.role) {
-        (Path::Health | Path::Liveness | Path::Status | Path::Metrics | Path::Node, role) => {
+        (Path::Health | Path::Liveness | Path::Status | Path::Metrics | Path::Node | Path::Cluster, role) => {
             Verdict::Holds(role)
         }
-        (Path::Contract | Path::Primary | Path::ReadOnly, Role::Primary) => Verdict::Holds(Role::Primary),
-        (Path::ReadWrite, Role::Primary) => judge_writability(sighting),
+        (Path::Contract | Path::Primary | Path::ReadOnly, Role::Primary) => {
+            against(observation).unwrap_or(Verdict::Holds(Role::Primary))
+        }
+        (Path::ReadWrite, Role::Primary) => {
+            against(observation).unwrap_or_else(|| judge_writability(sighting))
+        }
         (Path::Standby, Role::Primary) => Verdict::No(Reason::NotInRecovery),
         (Path::Primary | Path::ReadWrite, Role::Standby) => Verdict::No(Reason::InRecovery),
-        (Path::Contract | Path::Standby | Path::ReadOnly, Role::Standby) => judge_standby(target, sighting),
+        (Path::Contract | Path::Standby | Path::ReadOnly, Role::Standby) => {
+            judge_standby(target, sighting, observation)
+        }
     }
 }
 
@@ -55,6 +61,12 @@ pub fn judge_drain(observation: &Observation) -> Option<Verdict> {
     }
 }
 
+/// What other nodes have seen of a primary is verified; that too few can be heard means that nothing is.
+fn against(observation: &Observation) -> Option<Verdict> {
+    let reason = observation.evidence.against.as_ref()?.reason;
+    Some(if reason == Reason::Isolated { Verdict::Down(reason) } else { Verdict::No(reason) })
+}
+
 fn judge_writability(sighting: &Sighting) -> Verdict {
     match sighting.read_only_default {
         Some(false) => Verdict::Holds(Role::Primary),
@@ -64,9 +76,9 @@ fn judge_writability(sighting: &Sighting) -> Verdict {
 }
 
 /// Whatever the path has a standby to be; without limits that is enough, with them its lag has to be known, too.
-fn judge_standby(target: Target, sighting: &Sighting) -> Verdict {
+fn judge_standby(target: Target, sighting: &Sighting, observation: &Observation) -> Verdict {
     match why_no_standby(target, sighting) {
-        Ok(None) => judge_lag(target, sighting),
+        Ok(None) => judge_lag(target, observation),
         Ok(Some(reason)) => Verdict::No(reason),
         Err(reason) => Verdict::Down(reason),
     }
@@ -101,11 +113,11 @@ fn why_not_running(recovery: Recovery) -> Option<Reason> {
     }
 }
 
-fn judge_lag(target: Target, sighting: &Sighting) -> Verdict {
+fn judge_lag(target: Target, observation: &Observation) -> Verdict {
     if !target.limits.is_some() {
         return Verdict::Holds(Role::Standby);
     }
-    let Some(lag) = sighting.lag() else { return Verdict::Down(Reason::QueryFailed) };
+    let Some(lag) = observation.lag() else { return Verdict::Down(Reason::QueryFailed) };
     let bytes = target.limits.bytes.map(|limit| lag.bytes.map(|known| known.bytes <= limit));
     let time = target.limits.time.map(|limit| lag.time.map(|known| known.duration <= limit));
     let within = [bytes, time].into_iter().flatten();
@@ -129,7 +141,7 @@ fn why_not_streaming(replication: &Replication) -> Option<Reason> {
 /// The share of the target's limits that is still free, 1 to 100 percent, for a target that holds: a standby near
 /// its limit gets less to do. 100 where there is no limit, or no standby.
 pub fn weight_percent(target: Target, observation: &Observation) -> u8 {
-    let Some(lag) = observation.sighting().and_then(Sighting::lag) else { return 100 };
+    let Some(lag) = observation.lag() else { return 100 };
     let bytes = target.limits.bytes.zip(lag.bytes.ok());
     let bytes = bytes.map(|(limit, known)| free_percent(known.bytes.into(), limit.into()));
     let time = target.limits.time.zip(lag.time.ok());
@@ -150,7 +162,7 @@ mod tests {
     use crate::instance::{Failure, Lsn, Receiver, ReceiverDetails, ReplayDelay, Sources};
 
     fn seen(sighting: Sighting) -> Observation {
-        Observation { drain: Drain::Off, instance: Some(Ok(sighting)), took: None }
+        Observation::new(Drain::Off, Some(Ok(sighting)), None)
     }
 
     fn primary(read_only_default: Option<bool>) -> Observation {
@@ -306,7 +318,7 @@ mod tests {
 
     #[test]
     fn who_drains_holds_no_role() {
-        let draining = |instance| Observation { drain: Drain::On, instance, took: None };
+        let draining = |instance| Observation::new(Drain::On, instance, None);
         for text in ["/", "/primary", "/read-write", "/replica", "/read-only"] {
             assert_eq!(judge(target(text), &draining(None)), Verdict::Draining, "{text}");
             let unknown = Observation { drain: Drain::Unknown, ..primary(Some(false)) };

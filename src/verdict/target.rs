@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::parameters::{self, Parameters};
-use crate::instance::Needs;
+use crate::instance::{Drain, Needs, Observation, Role};
 
 /// What a request asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub enum Path {
     Metrics,
     /// `/node`: what other agents ask; never depends on peers, so that nobody asks in circles.
     Node,
+    /// `/cluster`: this node and all its peers.
+    Cluster,
 }
 
 /// How far a standby may lag and still hold; `None`: any distance.
@@ -85,7 +87,7 @@ pub enum TargetError {
 
 impl Path {
     /// Every path there is.
-    pub const ALL: [Path; 10] = [
+    pub const ALL: [Path; 11] = [
         Path::Contract,
         Path::Primary,
         Path::ReadWrite,
@@ -96,6 +98,7 @@ impl Path {
         Path::Status,
         Path::Metrics,
         Path::Node,
+        Path::Cluster,
     ];
 
     /// The first of its names.
@@ -111,6 +114,7 @@ impl Path {
             Path::Status => "/status",
             Path::Metrics => "/metrics",
             Path::Node => "/node",
+            Path::Cluster => "/cluster",
         }
     }
 
@@ -127,6 +131,7 @@ impl Path {
             "/status" => Path::Status,
             "/metrics" => Path::Metrics,
             "/node" => Path::Node,
+            "/cluster" => Path::Cluster,
             _ => return None,
         })
     }
@@ -141,7 +146,8 @@ impl Path {
             | Path::Liveness
             | Path::Status
             | Path::Metrics
-            | Path::Node => false,
+            | Path::Node
+            | Path::Cluster => false,
         }
     }
 
@@ -156,7 +162,8 @@ impl Path {
             | Path::Liveness
             | Path::Status
             | Path::Metrics
-            | Path::Node => false,
+            | Path::Node
+            | Path::Cluster => false,
         }
     }
 
@@ -164,7 +171,9 @@ impl Path {
     pub fn is_drained(self) -> bool {
         match self {
             Path::Contract | Path::Primary | Path::ReadWrite | Path::Standby | Path::ReadOnly => true,
-            Path::Health | Path::Liveness | Path::Status | Path::Metrics | Path::Node => false,
+            Path::Health | Path::Liveness | Path::Status | Path::Metrics | Path::Node | Path::Cluster => {
+                false
+            }
         }
     }
 }
@@ -198,12 +207,43 @@ impl Target {
         Ok(Target { path, limits, wants_streaming, wants_running_replay })
     }
 
-    /// The same under the administrator's standing limits as well. `/status` and `/node` have them too: they say what `/`
-    /// would.
+    /// The same under the administrator's standing limits as well. The documents that say what `/` would have them, too.
     pub fn limited_by(self, standing: Limits) -> Target {
-        let is_limited = self.path.takes_limits() || matches!(self.path, Path::Status | Path::Node);
+        let is_limited =
+            self.path.takes_limits() || matches!(self.path, Path::Status | Path::Node | Path::Cluster);
         let standing = if is_limited { standing } else { Limits::default() };
         Target { limits: self.limits.tighter(standing), ..self }
+    }
+
+    /// Whether what other nodes say can matter to it.
+    pub fn asks_peers(self) -> bool {
+        match self.path {
+            Path::Contract | Path::Primary | Path::ReadWrite | Path::ReadOnly => true,
+            // A standby is one whatever others say; how far behind it is they may know better.
+            Path::Standby => self.limits.is_some(),
+            Path::Status | Path::Metrics | Path::Cluster => true,
+            Path::Health | Path::Liveness | Path::Node => false,
+        }
+    }
+
+    /// Whether it is worth waiting for what other nodes say, now that this one has been looked at.
+    pub fn waits_for_peers(self, observation: &Observation) -> bool {
+        let is_document = matches!(self.path, Path::Status | Path::Metrics | Path::Cluster);
+        let is_drained = observation.drain == Drain::On && self.path.is_drained();
+        self.asks_peers()
+            && (is_document
+                || observation.sighting().is_some_and(|sighting| match sighting.role {
+                    Role::Primary => !is_drained && self.path != Path::Standby,
+                    Role::Standby => !is_drained && self.limits.is_some(),
+                }))
+    }
+
+    /// What has to be observed where there are peers to compare with.
+    pub fn needs_beside_peers(self) -> Option<Needs> {
+        let needs = self.needs()?;
+        let is_compared = self.asks_peers();
+        let timeline = needs.timeline || is_compared && self.limits.is_some();
+        Some(Needs { identity: is_compared, timeline, ..needs })
     }
 
     /// What has to be observed, or `None` where PostgreSQL is not asked at all.
@@ -228,6 +268,7 @@ impl Target {
                 sender: true,
                 server: true,
                 standbys: true,
+                identity: false,
                 drain: true,
                 despite_drain: true,
             }),
@@ -240,7 +281,7 @@ impl Target {
                 despite_drain: true,
                 ..Needs::default()
             }),
-            Path::Node => Some(Needs {
+            Path::Node | Path::Cluster => Some(Needs {
                 timeline: true,
                 recovery: true,
                 replication: true,
@@ -297,6 +338,7 @@ mod tests {
             ("/status", Some(Path::Status)),
             ("/metrics", Some(Path::Metrics)),
             ("/node", Some(Path::Node)),
+            ("/cluster", Some(Path::Cluster)),
             ("http://node1:23267/replica", Some(Path::Standby)),
             ("http://node1:23267", Some(Path::Contract)),
             ("http://node1?", Some(Path::Contract)),

@@ -18,7 +18,7 @@ pub(crate) fn what_is_asked(protocol: Protocol, request: &RequestHead) -> Result
         Protocol::Http => target.map_err(|error| HttpReply::of_target_error(&error)),
         Protocol::Agent => match target {
             // No state of a server follows from a document.
-            Ok(Target { path: Path::Status | Path::Metrics | Path::Node, .. }) | Err(_) => {
+            Ok(Target { path: Path::Status | Path::Metrics | Path::Node | Path::Cluster, .. }) | Err(_) => {
                 Err(document(AgentReply::BAD_REQUEST))
             }
             Ok(target) => Ok(target),
@@ -27,8 +27,8 @@ pub(crate) fn what_is_asked(protocol: Protocol, request: &RequestHead) -> Result
 }
 
 /// What has to be observed, or `None` where PostgreSQL is not asked at all.
-pub(crate) fn needs(protocol: Protocol, target: Target) -> Option<Needs> {
-    let needs = target.needs()?;
+pub(crate) fn needs(protocol: Protocol, target: Target, has_peers: bool) -> Option<Needs> {
+    let needs = if has_peers { target.needs_beside_peers() } else { target.needs() }?;
     Some(match protocol {
         Protocol::Http => needs,
         // A node that drains does so for every target.
@@ -102,18 +102,18 @@ mod tests {
         for path in Path::ALL {
             let asked = what_is_asked(Protocol::Agent, &RequestHead::get(path.name()));
             match path {
-                Path::Status | Path::Metrics | Path::Node => {
+                Path::Status | Path::Metrics | Path::Node | Path::Cluster => {
                     assert_eq!(asked, Err(document(AgentReply::BAD_REQUEST)))
                 }
                 // Never touches PostgreSQL, drained or not.
-                Path::Liveness => assert_eq!(needs(Protocol::Agent, asked.unwrap()), None),
+                Path::Liveness => assert_eq!(needs(Protocol::Agent, asked.unwrap(), true), None),
                 Path::Contract
                 | Path::Primary
                 | Path::ReadWrite
                 | Path::Standby
                 | Path::ReadOnly
                 | Path::Health => {
-                    let needs = needs(Protocol::Agent, asked.unwrap()).unwrap();
+                    let needs = needs(Protocol::Agent, asked.unwrap(), true).unwrap();
                     assert!(needs.drain && !needs.despite_drain, "{path:?}");
                 }
             }

@@ -158,7 +158,9 @@ fn assert_request(request: &RequestHead, protocol: Protocol) {
         assert!(!word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic()), "{word:?}");
     }
     match dialect::what_is_asked(protocol, request) {
-        Ok(target) => assert_eq!(dialect::needs(protocol, target), dialect::needs(protocol, target)),
+        Ok(target) => {
+            assert_eq!(dialect::needs(protocol, target, true), dialect::needs(protocol, target, true))
+        }
         Err(reply) => {
             let reply = reply.to_bytes(false);
             match protocol {

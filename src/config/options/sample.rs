@@ -14,6 +14,7 @@ pub(super) enum Group {
     PostgreSql,
     Clients,
     Standbys,
+    Peers,
     Log,
     Running,
 }
@@ -29,13 +30,15 @@ const HEAD: &str = "\
 ";
 
 impl Group {
-    const ALL: [Group; 5] = [Group::PostgreSql, Group::Clients, Group::Standbys, Group::Log, Group::Running];
+    const ALL: [Group; 6] =
+        [Group::PostgreSql, Group::Clients, Group::Standbys, Group::Peers, Group::Log, Group::Running];
 
     fn title(self) -> &'static str {
         match self {
             Group::PostgreSql => "PostgreSQL",
             Group::Clients => "Clients",
             Group::Standbys => "Standbys and maintenance",
+            Group::Peers => "Agents of the other nodes",
             Group::Log => "Log",
             Group::Running => "How it runs: set by the units and by xinetd's files, seldom here",
         }

@@ -7,6 +7,7 @@ use crate::instance::{
     Server, Sighting, Sources,
 };
 use crate::monitor::{Change, Chronicle, Condition, LAG_BUCKETS, LagSample, MAX_TRANSITIONS, Transition};
+use crate::peers::News;
 use crate::reason::Reason;
 use crate::system::own_name::OwnName;
 use crate::tally::Tally;
@@ -18,6 +19,7 @@ fn reply(observation: &Observation, chronicle: &Chronicle, media: Media) -> Stri
     let background = Background {
         media,
         own_name: OwnName::get(),
+        news: &News::none(),
         remember: &|| chronicle.clone(),
         figures: &|| Tally::new().figures(),
     };
@@ -63,7 +65,7 @@ fn standby(text: &str) -> Observation {
         server: Some(server(text)),
         ..Sighting::of_role(Role::Standby)
     };
-    Observation { drain: Drain::On, instance: Some(Ok(sighting)), took: Some(Duration::MAX) }
+    Observation::new(Drain::On, Some(Ok(sighting)), Some(Duration::MAX))
 }
 
 /// Everything has happened, and the drawing is as long as can be.

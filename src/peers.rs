@@ -1,0 +1,111 @@
+//! What other agents say of their nodes. Each peer has a thread of its own that asks it when somebody wants to know, and
+//! never without; what was heard is good for `--peer-interval`, and what has to stick sticks (`memory.rs`).
+//!
+//! A request *calls* when it arrives, so that peers are asked while PostgreSQL is, and *attends* when PostgreSQL has
+//! answered: it gets the news at once where nothing is outstanding, else when the last answer comes or the limit is over.
+//! No thread waits for a peer but that peer's own.
+
+mod ask;
+mod circle;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+mod memory;
+mod seat;
+mod statement;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+pub use circle::{Call, Circle};
+pub use memory::Claim;
+pub use statement::Statement;
+
+use crate::config::{Config, PeerAddress};
+
+/// So long a check waits for peers at most, and for a quarter of its own deadline.
+const MAX_WAIT: Duration = Duration::from_millis(250);
+
+/// What the administrator said of peers.
+#[derive(Clone, Debug)]
+pub struct PeerSettings {
+    /// Who they are; this agent itself may be among them.
+    pub peers: Vec<PeerAddress>,
+    /// How long an answer is good for, counted from the question.
+    pub interval: Duration,
+    /// The deadline of one question.
+    pub timeout: Duration,
+    /// How long a check waits for answers.
+    pub wait: Duration,
+    /// The agent's own random name.
+    pub agent: String,
+}
+
+impl PeerSettings {
+    /// What the configuration says.
+    pub fn of(config: &Config, agent: &str) -> PeerSettings {
+        PeerSettings {
+            peers: config.peer.clone(),
+            interval: config.peer_interval,
+            timeout: config.timeout,
+            wait: MAX_WAIT.min(config.timeout / 4),
+            agent: agent.to_owned(),
+        }
+    }
+}
+
+/// What is known of all peers, for one request.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// In the order of the configuration.
+    pub peers: Vec<PeerNews>,
+}
+
+impl News {
+    /// Where nobody is asked.
+    pub fn none() -> News {
+        News { peers: Vec::new() }
+    }
+}
+
+/// What is known of one.
+#[derive(Clone, Debug)]
+pub struct PeerNews {
+    /// Where it is asked.
+    pub address: Arc<str>,
+    /// It is this very agent.
+    pub is_self: bool,
+    /// It has answered a question that was asked at most `--peer-interval` before the request arrived.
+    pub is_fresh: bool,
+    /// What it said last.
+    pub last: Option<Heard>,
+    /// The last timeline that it said it was on.
+    pub claim: Option<Claim>,
+    /// The same where it was a primary then that did not drain.
+    pub rival: Option<Claim>,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// What was said.
+    pub said: Arc<Statement>,
+    /// When it was asked.
+    pub asked: Instant,
+    /// The same by this host's clock.
+    pub at: SystemTime,
+}
+
+impl PeerNews {
+    /// What it says now.
+    pub fn fresh(&self) -> Option<&Statement> {
+        self.last.as_ref().filter(|_| self.is_fresh && !self.is_self).map(|heard| heard.said.as_ref())
+    }
+
+    /// Its name and address, for people.
+    pub fn described(&self) -> String {
+        match self.last.as_ref().map(|heard| heard.said.name.as_str()) {
+            Some(name) if !name.is_empty() => format!("{name} ({})", self.address),
+            Some(_) | None => self.address.to_string(),
+        }
+    }
+}
