@@ -26,6 +26,7 @@ mod settings;
 mod stage;
 mod standbys;
 mod startup;
+mod timeline;
 mod upstream;
 
 pub use evidence::{Against, Evidence, PrimaryPosition};

@@ -130,7 +130,8 @@ pub struct Sighting {
     /// `None` where nobody needed it.
     pub read_only_default: Option<bool>,
     /// The timeline: of the WAL that a primary writes now; of the WAL that a standby received last, where that is
-    /// visible, or else of its last restartpoint. `None` where nobody needed it.
+    /// visible, or else of its last restartpoint, and no lower than this postmaster was seen on before. `None` where nobody
+    /// needed it.
     pub timeline: Option<u32>,
     /// `None` on a primary, and where nobody needed it.
     pub recovery: Option<Recovery>,

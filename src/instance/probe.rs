@@ -10,6 +10,7 @@ use super::knock::Knocker;
 use super::login::{LoginRefused, Refusals};
 use super::session::{Learned, Session};
 use super::startup::TimeLimits;
+use super::timeline::SeenTimeline;
 use super::{Drain, Failure, Needs, Observation, ProbeSettings, Sighting, Stage, StageCell};
 use crate::reason::Reason;
 
@@ -32,6 +33,7 @@ pub struct Prober {
     /// The refused login that the session has outlasted.
     refused: Option<LoginRefused>,
     learned: Learned,
+    seen_timeline: SeenTimeline,
     moved: Option<Instant>,
     stage: Arc<StageCell>,
     /// It looks once and ends with its process.
@@ -67,6 +69,7 @@ impl Prober {
             refusals: Refusals::default(),
             refused: None,
             learned: Learned::default(),
+            seen_timeline: SeenTimeline::default(),
             moved: None,
             stage: Arc::new(StageCell::new()),
             is_for_one_look: false,
@@ -170,6 +173,7 @@ impl Prober {
             sighting = self.sight(needs, deadline)?;
         }
         sighting.login_refused = self.refused.clone();
+        self.seen_timeline.raise(&mut sighting);
         Ok(sighting)
     }
 

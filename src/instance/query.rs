@@ -40,8 +40,9 @@ pub(super) const LOGIN_SETTINGS: &str = "SELECT pg_catalog.string_agg(s.setconfi
 /// The name of a WAL file begins with its timeline in hexadecimal. A standby writes no WAL, and cannot be asked
 /// for the position where it would.
 const TIMELINE: &str = ", CASE WHEN pg_catalog.pg_is_in_recovery() \
-     THEN coalesce(pg_catalog.to_hex(r.received_tli), (SELECT pg_catalog.to_hex(timeline_id) \
-     FROM pg_catalog.pg_control_checkpoint())) \
+     THEN coalesce(pg_catalog.to_hex(r.received_tli), \
+     (SELECT pg_catalog.to_hex(greatest(c.timeline_id, m.min_recovery_end_timeline)) \
+     FROM pg_catalog.pg_control_checkpoint() AS c, pg_catalog.pg_control_recovery() AS m)) \
      ELSE pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) END";
 
 /// An error outside recovery, which may end after the look at it.

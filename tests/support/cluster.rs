@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::folder::Folder;
 use super::network::Network;
-use super::postgresql::{ServerUser, copy_folder, program_path, run, template, without_pg_variables};
+use super::postgresql::{ServerUser, copy_folder, init, program_path, run, template, without_pg_variables};
 use super::process::{Signal, children_of, signal, state, wait_for_exit};
 use super::{eventually, free_port, secs, show_log};
 
@@ -54,6 +54,15 @@ impl Cluster {
     /// A running primary with settings of its own in postgresql.conf.
     pub fn primary_with(settings: &[(&str, &str)]) -> Cluster {
         let cluster = Cluster::stopped(settings);
+        cluster.start();
+        cluster
+    }
+
+    /// A primary of another system: all others share one identifier.
+    pub fn foreign_primary() -> Cluster {
+        let cluster = Cluster::empty(&[]);
+        init(&cluster.data());
+        cluster.write_settings();
         cluster.start();
         cluster
     }

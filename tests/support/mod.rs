@@ -28,6 +28,7 @@ pub mod one_check;
 pub mod one_shot;
 pub mod pages;
 pub mod patience;
+pub mod peers;
 pub mod pgbouncer;
 pub mod postgresql;
 pub mod process;

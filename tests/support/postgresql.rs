@@ -105,8 +105,7 @@ fn make_template() -> PathBuf {
     }
     let folder = Folder::of_server("initdb", &user);
     let data = folder.path().join("data");
-    let options = ["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"];
-    run(user.command("initdb").args(options).arg("--wal-segsize=1").arg("-D").arg(&data));
+    init(&data);
     // Several test programs may do this at the same time: copy beside, then rename; whoever is first, wins.
     let copy = place.with_extension(format!("{:016x}", super::random()));
     copy_folder(&data, &copy);
@@ -115,6 +114,13 @@ fn make_template() -> PathBuf {
     }
     assert!(place.join("PG_VERSION").is_file(), "cannot put a data directory at {}", place.display());
     place
+}
+
+/// A data directory with a system identifier of its own; all copies of the template have the same.
+pub fn init(data: &Path) {
+    let options = ["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"];
+    let mut initdb = ServerUser::current().command("initdb");
+    run(initdb.args(options).arg("--wal-segsize=1").arg("-D").arg(data));
 }
 
 /// Copies a folder with its owners and modes.
