@@ -20,6 +20,7 @@ pub(crate) mod service;
 mod stopping;
 mod waiting;
 pub(crate) mod watchdog;
+mod way;
 pub(crate) mod witnesses;
 
 use std::os::unix::net::UnixStream;
@@ -37,6 +38,7 @@ use listener::Listener;
 use places::Places;
 use service::Service;
 use waiting::Ready;
+use way::Way;
 
 /// The request to stop.
 pub(crate) struct Stop {
@@ -138,7 +140,7 @@ impl Gate {
                 client: index,
                 head: self.service.canonical_head(protocol, request, now),
                 is_head,
-                needs: dialect::needs(protocol, target, false),
+                way: Way::of(protocol, target),
             }),
             Err(reply) => self.refuse(index, &Refusal::new(reply, is_head), now),
         }

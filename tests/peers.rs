@@ -205,7 +205,7 @@ fn an_agent_knows_itself_among_its_peers() {
     let servers = servers();
     let port = free_port();
     let own = format!("127.0.0.1:{port}");
-    let agent = with_peers(&servers.primary, &[own.clone()], &["--listen", &own]);
+    let agent = with_peers(&servers.primary, std::slice::from_ref(&own), &["--listen", &own]);
     assert_eq!(line(&agent, "/primary"), "200 Primary");
     agent.wait_for_log("each --peer is this agent itself");
     let cluster = document(&agent, "/cluster");
@@ -213,7 +213,7 @@ fn an_agent_knows_itself_among_its_peers() {
     assert_eq!(cluster["nodes"][0]["address"], own);
     assert_eq!(cluster["condition"], "one-primary");
     // A second agent beside the same server is no second primary either, nor are homes with a process per check.
-    let second = with_peers(&servers.primary, &[own.clone()], &[]);
+    let second = with_peers(&servers.primary, std::slice::from_ref(&own), &[]);
     for _ in 0..3 {
         assert_eq!(line(&second, "/primary"), "200 Primary");
     }

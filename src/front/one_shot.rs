@@ -4,7 +4,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Instant;
 
-use crate::config::Config;
+use crate::config::{Config, Protocol};
 use crate::gate::witnesses::Witnesses;
 use crate::instance::{Failure, Needs, Observation, ProbeSettings, Prober};
 use crate::monitor::RUNNER_STACK_BYTES;
@@ -46,7 +46,7 @@ fn check_with(
             return (Observation::failed(failure), News::none());
         }
     };
-    let summons = witnesses.call(target, needs, arrived);
+    let summons = witnesses.call(Protocol::Http, target, arrived);
     let observation = look(config, needs, deadline);
     let (sender, receiver) = channel();
     witnesses.attend(target, summons, observation, move |observation, news| {

@@ -1,7 +1,6 @@
 //! Which request goes over which lane, and which client each reply belongs to.
 //!
-//! What waits for the instance has a lane of its own, so that `/liveness` does not stand behind it; and so has what
-//! waits for it even while the node drains, so that a draining node says so at once. On a lane, and in the queue
+//! Each [`Way`] has a lane of its own, so that nobody stands behind what he need not wait for. On a lane, and in the queue
 //! before it, requests keep their order. All have the same timeout, so the one in front always has the nearest
 //! deadline, and none is held up beyond its own by one that came before.
 
@@ -11,10 +10,10 @@ use std::sync::Arc;
 
 use super::lane::Lane;
 use super::roster::Roster;
-use crate::instance::Needs;
+use super::way::{WAYS, Way};
 
 /// How many lanes [`Dispatcher::new`] wants.
-pub(crate) const LANES: usize = 3;
+pub(crate) const LANES: usize = WAYS;
 
 /// Requests under way on a lane at once. Their heads, a query included under 500 bytes each, fit the lane's socket buffer
 /// many times.
@@ -40,19 +39,7 @@ pub(crate) struct Errand {
     pub(crate) client: usize,
     pub(crate) head: Vec<u8>,
     pub(crate) is_head: bool,
-    /// What it waits for; `None`: for nothing.
-    pub(crate) needs: Option<Needs>,
-}
-
-impl Errand {
-    /// The place of its lane.
-    fn lane(&self) -> usize {
-        match self.needs {
-            Some(Needs { despite_drain: false, .. }) => 0,
-            Some(Needs { despite_drain: true, .. }) => 1,
-            None => 2,
-        }
-    }
+    pub(crate) way: Way,
 }
 
 /// A reply for a client.
@@ -74,7 +61,7 @@ impl Dispatcher {
 
     /// Sends the errand, or queues it.
     pub(crate) fn submit(&mut self, errand: Errand) {
-        let track = &mut self.tracks[errand.lane()];
+        let track = &mut self.tracks[errand.way as usize];
         track.queue.push_back(errand);
         track.send_queued(&self.roster);
     }

@@ -116,7 +116,7 @@ impl Service {
                     None => Box::new(move |observation| answer(observation, News::none())),
                     Some(witnesses) => {
                         let witnesses = Arc::clone(witnesses);
-                        let summons = witnesses.call(target, needs, arrived);
+                        let summons = witnesses.call(protocol, target, arrived);
                         Box::new(move |observation| witnesses.attend(target, summons, observation, answer))
                     }
                 };

@@ -5,8 +5,9 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::config::Config;
-use crate::instance::{Evidence, Needs, Observation};
+use super::way::Way;
+use crate::config::{Config, Protocol};
+use crate::instance::{Evidence, Observation};
 use crate::peers::{Call, Circle, News, PeerSettings};
 use crate::reason::Reason;
 use crate::system::own_name::OwnName;
@@ -48,14 +49,13 @@ impl Witnesses {
         Ok(Some(Arc::new(Witnesses { circle, min_peers: config.min_peers, told: Mutex::default() })))
     }
 
-    /// Calls the peers where the target may need their news. `needs`: what is looked at, which says by which lane its reply
-    /// goes.
-    pub(crate) fn call(&self, target: Target, needs: Needs, arrived: Instant) -> Summons {
+    /// Calls the peers where the target may need their news.
+    pub(crate) fn call(&self, protocol: Protocol, target: Target, arrived: Instant) -> Summons {
         let call = match target.asks_peers() {
             true => self.circle.call(arrived),
             false => Call::none(),
         };
-        Summons { call, queue: usize::from(needs.despite_drain) }
+        Summons { call, queue: Way::of(protocol, target) as usize }
     }
 
     /// Gives `then` the observation with what the peers' words add to it, as soon as it need not wait for any. Never blocks

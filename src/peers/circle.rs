@@ -14,8 +14,8 @@ use crate::monitor::RUNNER_STACK_BYTES;
 use crate::panics;
 
 /// Requests keep their order among those of one queue: their replies travel over one lane, where a later one cannot be
-/// written before an earlier one is.
-const QUEUES: usize = 2;
+/// written before an earlier one is. There is one for each lane.
+const QUEUES: usize = 4;
 
 /// All peers.
 #[derive(Clone)]
