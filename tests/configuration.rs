@@ -29,8 +29,8 @@ const BLOCK: &str = "expected an address or a CIDR block (192.0.2.7, 192.0.2.0/2
 const NO_TLS: &str = "this build speaks no TLS: use the Unix socket, or sslmode=prefer on a trusted network";
 
 const BAD_VALUES: &[Bad] = &[
-    bad("mode", "daemon", "expected standalone, xinetd, check, drain or undrain"),
-    bad("mode", "", "expected standalone, xinetd, check, drain or undrain"),
+    bad("mode", "daemon", "expected standalone, xinetd, check, drain, undrain or cluster"),
+    bad("mode", "", "expected standalone, xinetd, check, drain, undrain or cluster"),
     bad("listen", "localhost:23267", ADDRESS),
     bad("listen", "*:23267", ADDRESS),
     bad("listen", "23267", ADDRESS),
@@ -53,6 +53,12 @@ const BAD_VALUES: &[Bad] = &[
     bad("login-interval", "1", DURATION),
     bad("login-interval", "499ms", "expected 0 or 500ms to 1h"),
     bad("login-interval", "2h", "expected 0 or 500ms to 1h"),
+    bad("peer", "node1", "expected http://HOST:PORT or HOST:PORT"),
+    bad("peer", "https://node1:23267", "this build speaks no TLS: use http:// on a trusted network"),
+    bad("peer", "node1:23267/node", "a peer has no path: it is asked for /node"),
+    bad("peer-interval", "1", DURATION),
+    bad("peer-interval", "0", "expected 10ms to 1h"),
+    bad("min-peers", "17", "expected a whole number from 0 to 16"),
     bad("workers", "0", "expected a whole number from 1 to 64"),
     bad("workers", "65", "expected a whole number from 1 to 64"),
     bad("workers", "four", "expected a whole number from 1 to 64"),
@@ -266,7 +272,7 @@ fn bad_usage_is_refused() {
     for (words, what) in [
         (&["--bogus"][..], "unknown option \"--bogus\""),
         (&["--bogus=s3cret"], "unknown option \"--bogus\""),
-        (&["s3cret"], "the first word is none of standalone, xinetd, check, drain, undrain"),
+        (&["s3cret"], "the first word is none of standalone, xinetd, check, drain, undrain, cluster"),
         (&["check", "s3cret"], argument),
         (&["--dsn", "user=x", "password=s3cret"], argument),
         (&["-x"], argument),

@@ -61,7 +61,7 @@ fn every_reason_is_explained_and_no_other() {
 }
 
 /// Every path there is; users have them in their haproxy.cfg, so this list only ever grows.
-const PATHS: [&str; 15] = [
+const PATHS: [&str; 16] = [
     "/",
     "*",
     "/primary",
@@ -77,6 +77,7 @@ const PATHS: [&str; 15] = [
     "/status",
     "/metrics",
     "/node",
+    "/cluster",
 ];
 
 /// Asked for the row "anything else".

@@ -52,7 +52,7 @@ fn follow(container: &Container, beginning: &str, prepare: &str) {
     assert_eq!(blocks.iter().filter(is_way).count(), ways.len(), "{blocks:#?}");
     let way = blocks.iter().find(|block| block.starts_with(beginning)).expect("a block");
     let common: Vec<&String> = blocks.iter().filter(|block| !is_way(block)).collect();
-    assert_eq!(common.len(), 3, "the role, a look, a home: {common:#?}");
+    assert_eq!(common.len(), 4, "the role, a look, the peers, a home: {common:#?}");
 
     // "y" is what an administrator answers when he is asked.
     container.shell(&format!("{prepare}\n{{\n{way}}} < <(yes)"));
