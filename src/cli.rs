@@ -219,7 +219,7 @@ mod tests {
             (&["--dsn", "s3cret", "--dsn", "s3cret"], "option --dsn is given twice"),
             (&["--dsn=it's'", "--dsn=s3cret\n's3cret"], "option --dsn is given twice"),
             (&["--timeout=1s", "--timeout=1s"], "option --timeout is given twice"),
-            (&["s3cret"], "the first word is none of standalone, xinetd, check, drain, undrain"),
+            (&["s3cret"], "the first word is none of standalone, xinetd, check, drain, undrain, cluster"),
             (&["check", "s3cret"], "an argument that is not an option; a value with spaces needs quotes"),
             (&["check", "--mode=drain"], "option --mode is given twice"),
             (&["--", "s3cret"], "an argument that is not an option; a value with spaces needs quotes"),

@@ -9,10 +9,12 @@
 //! |---|---|---|
 //! | main (the gate; `--mode xinetd`'s one client) | anywhere | process |
 //! | `worker N` | taking a request | contained: 503 `agent-out-of-resources` |
-//! | `worker N`, `runner`, `first look`, `watch` | answering a request | contained: 503 `agent-out-of-resources` |
+//! | `worker N`, `runner`, `first look`, `watch`, `peer N`, `peers` | answering a request | contained: 503 `agent-out-of-resources` |
 //! | `worker N`, `runner`, `first look` | a look at the instance | contained: 503 `agent-out-of-resources` for all who share it, and a new session |
 //! | `worker N`, `runner`, `first look` | anywhere else | process |
 //! | `watch` | anywhere else | process |
+//! | `peer N` | asking a peer | contained: the peer has not answered |
+//! | `peer N`, `peers` | anywhere else | process |
 //! | `watchdog` | anywhere | process |
 //! | `log` | writing a line | contained: the line is lost |
 //! | `log` | anywhere else | process |

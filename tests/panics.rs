@@ -150,6 +150,31 @@ fn a_panic_anywhere_else_ends_the_agent_with_exit_code_1() {
     }
 }
 
+#[test]
+fn a_panic_over_a_peer_costs_its_answer_and_one_of_who_keeps_the_limits_ends_the_agent() {
+    let primary = Cluster::primary();
+    let standby = Cluster::standby_of(&primary);
+    let tripwire = Tripwire::new();
+    let witness = Agent::start(&["--dsn", &standby.dsn()]);
+    let peer = witness.addr().to_string();
+    let options = ["--peer", &peer, "--min-peers", "1", "--peer-interval", "10ms"];
+    let agent = start(&primary, &tripwire, &options);
+    assert_eq!(agent.get("/primary").line(), "200 Primary");
+    for _ in 0..5 {
+        eventually(secs(5), "what was heard is too old", || {
+            tripwire.set("asking a peer");
+            agent.get("/primary").line() == "503 isolated"
+        });
+        eventually(secs(5), "it is heard again", || agent.get("/primary").line() == "200 Primary");
+    }
+    // Who waits for a frozen peer wakes the thread that keeps the limits.
+    let _frozen = Frozen::new(witness.pid());
+    tripwire.set("peers");
+    let mut wire = Wire::connect(agent.addr());
+    wire.send("GET /primary HTTP/1.1\r\n\r\n");
+    assert_ends(agent, &tripwire, "peers", "peers");
+}
+
 /// A thread that takes over where a look hangs.
 #[test]
 fn a_panic_of_the_thread_that_takes_over_ends_the_agent_with_exit_code_1() {

@@ -47,7 +47,7 @@ fn errors_name_the_place_the_value_and_the_way_out() {
         (&["--timeout=2"][..], "--timeout \"2\": a duration needs a unit (2s, 500ms)"),
         (&["--timeout="], "--timeout \"\": expected a whole number and a unit (2s, 500ms)"),
         (&["--workers", "many"], "--workers \"many\": expected a whole number from 1 to 64"),
-        (&["--mode=once"], "--mode \"once\": expected standalone, xinetd, check, drain or undrain"),
+        (&["--mode=once"], "--mode \"once\": expected standalone, xinetd, check, drain, undrain or cluster"),
         (
             &["--listen=localhost:1"],
             "--listen \"localhost:1\": expected a numeric address and a port (0.0.0.0:23267, [::]:23267)",

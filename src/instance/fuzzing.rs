@@ -17,7 +17,9 @@ pub(crate) fn row(bytes: &[u8]) -> Option<Sighting> {
         timeline: bit(1),
         replication: bit(2),
         server: bit(3),
+        position: bit(3),
         sender: bit(4),
+        names: bit(4),
         recovery: bit(5),
         replay_delay: bit(6),
         ..Needs::default()

@@ -38,8 +38,12 @@ pub struct Needs {
     pub replication: bool,
     /// With `replication`, also who sends: no verdict needs it, and it costs twice as much again.
     pub sender: bool,
+    /// With `replication`, also by which names the sender knows the receiver.
+    pub names: bool,
     /// Which server this is.
     pub server: bool,
+    /// Where a primary writes.
+    pub position: bool,
     /// Which instance this is, and a primary's timeline.
     pub identity: bool,
     /// Who receives WAL from a primary.
@@ -60,7 +64,9 @@ impl Needs {
             replay_delay: self.replay_delay || other.replay_delay,
             replication: self.replication || other.replication,
             sender: self.sender || other.sender,
+            names: self.names || other.names,
             server: self.server || other.server,
+            position: self.position || other.position,
             identity: self.identity || other.identity,
             standbys: self.standbys || other.standbys,
             drain: self.drain || other.drain,
@@ -139,6 +145,8 @@ pub struct Sighting {
     pub replication: Option<Replication>,
     /// `None` where nobody needed it.
     pub server: Option<Server>,
+    /// Where a primary writes WAL now; `None` on a standby, and where nobody needed it.
+    pub position: Option<Lsn>,
     /// `None` where nobody needed it.
     pub identity: Option<Identity>,
     /// Who receives WAL from a primary, [`MAX_STANDBYS`](super::MAX_STANDBYS) at most; `None` on a standby, where the role
@@ -158,6 +166,7 @@ impl Sighting {
             recovery: None,
             replication: None,
             server: None,
+            position: None,
             identity: None,
             standbys: None,
             login_refused: None,
@@ -223,6 +232,4 @@ pub struct Server {
     pub version: String,
     /// `pg_postmaster_start_time()`, in seconds since 1970.
     pub started_unix_s: f64,
-    /// Where a primary writes WAL now; `None` on a standby.
-    pub current: Option<Lsn>,
 }

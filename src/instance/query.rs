@@ -73,13 +73,17 @@ const REPLICATION: &str = ", pg_catalog.pg_last_wal_replay_lsn(), pg_catalog.pg_
 /// send, as after a base backup, says nothing for long.
 const REFUSAL_LIMIT: Duration = Duration::from_millis(20);
 
-/// Through jsonb, as PostgreSQL 10 does not know who sends. What is secret is obfuscated in `conninfo`.
-const SENDER: &str = ", pg_catalog.to_jsonb(r) ->> 'sender_host', pg_catalog.to_jsonb(r) ->> 'sender_port', \
-     r.slot_name, r.conninfo";
+/// Through jsonb, as PostgreSQL 10 does not know who sends.
+const SENDER: &str = ", pg_catalog.to_jsonb(r) ->> 'sender_host', pg_catalog.to_jsonb(r) ->> 'sender_port'";
+
+/// What is secret is obfuscated in `conninfo`.
+const NAMES: &str = ", r.slot_name, r.conninfo";
 
 const SERVER: &str = ", (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
-     pg_catalog.current_setting('server_version'), extract(epoch FROM pg_catalog.pg_postmaster_start_time()), \
-     CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_lsn() END";
+     pg_catalog.current_setting('server_version'), extract(epoch FROM pg_catalog.pg_postmaster_start_time())";
+
+const POSITION: &str =
+    ", CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_lsn() END";
 
 /// What stands behind the view `pg_stat_wal_receiver`, without the cost of expanding the view: always one row, all
 /// NULL where there is no WAL receiver.
@@ -96,7 +100,9 @@ pub(super) fn text(needs: Needs) -> Cow<'static, str> {
         (needs.recovery && needs.replay_delay, REPLAY_DELAY),
         (needs.replication, REPLICATION),
         (needs.replication && needs.sender, SENDER),
+        (needs.replication && needs.names, NAMES),
         (needs.server, SERVER),
+        (needs.position, POSITION),
         (needs.standbys, standbys::STANDBYS),
         (is_receiver_needed, RECEIVER),
     ];
@@ -150,17 +156,19 @@ pub(super) fn read<'a>(columns: impl Iterator<Item = Option<&'a str>>, needs: Ne
         sighting.recovery = Some(recovery).filter(|_| role == Role::Standby);
     }
     if needs.replication {
-        let replication = read_replication(&mut columns, needs.sender)?;
+        let replication = read_replication(&mut columns, needs)?;
         if let Some(recovery) = &mut sighting.recovery {
             recovery.sources.has_receiver = replication.receiver.is_some();
         }
         sighting.replication = Some(replication).filter(|_| role == Role::Standby);
     }
     if needs.server {
-        let server = read_server(&mut columns)?;
+        sighting.server = Some(read_server(&mut columns)?);
+    }
+    if needs.position {
+        let position = optional(columns.next()?, Lsn::parse)?;
         // A standby that became a primary after the look at its role writes already.
-        let current = server.current.filter(|_| role == Role::Primary);
-        sighting.server = Some(Server { current, ..server });
+        sighting.position = position.filter(|_| role == Role::Primary);
     }
     if needs.standbys {
         let attached = optional(columns.next()?, standbys::read)?.flatten();
@@ -195,7 +203,7 @@ fn flag(column: Option<&str>) -> Option<bool> {
 
 fn read_replication<'a>(
     columns: &mut impl Iterator<Item = Option<&'a str>>,
-    is_sender_asked: bool,
+    needs: Needs,
 ) -> Option<Replication> {
     let replayed = optional(columns.next()?, Lsn::parse)?;
     let received = optional(columns.next()?, Lsn::parse)?;
@@ -213,18 +221,15 @@ fn read_replication<'a>(
         last_message_age: last_message_age.filter(|age| !may_be_refused(age)),
         ..ReceiverDetails::default()
     });
-    if is_sender_asked {
+    if needs.sender {
         let sender_host = columns.next()?.map(str::to_owned);
         let sender_port = optional(columns.next()?, |text| text.parse::<u16>().ok())?;
+        details = details.map(|details| ReceiverDetails { sender_host, sender_port, ..details });
+    }
+    if needs.names {
         let slot_name = columns.next()?.map(str::to_owned);
         let application_name = columns.next()?.and_then(upstream::application_name);
-        details = details.map(|details| ReceiverDetails {
-            sender_host,
-            sender_port,
-            slot_name,
-            application_name,
-            ..details
-        });
+        details = details.map(|details| ReceiverDetails { slot_name, application_name, ..details });
     }
     let receiver = Receiver { timeout: timeout.filter(|timeout| !timeout.is_zero()), details };
     let receiver = pid.map(|_| receiver);
@@ -236,7 +241,6 @@ fn read_server<'a>(columns: &mut impl Iterator<Item = Option<&'a str>>) -> Optio
         system_identifier: columns.next()??.parse().ok()?,
         version: columns.next()??.to_owned(),
         started_unix_s: columns.next()??.parse().ok()?,
-        current: optional(columns.next()?, Lsn::parse)?,
     })
 }
 
@@ -266,7 +270,9 @@ mod tests {
         replay_delay: false,
         replication: true,
         sender: false,
+        names: false,
         server: false,
+        position: false,
         identity: false,
         standbys: false,
         drain: false,
@@ -316,7 +322,7 @@ mod tests {
 
     #[test]
     fn who_sends_is_read_where_it_was_asked() {
-        let needs = Needs { sender: true, ..REPLICATION_ONLY };
+        let needs = Needs { sender: true, names: true, ..REPLICATION_ONLY };
         let lag = [Some("t"), Some("0/1"), Some("0/1"), None, Some("4711"), Some("streaming")];
         let message = [Some("0/1"), Some("0.1"), Some("0"), Some("f")];
         let sender = [Some("node1"), Some("5432"), None, Some("port=5432 application_name=node2")];

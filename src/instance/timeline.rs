@@ -10,9 +10,8 @@ pub(super) struct SeenTimeline(Option<(f64, u32)>);
 impl SeenTimeline {
     /// Raises what was seen now to what was seen before, where both are of one postmaster.
     pub(super) fn raise(&mut self, sighting: &mut Sighting) {
-        let by_server = sighting.server.as_ref().map(|server| server.started_unix_s);
-        let by_identity = sighting.identity.map(|identity| identity.postmaster_started_unix_s);
-        let Some((started, timeline)) = by_server.or(by_identity).zip(sighting.timeline) else { return };
+        let started = sighting.identity.map(|identity| identity.postmaster_started_unix_s);
+        let Some((started, timeline)) = started.zip(sighting.timeline) else { return };
         let before = self.0.filter(|(same, _)| *same == started && sighting.role == Role::Standby);
         let highest = before.map_or(timeline, |(_, before)| before.max(timeline));
         sighting.timeline = Some(highest);

@@ -6,8 +6,9 @@ use super::{Background, HttpReply, MAX_DOCUMENT_BYTES, MAX_REPLY_BYTES, Media, h
 use crate::fuzzing::source::Source;
 use crate::fuzzing::{exposition, html, wire};
 use crate::instance::{
-    AttachedStandby, Drain, Failure, LoginRefused, Lsn, MAX_STANDBYS, Observation, Receiver, ReceiverDetails,
-    Recovery, ReplayDelay, Replication, Role, Server, Sighting, Sources, fuzzing as instance,
+    AttachedStandby, Drain, Failure, Identity, LoginRefused, Lsn, MAX_STANDBYS, Observation, Receiver,
+    ReceiverDetails, Recovery, ReplayDelay, Replication, Role, Server, Sighting, Sources,
+    fuzzing as instance,
 };
 use crate::monitor::{Change, Chronicle, Condition, LAG_BUCKETS, LagSample, MAX_TRANSITIONS, Transition};
 use crate::peers::News;
@@ -186,9 +187,13 @@ fn sighting(source: &mut Source<'_>) -> Sighting {
             system_identifier: source.number(),
             version: source.text(),
             started_unix_s: source.float(),
-            current: source.optional(lsn),
         }),
-        identity: None,
+        position: source.optional(lsn),
+        identity: source.optional(|source| Identity {
+            system_identifier: source.number(),
+            postmaster_started_unix_s: source.float(),
+            primary_timeline: source.optional(|source| source.number() as u32),
+        }),
         standbys: source
             .optional(|source| (0..source.below(MAX_STANDBYS + 1)).map(|_| standby(source)).collect()),
         login_refused: source.optional(|source| LoginRefused {

@@ -31,7 +31,8 @@ struct Node<'a> {
 /// On one line, for it is read by programs. `document` is what `/status` says of the same observation.
 pub(super) fn json(document: &Document, observation: &Observation) -> String {
     let sighting = observation.sighting();
-    let server = sighting.and_then(|sighting| sighting.server.as_ref());
+    let identity = sighting.and_then(|sighting| sighting.identity);
+    let system_identifier = identity.map(|identity| identity.system_identifier.to_string());
     let lsn = match sighting.map(|sighting| sighting.role) {
         Some(Role::Primary) => &document.lsn.current,
         Some(Role::Standby) => &document.lsn.replayed,
@@ -44,12 +45,12 @@ pub(super) fn json(document: &Document, observation: &Observation) -> String {
         role: document.role,
         reason: document.reason,
         draining: document.draining,
-        system_identifier: document.system_identifier.as_deref(),
+        system_identifier: system_identifier.as_deref(),
         timeline: document.timeline,
         lsn: lsn.as_deref(),
         since: document.since,
         time: document.time,
-        postmaster_started: server.map(|server| server.started_unix_s),
+        postmaster_started: identity.map(|identity| identity.postmaster_started_unix_s),
         slot: document.receiver.slot.as_deref(),
         application_name: document.receiver.application_name.as_deref(),
         standbys: document.standbys.as_deref(),

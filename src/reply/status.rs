@@ -134,7 +134,7 @@ impl Document {
             system_identifier: server.map(|server| server.system_identifier.to_string()),
             server_version: server.map(|server| cut(&server.version)),
             server_started: server.and_then(|server| Moment::of_unix_seconds(server.started_unix_s)),
-            lsn: Positions::new(server.and_then(|server| server.current), replication),
+            lsn: Positions::new(sighting.and_then(|sighting| sighting.position), replication),
             lag: observation.lag().map(LagFields::new).unwrap_or_default(),
             restoring: recovery.and_then(|recovery| recovery.is_restore()),
             replay_paused: recovery.map(|recovery| recovery.is_paused),

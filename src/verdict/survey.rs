@@ -132,7 +132,7 @@ fn own_node(target: Target, observation: &Observation, own_name: &OwnName) -> No
     let sighting = observation.sighting();
     let replication = sighting.and_then(|sighting| sighting.replication.as_ref());
     let receiver = replication.and_then(|replication| replication.receiver.as_ref()?.details.as_ref());
-    let current = sighting.and_then(|sighting| sighting.server.as_ref()?.current);
+    let position = sighting.and_then(|sighting| sighting.position);
     let reason = match judge(Target { path: Path::Contract, ..target }, observation) {
         _ if observation.failure().is_some() => observation.failure().map(|failure| failure.reason),
         Verdict::Holds(_) => None,
@@ -153,7 +153,7 @@ fn own_node(target: Target, observation: &Observation, own_name: &OwnName) -> No
             Drain::Unknown | Drain::NotLooked => None,
         },
         timeline: sighting.and_then(|sighting| sighting.timeline),
-        lsn: current.or(replication.and_then(|replication| replication.replayed)),
+        lsn: position.or(replication.and_then(|replication| replication.replayed)),
         names: Names {
             slot: receiver.and_then(|details| details.slot_name.clone()),
             application_name: receiver.and_then(|details| details.application_name.clone()),

@@ -243,7 +243,7 @@ impl Target {
         let needs = self.needs()?;
         let is_compared = self.asks_peers();
         let timeline = needs.timeline || is_compared && self.limits.is_some();
-        Some(Needs { identity: is_compared, timeline, ..needs })
+        Some(Needs { identity: needs.identity || is_compared, timeline, ..needs })
     }
 
     /// What has to be observed, or `None` where PostgreSQL is not asked at all.
@@ -266,7 +266,9 @@ impl Target {
                 replay_delay: true,
                 replication: true,
                 sender: true,
+                names: true,
                 server: true,
+                position: true,
                 standbys: true,
                 identity: false,
                 drain: true,
@@ -285,8 +287,9 @@ impl Target {
                 timeline: true,
                 recovery: true,
                 replication: true,
-                sender: true,
-                server: true,
+                names: true,
+                position: true,
+                identity: true,
                 standbys: true,
                 drain: true,
                 despite_drain: true,

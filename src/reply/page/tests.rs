@@ -29,12 +29,7 @@ fn reply(observation: &Observation, chronicle: &Chronicle, media: Media) -> Stri
 }
 
 fn server(version: &str) -> Server {
-    Server {
-        system_identifier: u64::MAX,
-        version: version.into(),
-        started_unix_s: 253_402_300_799.0,
-        current: Some(Lsn(u64::MAX)),
-    }
+    Server { system_identifier: u64::MAX, version: version.into(), started_unix_s: 253_402_300_799.0 }
 }
 
 /// A standby whose every word is as long as can be.
