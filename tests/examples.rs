@@ -5,12 +5,16 @@ mod support;
 
 use std::fs;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use pgsqlchk::verdict::Target;
 use postgres::{Client, NoTls};
 use support::pages::{fenced, page, pages};
-use support::site::{EXAMPLES, Site, effective, example, folder, sections, server_of, write_pool};
-use support::{Cluster, ServerState, StopMode, haproxy};
+use support::peers::{Ring, line};
+use support::site::{
+    Balancer, EXAMPLES, Node, Site, effective, example, folder, sections, server_of, write_pool,
+};
+use support::{Cluster, ServerState, StopMode, haproxy, secs};
 
 /// As people have it for Patroni, but for the port: the write pool asks for no path, as older files do, the read pool
 /// with HEAD, as newer ones do. Written for this test.
@@ -193,6 +197,64 @@ fn the_classic_pools_follow_a_failover() {
     site.expect("ReadWrite", "node2", ["UP", "200", ""]);
     site.expect("ReadOnly", "node2", ["DOWN", "200", "Primary"]);
     assert_eq!(site.reaches(5000), b.port());
+}
+
+#[test]
+fn an_old_primary_that_comes_back_as_it_was_gets_no_write() {
+    let ring = Ring::of(3);
+    let primary = Cluster::primary();
+    let standbys = [Cluster::standby_of(&primary), Cluster::standby_of(&primary)];
+    let start = |node: usize, cluster| {
+        let options = ring.options(node);
+        Node::start_with(cluster, &options.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let [second, third] = standbys;
+    let (a, b, c) = (start(0, primary), start(1, second), start(2, third));
+    let site = Balancer::start(&example("cluster.cfg"), [&a, &b, &c]);
+    for (pool, server, expected) in [
+        ("ReadWrite", "node1", ["UP", "200", ""]),
+        ("ReadWrite", "node2", ["DOWN", "503", "in-recovery"]),
+        ("ReadWrite", "node3", ["DOWN", "503", "in-recovery"]),
+        ("ReadOnly", "node1", ["DOWN", "503", "not-in-recovery"]),
+        ("ReadOnly", "node2", ["UP", "200", ""]),
+        ("ReadOnly", "node3", ["UP", "200", ""]),
+    ] {
+        site.expect(pool, server, expected);
+    }
+    let write = "INSERT INTO written DEFAULT VALUES RETURNING inet_server_port()";
+    site.psql(5000, "CREATE TABLE written(at timestamptz DEFAULT now())").expect("a table");
+    assert_eq!(site.psql(5000, write), Ok(a.port()));
+    drop((site.connect_to(5001, &b), site.connect_to(5001, &c)));
+
+    a.cluster.stop(StopMode::Fast);
+    b.cluster.promote();
+    let conninfo = b.cluster.dsn();
+    c.cluster.psql(&format!("ALTER SYSTEM SET primary_conninfo = '{conninfo}'"));
+    c.cluster.restart(StopMode::Fast);
+    site.expect("ReadWrite", "node2", ["UP", "200", ""]);
+    site.expect("ReadOnly", "node2", ["DOWN", "503", "not-in-recovery"]);
+    site.expect("ReadOnly", "node3", ["UP", "200", ""]);
+    assert_eq!(site.psql(5000, write), Ok(b.port()));
+
+    a.cluster.start();
+    let itself = "SELECT pg_is_in_recovery(), substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)";
+    assert_eq!(a.cluster.psql(itself), "f|00000001", "a primary as it was");
+    assert_eq!(b.cluster.psql(itself), "f|00000002");
+    let began = Instant::now();
+    let mut writes = 1;
+    // Longer than HAProxy needs to bring a server in.
+    while began.elapsed() < secs(5) {
+        assert_eq!(site.psql(5000, write), Ok(b.port()));
+        writes += 1;
+        assert!(!site.haproxy.server("ReadWrite", "node1").status.starts_with("UP"));
+        assert_eq!(site.reaches(5001), c.port());
+    }
+    site.expect("ReadWrite", "node1", ["DOWN", "503", "superseded"]);
+    site.expect("ReadOnly", "node1", ["DOWN", "503", "not-in-recovery"]);
+    assert_eq!(line(&a.agent, "/read-write"), "503 superseded");
+    let count = "SELECT count(*) FROM written";
+    assert_eq!(a.cluster.psql(count), "1", "what it had before it was stopped");
+    assert_eq!(b.cluster.psql(count), (writes + 1).to_string(), "all others");
 }
 
 #[test]

@@ -25,6 +25,11 @@ impl Ring {
         (0..self.ports.len()).map(|node| format!("--peer=http://{}", self.address(node))).collect()
     }
 
+    /// All options by which the agent of this node is one of them.
+    pub fn options(&self, node: usize) -> Vec<String> {
+        [format!("--listen={}", self.address(node))].into_iter().chain(self.peers()).collect()
+    }
+
     /// Starts the agent of this node.
     #[track_caller]
     pub fn start(&self, node: usize, server: &Cluster, options: &[&str]) -> Agent {

@@ -18,8 +18,14 @@ use super::{Agent, Cluster, Haproxy, ServerState, agent, free_port, haproxy, mil
 const SOON: Duration = secs(20);
 
 /// All of them.
-pub const EXAMPLES: [&str; 5] =
-    ["agent-check.cfg", "classic.cfg", "drain.cfg", "lag-limited-readers.cfg", "patroni-paths.cfg"];
+pub const EXAMPLES: [&str; 6] = [
+    "agent-check.cfg",
+    "classic.cfg",
+    "cluster.cfg",
+    "drain.cfg",
+    "lag-limited-readers.cfg",
+    "patroni-paths.cfg",
+];
 
 /// Where they are.
 pub fn folder() -> PathBuf {
@@ -75,11 +81,17 @@ impl Node {
     /// Starts an agent beside the server.
     #[track_caller]
     pub fn start(cluster: Cluster) -> Node {
+        Node::start_with(cluster, &[])
+    }
+
+    /// The same with further options of the agent.
+    #[track_caller]
+    pub fn start_with(cluster: Cluster, more: &[&str]) -> Node {
         let folder = Folder::new("node");
         let drain_file = folder.path().join("drain").display().to_string();
         let dsn = cluster.dsn();
         let options = ["--dsn", &dsn, "--drain-file", &drain_file, "--agent-listen", "127.0.0.1:0"];
-        let agent = Agent::start(&options);
+        let agent = Agent::start(&[&options, more].concat());
         Node { agent, cluster, folder }
     }
 
@@ -132,7 +144,7 @@ pub fn primary_and_standby() -> [Node; 2] {
     [Node::start(primary), Node::start(standby)]
 }
 
-/// HAProxy with an example, in front of two nodes.
+/// HAProxy with an example, in front of so many nodes as there are.
 pub struct Balancer {
     /// HAProxy.
     pub haproxy: Haproxy,
@@ -143,14 +155,14 @@ pub struct Balancer {
 impl Balancer {
     /// Starts this machine's HAProxy.
     #[track_caller]
-    pub fn start(text: &str, nodes: [&Node; 2]) -> Balancer {
+    pub fn start<const N: usize>(text: &str, nodes: [&Node; N]) -> Balancer {
         Balancer::start_command(Command::new(haproxy::program()), text, nodes)
     }
 
     /// The same with another HAProxy, by a command that lacks nothing but its options.
     #[track_caller]
-    pub fn start_command(command: Command, text: &str, nodes: [&Node; 2]) -> Balancer {
-        let (config, ports) = adapt(text, nodes);
+    pub fn start_command<const N: usize>(command: Command, text: &str, nodes: [&Node; N]) -> Balancer {
+        let (config, ports) = adapt(text, &nodes);
         Balancer { haproxy: Haproxy::start_command(command, &config), ports }
     }
 
@@ -227,15 +239,20 @@ pub fn server_of(client: &mut Client) -> String {
     row.get::<_, i32>(0).to_string()
 }
 
-/// The example with this test's ports and addresses in the place of its own. Who is not root can't become another user.
+/// The example with this test's ports and addresses in the place of its own, and without the servers of nodes that this
+/// test has not. Who is not root can't become another user.
 #[track_caller]
-fn adapt(text: &str, nodes: [&Node; 2]) -> (String, BTreeMap<u16, u16>) {
+fn adapt(text: &str, nodes: &[&Node]) -> (String, BTreeMap<u16, u16>) {
     let mut ports = BTreeMap::new();
     let mut adapted = String::new();
     let is_root = rustix::process::geteuid().is_root();
     let is_for_root =
         |line: &&str| ["user ", "group ", "chroot "].iter().any(|word| line.trim().starts_with(word));
-    for line in text.lines().filter(|line| is_root || !is_for_root(line)) {
+    let is_absent = |line: &&str| {
+        let name = line.trim().strip_prefix("server node").and_then(|rest| rest.split(' ').next());
+        name.and_then(|number| number.parse::<usize>().ok()).is_some_and(|number| number > nodes.len())
+    };
+    for line in text.lines().filter(|line| (is_root || !is_for_root(line)) && !is_absent(line)) {
         let mut line = line.to_owned();
         if let Some(address) = line.trim().strip_prefix("bind ") {
             let port =
