@@ -21,8 +21,8 @@ EMULATED = aarch64 armv7
 PREFIX = /usr/local
 
 help:
-	@echo "make demo    a failover to watch: PostgreSQL, a standby, HAProxy and pgsqlchk; KEEP=1 leaves it up,"
-	@echo "             HOME_IS=xinetd runs the agents under xinetd"
+	@echo "make demo    a failover to watch, and an old primary that comes back, on PostgreSQL, HAProxy and pgsqlchk;"
+	@echo "             KEEP=1 leaves it up, HOME_IS=xinetd runs the agents under xinetd"
 	@echo "make test    everything that must hold: formatting, lints, tests on real servers, documentation"
 	@echo "make test-system   makes a release, installs its packages in containers, runs its programs for ARM; the units on"
 	@echo "             a real systemd; PostgreSQL 10 to 18; short runs of torture, soak and fuzz (Debian, root, x86-64)"
