@@ -82,6 +82,8 @@ fn a_primary_that_was_left_behind_is_superseded_until_the_other_is_rebuilt() {
     eventually(secs(10), "the old one is the primary again", || {
         line(&beside_old, "/primary") == "200 Primary"
     });
+    // The answer comes before its line in the log.
+    beside_old.wait_for_log("superseded no more");
     let log = beside_old.log();
     let count = |text: &str| log.lines().filter(|line| line.contains(text)).count();
     assert_eq!(count("superseded: "), 1, "once, with by whom: {log}");
