@@ -16,7 +16,7 @@ mod statement;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-pub use circle::{Call, Circle};
+pub use circle::{Call, Circle, Place};
 pub use memory::Claim;
 pub use statement::Statement;
 

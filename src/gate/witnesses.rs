@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::way::Way;
 use crate::config::{Config, Protocol};
 use crate::instance::{Evidence, Observation};
-use crate::peers::{Call, Circle, News, PeerSettings};
+use crate::peers::{Call, Circle, News, PeerSettings, Place};
 use crate::reason::Reason;
 use crate::system::own_name::OwnName;
 use crate::verdict::{Target, foreign, weigh};
@@ -28,11 +28,7 @@ struct Told {
 }
 
 /// A request has arrived, and its peers have been called.
-#[derive(Clone, Copy)]
-pub(crate) struct Summons {
-    call: Call,
-    queue: usize,
-}
+pub(crate) struct Summons(Place);
 
 impl Witnesses {
     /// `None` where the configuration names no peers.
@@ -49,13 +45,13 @@ impl Witnesses {
         Ok(Some(Arc::new(Witnesses { circle, min_peers: config.min_peers, told: Mutex::default() })))
     }
 
-    /// Calls the peers where the target may need their news.
+    /// Calls the peers where the target may need their news. To be done in the order in which requests are taken.
     pub(crate) fn call(&self, protocol: Protocol, target: Target, arrived: Instant) -> Summons {
         let call = match target.asks_peers() {
             true => self.circle.call(arrived),
             false => Call::none(),
         };
-        Summons { call, queue: Way::of(protocol, target) as usize }
+        Summons(self.circle.line_up(Way::of(protocol, target) as usize, call))
     }
 
     /// Gives `then` the observation with what the peers' words add to it, as soon as it need not wait for any. Never blocks
@@ -77,7 +73,7 @@ impl Witnesses {
             }
             then(observation, news);
         };
-        self.circle.attend(summons.queue, summons.call, is_waiting, Box::new(hear));
+        summons.0.attend(is_waiting, Box::new(hear));
     }
 
     /// Tells the log what has changed.
