@@ -14,7 +14,10 @@ _pgsqlchk() {
     --log-level) words="error warn info debug" ;;
     --log-target) words="stderr syslog none" ;;
     --protocol) words="http agent" ;;
-    --target) words="/ /primary /read-write /replica /read-only /health /liveness" ;;
+    --target | --root-path)
+        words="/ /primary /read-write /replica /read-only /synchronous /asynchronous /quorum /read-only-sync"
+        words+=" /read-only-quorum /standby-leader /health /readiness /liveness"
+        ;;
     --config | --drain-file)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$current")

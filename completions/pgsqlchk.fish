@@ -6,7 +6,7 @@ complete -c pgsqlchk -n __fish_is_first_token -a 'standalone xinetd check drain 
 
 for line in (pgsqlchk --help 2>/dev/null | string match -r '^ +--.*')
     # Name, placeholder of the value (none for a switch), meaning.
-    set -l part (string match -r '^ +--([a-z-]+) ([A-Z:]*) *(.*)$' -- $line)
+    set -l part (string match -r '^ +--([a-z-]+) ([A-Z:=]*) *(.*)$' -- $line)
     switch $part[2]
         case mode
             complete -c pgsqlchk -l mode -x -d $part[4] -a 'standalone xinetd check drain undrain cluster'
@@ -16,8 +16,10 @@ for line in (pgsqlchk --help 2>/dev/null | string match -r '^ +--.*')
             complete -c pgsqlchk -l log-target -x -d $part[4] -a 'stderr syslog none'
         case protocol
             complete -c pgsqlchk -l protocol -x -d $part[4] -a 'http agent'
-        case target
-            complete -c pgsqlchk -l target -x -d $part[4] -a '/ /primary /read-write /replica /read-only /health /liveness'
+        case target root-path
+            complete -c pgsqlchk -l $part[2] -x -d $part[4] \
+                -a '/ /primary /read-write /replica /read-only /synchronous /asynchronous /quorum /read-only-sync' \
+                -a '/read-only-quorum /standby-leader /health /readiness /liveness'
         case config drain-file
             complete -c pgsqlchk -l $part[2] -r -F -d $part[4]
         case '*'

@@ -10,7 +10,7 @@ use log::LevelFilter;
 
 use crate::cli::{self, Arguments, Exit};
 use crate::spelling;
-use crate::verdict::{Limits, Path as TargetPath, Target};
+use crate::verdict::{Limits, Path, Standing, Tag, Target};
 
 mod allow;
 mod file;
@@ -97,12 +97,25 @@ macro_rules! make_options {
 }
 option_table!(make_options);
 
+impl Options {
+    /// Under which rules requests are read.
+    pub fn standing(&self) -> Standing {
+        Standing {
+            limits: Limits { bytes: self.max_lag, time: self.max_lag_time },
+            root: self.root_path,
+            tags: self.tag.clone(),
+        }
+    }
+}
+
 /// Everything the agent was told, validated. Its options are read as if they were fields of its own.
 #[derive(Debug, Clone)]
 pub struct Config {
     options: Options,
     /// How PostgreSQL is reached.
     pub connection: ConnectionSettings,
+    /// What `pgsqlchk check` asks.
+    pub asked: Target,
 }
 
 impl Deref for Config {
@@ -118,11 +131,6 @@ impl Config {
     /// environment. `Err` is also how `--help` and `--version` end.
     pub fn load(arguments: impl Iterator<Item = OsString>) -> Result<Config, Exit> {
         build(cli::parse(arguments)?, &Environment::system()).map_err(Exit::bad_usage)
-    }
-
-    /// How far a standby may lag; default any distance.
-    pub fn limits(&self) -> Limits {
-        Limits { bytes: self.max_lag, time: self.max_lag_time }
     }
 
     /// Where the log goes; default stderr, which in xinetd mode is the client's socket: there the syslog.
@@ -154,8 +162,11 @@ fn assemble(arguments: Arguments, environment: &Environment) -> Result<Config, S
             "min-peers is {wanted}, and peer names only {named}: no primary could ever be verified"
         ));
     }
+    // Only now is it known what `/` stands for.
+    let asked = units::target(&options.target, &options.standing())
+        .map_err(|why| format!("target {}: {why}", spelling::quote(&options.target)))?;
     let connection = libpq::resolve(options.dsn.take(), environment)?;
-    Ok(Config { options, connection })
+    Ok(Config { options, connection, asked })
 }
 
 #[cfg(test)]

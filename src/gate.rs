@@ -135,7 +135,7 @@ impl Gate {
         let protocol = client.protocol();
         let is_head = request.is_head();
         self.last_request = now;
-        match dialect::what_is_asked(protocol, request) {
+        match dialect::what_is_asked(protocol, request, &self.service.standing) {
             Ok(target) => self.dispatcher.submit(Errand {
                 client: index,
                 head: self.service.canonical_head(protocol, request, now),

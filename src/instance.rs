@@ -29,7 +29,7 @@ mod startup;
 mod timeline;
 mod upstream;
 
-pub use evidence::{Against, Evidence, PrimaryPosition};
+pub use evidence::{Against, Evidence, PrimaryPosition, SyncState};
 pub use failure::Failure;
 pub use identity::Identity;
 pub use lag::{BytesBasis, Lag, LagBytes, LagTime, LagUnknown, TimeBasis};
@@ -42,4 +42,4 @@ pub use probe::{Prober, Retired};
 pub use recovery::{Recovery, ReplayDelay, Sources};
 pub use settings::ProbeSettings;
 pub use stage::{Stage, StageCell};
-pub use standbys::{AttachedStandby, MAX_STANDBYS};
+pub use standbys::{AttachedStandby, MAX_NAME_BYTES, MAX_STANDBYS};

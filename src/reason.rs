@@ -95,6 +95,18 @@ reasons! {
     LagExceeded => "lag-exceeded",
     /// A limit on the lag is set, and the lag cannot be known.
     LagUnknown => "lag-unknown",
+    /// Observed: a standby that the primary counts otherwise for its commits than is asked for.
+    OtherSyncState => "other-sync-state",
+    /// How the primary counts this standby for its commits is asked, and nobody can tell.
+    SyncStateUnknown => "sync-state-unknown",
+    /// Observed: a standby of a primary or standby of this cluster, and one that receives from outside is asked for.
+    NotStandbyLeader => "not-standby-leader",
+    /// A standby that receives from outside the cluster is asked for, and nobody can tell from where this one does.
+    SenderUnknown => "sender-unknown",
+    /// The request names a tag that this node does not have (`--tag`).
+    OtherTag => "other-tag",
+    /// A standby that is not to get any reads (`--tag noloadbalance=true`).
+    NoLoadBalance => "noloadbalance",
     /// Observed: the drain file exists.
     Draining => "draining",
     /// The system does not say whether the drain file exists.

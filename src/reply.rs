@@ -90,12 +90,6 @@ pub fn http_reply(target: Target, observation: &Observation, background: &Backgr
             let text = metrics::text(observation, survey.as_ref(), &(background.figures)());
             HttpReply::document(metrics::TEXT, text)
         }
-        Path::Contract
-        | Path::Primary
-        | Path::ReadWrite
-        | Path::Standby
-        | Path::ReadOnly
-        | Path::Health
-        | Path::Liveness => HttpReply::of_verdict(target, judge(target, observation)),
+        _ => HttpReply::of_verdict(target, judge(target, observation)),
     }
 }

@@ -27,14 +27,16 @@ pub fn duration(value: &str) -> Result<Duration, String> {
     microseconds.map(Duration::from_micros).ok_or_else(|| "the number is too large".into())
 }
 
-/// A size in bytes: whole numbers with the units of `postgresql.conf`, which are powers of 1024; plain digits are
-/// bytes.
+/// A size in bytes: numbers with the units of `postgresql.conf`, which are powers of 1024; without a unit it is bytes. A
+/// fraction of a byte does not count.
 pub fn size(value: &str) -> Result<u64, String> {
-    let digits = value.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = value.split_at(digits);
+    let is_number = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
+    let (number, unit) = value.split_at(value.bytes().take_while(|byte| is_number(byte)).count());
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     let unit = unit.trim_ascii_start();
-    if number.is_empty() || !unit.bytes().all(|byte| byte.is_ascii_alphabetic()) {
-        return Err("expected a whole number and a unit (16MB; B, kB, MB, GB, TB)".into());
+    let is_empty = whole.is_empty() || fraction.is_empty();
+    if is_empty || fraction.contains('.') || !unit.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+        return Err("expected a number and a unit (16MB; B, kB, MB, GB, TB)".into());
     }
     let shift = match unit {
         "" | "B" => 0,
@@ -44,8 +46,19 @@ pub fn size(value: &str) -> Result<u64, String> {
         "TB" => 40,
         _ => return Err(format!("unknown unit {unit}, expected B, kB, MB, GB or TB")),
     };
-    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
-    bytes.ok_or_else(|| "the number is too large".into())
+    let bytes = whole.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes
+        .and_then(|bytes| bytes.checked_add(fraction_of(fraction, 1 << shift)))
+        .ok_or_else(|| "the number is too large".into())
+}
+
+/// `0.fraction` of `unit`; digits that are too many to count do not.
+fn fraction_of(fraction: &str, unit: u64) -> u64 {
+    const COUNTED: usize = 18;
+    let digits = &fraction[..fraction.len().min(COUNTED)];
+    let parts = digits.parse::<u128>().unwrap_or(0) * u128::from(unit);
+    let places = u32::try_from(digits.len()).unwrap_or(0);
+    u64::try_from(parts / 10_u128.pow(places)).unwrap_or(0)
 }
 
 /// A name as SQL reads it, in quotes where it needs them.
@@ -122,14 +135,21 @@ mod tests {
             ("16MB", 16 << 20),
             ("2 GB", 2 << 30),
             ("1TB", 1 << 40),
+            ("1.5GB", 3 << 29),
+            ("0.5 kB", 512),
+            ("0.0009kB", 0),
+            ("1.9", 1),
+            ("1.0000000000000000000000001MB", 1 << 20),
         ] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
         for (text, error) in [
-            ("", "expected a whole number and a unit (16MB; B, kB, MB, GB, TB)"),
-            ("MB", "expected a whole number and a unit (16MB; B, kB, MB, GB, TB)"),
-            ("-1MB", "expected a whole number and a unit (16MB; B, kB, MB, GB, TB)"),
-            ("1.5MB", "expected a whole number and a unit (16MB; B, kB, MB, GB, TB)"),
+            ("", "expected a number and a unit (16MB; B, kB, MB, GB, TB)"),
+            ("MB", "expected a number and a unit (16MB; B, kB, MB, GB, TB)"),
+            ("-1MB", "expected a number and a unit (16MB; B, kB, MB, GB, TB)"),
+            (".5MB", "expected a number and a unit (16MB; B, kB, MB, GB, TB)"),
+            ("1.MB", "expected a number and a unit (16MB; B, kB, MB, GB, TB)"),
+            ("1.5.1MB", "expected a number and a unit (16MB; B, kB, MB, GB, TB)"),
             ("16mb", "unknown unit mb, expected B, kB, MB, GB or TB"),
             ("16KB", "unknown unit KB, expected B, kB, MB, GB or TB"),
             ("99999999TB", "the number is too large"),

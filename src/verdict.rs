@@ -1,14 +1,19 @@
 //! What is asked, and what an observation means for it. Pure: no I/O, no clock.
 
+mod attached;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod judge;
 mod parameters;
+mod path;
+mod standing;
 mod survey;
 mod target;
 mod weigh;
 
 pub use judge::{Verdict, judge, judge_drain, weight_percent};
+pub use path::Path;
+pub use standing::{Standing, Tag};
 pub use survey::{Condition, Node, Survey};
-pub use target::{Limits, Path, Target, TargetError, origin_form};
+pub use target::{Limits, Mode, Target, TargetError, origin_form};
 pub use weigh::{foreign, weigh};

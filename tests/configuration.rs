@@ -73,10 +73,17 @@ const BAD_VALUES: &[Bad] = &[
     bad("agent-listen", "localhost:23268", ADDRESS),
     bad("agent-listen", "", ADDRESS),
     bad("max-lag", "16mb", "unknown unit mb, expected B, kB, MB, GB or TB"),
-    bad("max-lag", "-1", "expected a whole number and a unit (16MB; B, kB, MB, GB, TB)"),
+    bad("max-lag", "-1", "expected a number and a unit (16MB; B, kB, MB, GB, TB)"),
     bad("max-lag", "99999999TB", "the number is too large"),
     bad("max-lag-time", "10", DURATION),
     bad("max-lag-time", "10 seconds", "unknown unit seconds, expected us, ms, s, min, h or d"),
+    bad("root-path", "/nowhere", "unknown path (/, /primary, /replica, ...)"),
+    bad("root-path", "/replica?lag=1MB", "a path without parameters (--max-lag limits all of them)"),
+    bad("root-path", "/status", "a document neither holds nor fails; ask for it over HTTP"),
+    bad("tag", "north", "expected NAME=VALUE"),
+    bad("tag", "d c=north", "a tag's name has letters, digits, _, - and . only"),
+    bad("tag", "dc=", "a tag needs a value that can be seen"),
+    bad("tag", "noloadbalance=yes", "noloadbalance is true or false"),
     bad("protocol", "smtp", "expected http or agent"),
     bad("drain-file", "drain", "expected an absolute path"),
     bad("drain-file", "", "expected an absolute path"),
@@ -258,7 +265,7 @@ fn every_setting_has_a_bad_value_above() {
     let home = Home::new();
     let help = help(&home);
     let mut settings = help.lines().filter_map(|line| line.strip_prefix("  --")?.split(' ').next());
-    assert_eq!(settings.clone().count(), 24, "{help}");
+    assert_eq!(settings.clone().count(), 26, "{help}");
     let tested = |name: &str| BAD_VALUES.iter().any(|bad| bad.name == name);
     let others = ["dsn", "config", "version", "help"];
     let forgotten = settings.find(|name| !tested(name) && !others.contains(name));

@@ -10,15 +10,18 @@ use support::{Agent, Cluster, eventually, secs};
 fn a_parameter_that_means_nothing_is_a_400_that_says_which() {
     let primary = Cluster::primary();
     let agent = Agent::start(&["--dsn", &primary.dsn()]);
-    let size = "lag: expected a whole number and a unit (16MB; B, kB, MB, GB, TB)";
+    let size = "lag: expected a number and a unit (16MB; B, kB, MB, GB, TB)";
     let time = "lag_time: expected a whole number and a unit (2s, 500ms)";
     for (path, what) in [
         ("/?lag", size),
         ("/?lag=", size),
         ("/?lag=-1", size),
-        ("/?lag=1.5MB", size),
-        ("/?lag=16%4DB", size),
-        ("/?lag=16+MB", size),
+        ("/?lag=1.5.5MB", size),
+        ("/?lag=.5MB", size),
+        ("/?lag=16%ZZB", size),
+        ("/?lag=abc", size),
+        ("/?lag=16M", "lag: unknown unit M, expected B, kB, MB, GB or TB"),
+        ("/?lag=16MiB", "lag: unknown unit MiB, expected B, kB, MB, GB or TB"),
         ("/?lag=16mb", "lag: unknown unit mb, expected B, kB, MB, GB or TB"),
         ("/?lag=99999999TB", "lag: the number is too large"),
         ("/replica?lag_time=soon", time),
@@ -28,21 +31,29 @@ fn a_parameter_that_means_nothing_is_a_400_that_says_which() {
         ("/read-only?replication_state", "replication_state: expected streaming"),
         ("/read-only?lag=1&lag=1", "lag is given twice"),
         ("/read-only?lag_time=1s&lag=1&lag_time=1s", "lag_time is given twice"),
-        ("/?Lag=1", "unknown parameter \"Lag\" (lag, lag_time, replication_state, replay)"),
-        ("/?lag=1&", "unknown parameter \"\" (lag, lag_time, replication_state, replay)"),
-        ("/?tag=1", "unknown parameter \"tag\" (lag, lag_time, replication_state, replay)"),
+        ("/?Lag=1", "unknown parameter \"Lag\" (lag, lag_time, replication_state, replay, mode, tag_NAME)"),
+        ("/?lag=1&", "unknown parameter \"\" (lag, lag_time, replication_state, replay, mode, tag_NAME)"),
+        ("/?tag=1", "unknown parameter \"tag\" (lag, lag_time, replication_state, replay, mode, tag_NAME)"),
         ("/primary?lag=1", "lag: /primary takes no parameters"),
         ("/master?replication_state=streaming", "replication_state: /master takes no parameters"),
         ("/read-write?lag_time=1s", "lag_time: /read-write takes no parameters"),
         ("/health?lag=1", "lag: /health takes no parameters"),
-        ("/readiness?lag=1&lag_time=1s", "lag: /readiness takes no parameters"),
+        ("/readiness?lag=1&lag_time=1s", "lag_time: /readiness takes lag and mode alone"),
+        ("/readiness?mode=write", "mode: it needs a limit beside it (lag=16MB)"),
+        ("/readiness?lag=1MB&mode=read", "mode: expected apply or write"),
+        ("/replica?mode=apply&lag=1MB", "mode: /replica takes no such parameter"),
+        ("/standby-leader?lag=1MB", "lag: /standby-leader takes no parameters"),
+        ("/replica?tag_dc=a&tag_dc=b", "tag_dc is given twice"),
+        ("/health?tag_dc=a", "tag_dc: /health takes no parameters"),
         ("/liveness?lag=1", "lag: /liveness takes no parameters"),
     ] {
         let reply = agent.get(path);
         let expected = ("400 Bad Request".to_owned(), format!("Bad Request: {what}\n"));
         assert_eq!((reply.line(), reply.body), expected, "{path}");
     }
-    assert_eq!(agent.get("/?lag=0&lag_time=0&replication_state=streaming").line(), "200 Primary");
+    for query in ["lag=0&lag_time=0&replication_state=streaming", "lag=1.5GB", "lag=16%4DB", "lag=16%20MB", "lag=16+MB"] {
+        assert_eq!(agent.get(&format!("/?{query}")).line(), "200 Primary", "{query}");
+    }
 }
 
 /// The rows of the documented table of parameters: name and example, without their backticks.
@@ -62,7 +73,7 @@ fn documented_parameters() -> Vec<(String, String)> {
 #[test]
 fn the_documents_list_the_parameters_that_there_are_and_their_examples_work() {
     let servers = servers();
-    let agent = Agent::start(&["--dsn", &servers.standby.dsn()]);
+    let agent = Agent::start(&["--dsn", &servers.standby.dsn(), "--tag", "dc=north"]);
     let documented = documented_parameters();
     let names: Vec<&str> = documented.iter().map(|(name, _)| name.as_str()).collect();
     let refusal = agent.get("/?nothing").body;
@@ -75,7 +86,8 @@ fn the_documents_list_the_parameters_that_there_are_and_their_examples_work() {
     );
     eventually(secs(20), "the lag is known", || agent.get("/replica?lag_time=1d").status == 200);
     for (name, example) in &documented {
-        assert!(example.contains(&format!("?{name}=")), "{example}");
+        let name = name.trim_end_matches("NAME");
+        assert!(example.contains(&format!("?{name}")), "{example}");
         assert_eq!(agent.get(example).line(), "200 Standby", "{example}");
     }
 }

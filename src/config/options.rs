@@ -12,7 +12,7 @@ use super::libpq::Given;
 use super::table::option_table;
 use super::{Allow, LogTarget, Mode, Options, PeerAddress, Protocol, peer, units};
 use crate::spelling;
-use crate::verdict::{Path as TargetPath, Target};
+use crate::verdict::{Path, Standing, Tag};
 #[cfg(test)]
 use sample::Group;
 

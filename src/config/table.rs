@@ -140,6 +140,29 @@ macro_rules! option_table {
                 sample: (Group::Standbys, "", &["10s"]),
                 store: |field, setting| setting.store(field, |value| spelling::duration(value).map(Some)),
             }
+            /// What `/` stands for; default the classic contract.
+            pub root_path: Path = Path::Contract, {
+                word: "root-path",
+                value: "PATH",
+                help: "what / stands for: /primary is what Patroni means by it",
+                default: DefaultValue::Value("/"),
+                sample: (
+                    Group::Clients,
+                    "With / a standby is 206 there, which HAProxy takes for success.",
+                    &["/primary"]
+                ),
+                store: |field, setting| setting.store(field, units::root_path),
+            }
+            /// What this node is called by those who ask for some standbys only; default nothing.
+            pub tag: Vec<Tag> = Vec::new(), {
+                word: "tag",
+                value: "NAME=VALUE",
+                help: "what tag_NAME=VALUE in a request for standbys is compared with; noloadbalance=true keeps reads away; \
+                       repeatable",
+                default: DefaultValue::Described("none"),
+                sample: (Group::Standbys, "", &["datacenter=north", "noloadbalance=true"]),
+                store: |field, setting| setting.add(field, units::tag_unless_taken),
+            }
             /// Agents of the other nodes; default none.
             pub peer: Vec<PeerAddress> = Vec::new(), {
                 word: "peer",
@@ -226,14 +249,18 @@ macro_rules! option_table {
                 sample: (Group::Log, "Under systemd stderr is the journal.", &["stderr"]),
                 store: |field, setting| setting.store(field, |value| units::log_target(value).map(Some)),
             }
-            /// What check mode asks; default `/`.
-            pub target: Target = Target::plain(TargetPath::Contract), {
+            /// What check mode asks, readable under [`Options::standing`]; default `/`.
+            pub target: String = String::new(), {
                 word: "target",
                 value: "PATH",
                 help: "what pgsqlchk check asks, as an HTTP path",
                 default: DefaultValue::Value("/"),
                 sample: (Group::Running, "", &["/"]),
-                store: |field, setting| setting.store(field, units::target),
+                store: |field, setting| {
+                    setting.store(field, |value| {
+                        units::target(value, &Standing::default()).map(|_| value.to_owned())
+                    })
+                },
             }
         }
     };

@@ -8,7 +8,7 @@ use log::LevelFilter;
 
 use super::{LogTarget, MAX_PEERS, Mode, Protocol};
 use crate::spelling;
-use crate::verdict::{Path, Target, TargetError};
+use crate::verdict::{Path, Standing, Tag, Target, TargetError};
 
 /// `--timeout`: below 10 ms a busy but healthy server looks down; HAProxy's own check timeouts end long
 /// before a minute.
@@ -62,25 +62,35 @@ pub fn log_target(value: &str) -> Result<LogTarget, String> {
     }
 }
 
-/// `--target`: a path that can hold or not.
-pub fn target(value: &str) -> Result<Target, String> {
-    let target = Target::parse(value).map_err(|error| match error {
+/// `--target`: something that can hold or not, under these standing rules.
+pub fn target(value: &str, standing: &Standing) -> Result<Target, String> {
+    let target = standing.read(value).map_err(|error| match error {
         TargetError::Malformed => "expected a path (/, /primary, /replica, ...)".into(),
         TargetError::UnknownPath => "unknown path (/, /primary, /replica, ...)".into(),
         TargetError::BadQuery(what) => what,
     })?;
-    match target.path {
-        Path::Status | Path::Metrics | Path::Node | Path::Cluster => {
-            Err("a document neither holds nor fails; ask for it over HTTP".into())
-        }
-        Path::Contract
-        | Path::Primary
-        | Path::ReadWrite
-        | Path::Standby
-        | Path::ReadOnly
-        | Path::Health
-        | Path::Liveness => Ok(target),
+    match target.path.is_document() {
+        true => Err("a document neither holds nor fails; ask for it over HTTP".into()),
+        false => Ok(target),
     }
+}
+
+/// `--root-path`: a path that can hold or not, without parameters.
+pub fn root_path(value: &str) -> Result<Path, String> {
+    match value.contains('?') {
+        true => Err("a path without parameters (--max-lag limits all of them)".into()),
+        false => target(value, &Standing::default()).map(|target| target.path),
+    }
+}
+
+/// `--tag`: one more of them.
+pub fn tag_unless_taken(taken: &mut Vec<Tag>, value: &str) -> Result<(), String> {
+    let tag = Tag::parse(value)?;
+    if taken.iter().any(|other| other.name == tag.name) {
+        return Err("the tag is given twice".into());
+    }
+    taken.push(tag);
+    Ok(())
 }
 
 /// `--drain-file`. A relative path would depend on where the agent was started.

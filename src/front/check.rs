@@ -15,7 +15,7 @@ use crate::verdict::{Target, Verdict, judge};
 /// The line for stdout and the exit code: 0 where the target holds, 1 where it does not, 2 where that could not be
 /// verified. keepalived, HAProxy's external-check, containers and Nagios all read these.
 pub fn run(config: Config) -> (String, u8) {
-    let target = config.target.limited_by(config.limits());
+    let target = config.asked;
     let needs = if config.peer.is_empty() { target.needs() } else { target.needs_beside_peers() };
     let Some(needs) = needs else { return ("alive".into(), 0) };
     let needs = Needs { timeline: true, ..needs };

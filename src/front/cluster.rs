@@ -17,7 +17,7 @@ const HEADINGS: [&str; 9] =
 /// The table for stdout, without its last line feed, and the exit code: 0 where one node is the primary and all were
 /// reached, 1 for anything else, 2 where nobody could be asked.
 pub fn run(config: Config) -> (String, u8) {
-    let target = Target::plain(Path::Cluster).limited_by(config.limits());
+    let target = Target::plain(Path::Cluster).limited_by(config.standing().limits);
     let needs = target.needs_beside_peers().unwrap_or_default();
     let (observation, news) = one_shot::survey(&config, target, needs, Instant::now());
     let survey = Survey::new(target, &observation, &news, OwnName::get());

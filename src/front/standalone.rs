@@ -58,8 +58,8 @@ pub(super) fn serve(
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     let witnesses =
         Witnesses::start(&config).map_err(|error| format!("cannot start a thread for a peer: {error}"))?;
-    let limits = config.limits();
-    let service = Arc::new(Service::new(monitor.clone(), witnesses, config.timeout, limits, tally));
+    let standing = config.standing();
+    let service = Arc::new(Service::new(monitor.clone(), witnesses, config.timeout, standing, tally));
     let roster = Arc::new(Roster::default());
     pool::start(sealed, config.workers, &service, &roster)
         .map_err(|error| format!("cannot start the HTTP server: {error}"))?;

@@ -123,8 +123,8 @@ fn wait(client: &Client, until: Option<Instant>) -> Result<bool, Errno> {
 /// The request has arrived at `arrived`.
 fn answer(config: &Config, request: &RequestHead, arrived: Instant, tally: &Tally) -> HttpReply {
     let protocol = config.protocol;
-    let target = match dialect::what_is_asked(protocol, request) {
-        Ok(target) => target.limited_by(config.limits()),
+    let target = match dialect::what_is_asked(protocol, request, &config.standing()) {
+        Ok(target) => target,
         Err(reply) => return reply,
     };
     match dialect::needs(protocol, target, !config.peer.is_empty()) {

@@ -16,7 +16,7 @@ use crate::reason::Reason;
 use crate::reply::{Background, HttpReply, Media};
 use crate::system::own_name::OwnName;
 use crate::tally::Tally;
-use crate::verdict::{Limits, Path, Target, origin_form};
+use crate::verdict::{Path, Standing, Target, origin_form};
 use crate::wire::dialect;
 use crate::wire::head::RequestHead;
 
@@ -25,8 +25,8 @@ pub(crate) struct Service {
     monitor: Monitor,
     witnesses: Option<Arc<Witnesses>>,
     timeout: Duration,
-    /// How far a standby may lag, whatever is asked.
-    limits: Limits,
+    /// Under which rules requests are read.
+    pub(crate) standing: Standing,
     pub(crate) tally: Arc<Tally>,
     /// Arrival times travel through tiny_http as a number of nanoseconds since this moment.
     epoch: Instant,
@@ -46,10 +46,10 @@ impl Service {
         monitor: Monitor,
         witnesses: Option<Arc<Witnesses>>,
         timeout: Duration,
-        limits: Limits,
+        standing: Standing,
         tally: Arc<Tally>,
     ) -> Service {
-        Service { monitor, witnesses, timeout, limits, tally, epoch: Instant::now() }
+        Service { monitor, witnesses, timeout, standing, tally, epoch: Instant::now() }
     }
 
     /// The head as tiny_http gets it: only what the answer depends on. Nothing else a client wrote goes further, not
@@ -88,8 +88,8 @@ impl Service {
         let Some(request) = &asked.request else { return };
         let arrived = self.arrival_of(request);
         let media = preferred_by(request);
-        let target = match Target::parse(request.url()) {
-            Ok(target) => target.limited_by(self.limits),
+        let target = match self.standing.read(request.url()) {
+            Ok(target) => target,
             Err(error) => return asked.respond(&HttpReply::of_target_error(&error)),
         };
         asked.path = Some(target.path);
@@ -238,11 +238,12 @@ mod tests {
             drain_file: "/run/pgsqlchk/drain".into(),
         };
         let monitor = Monitor::start(settings, Arc::default()).unwrap();
-        let service = Service::new(monitor, None, timeout, Limits::default(), Arc::default());
+        let service = Service::new(monitor, None, timeout, Standing::default(), Arc::default());
         for (path, expected) in [
             ("/primary", "OPTIONS /primary HTTP/1.1\r\n"),
             ("", "OPTIONS / HTTP/1.1\r\n"),
             ("?lag=1", "OPTIONS /?lag=1 HTTP/1.1\r\n"),
+            (&"/".repeat(8000), "OPTIONS / HTTP/1.1\r\n"),
         ] {
             let target = format!("http://{}{path}", "a".repeat(8000));
             let request = RequestHead { method: "OPTIONS".into(), target, media: Media::Html };

@@ -47,6 +47,12 @@ pub fn advice(failure: &Failure, settings: &ConnectionSettings, os_user: Option<
         | Reason::ReplayDelayed
         | Reason::LagExceeded
         | Reason::LagUnknown
+        | Reason::OtherSyncState
+        | Reason::SyncStateUnknown
+        | Reason::NotStandbyLeader
+        | Reason::SenderUnknown
+        | Reason::OtherTag
+        | Reason::NoLoadBalance
         | Reason::Draining
         | Reason::DrainUnknown
         | Reason::Superseded

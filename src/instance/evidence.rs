@@ -10,6 +10,22 @@ pub struct Evidence {
     pub against: Option<Against>,
     /// Where the primary of this standby's system writes.
     pub primary: Option<PrimaryPosition>,
+    /// How the primary counts this standby; `None` where nobody can tell.
+    pub sync_state: Option<SyncState>,
+    /// Whether this standby receives from none of the cluster's nodes; `None` where nobody can tell.
+    pub is_fed_from_outside: Option<bool>,
+}
+
+/// How a primary counts a standby for its commits (`pg_stat_replication.sync_state`; `potential` is not waited for, and
+/// counts as asynchronous).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncState {
+    /// `async`, `potential`, or not attached to the primary at all.
+    Async,
+    /// `sync`.
+    Sync,
+    /// `quorum`.
+    Quorum,
 }
 
 /// What speaks against a primary.

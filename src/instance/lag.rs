@@ -108,16 +108,46 @@ impl Observation {
         let sighting = self.sighting()?;
         let replication = sighting.replication.as_ref()?;
         let is_paused = sighting.recovery.is_some_and(|recovery| recovery.is_paused);
-        Some(match self.evidence.primary.zip(visible_timeline(sighting)) {
-            Some((primary, timeline)) if timeline < primary.timeline => {
-                Lag { bytes: Err(LagUnknown::OtherTimeline), time: Err(LagUnknown::OtherTimeline) }
-            }
-            // One that was left behind says nothing about this standby.
-            Some((primary, timeline)) if timeline > primary.timeline => lag(replication, is_paused, None),
-            Some((primary, _)) => lag(replication, is_paused, Some(primary)),
-            None => lag(replication, is_paused, None),
+        Some(match self.primary_of(sighting) {
+            Ok(primary) => lag(replication, is_paused, primary),
+            Err(why) => Lag { bytes: Err(why), time: Err(why) },
         })
     }
+
+    /// How much WAL was not received yet, in bytes, replayed or not; known only where the end of the sender's WAL is.
+    pub fn bytes_not_received(&self) -> Result<u64, LagUnknown> {
+        let sighting = self.sighting().ok_or(LagUnknown::NothingReplayed)?;
+        let replication = sighting.replication.as_ref().ok_or(LagUnknown::NothingReplayed)?;
+        let received = replication.received.ok_or(LagUnknown::NothingReplayed);
+        let primary = self.primary_of(sighting)?.map(|primary| primary.lsn);
+        let own = sender_end(replication);
+        let end = match primary {
+            Some(primary) => primary.max(own.unwrap_or(primary)),
+            None => own?,
+        };
+        Ok(end.bytes_since(received?))
+    }
+
+    /// Where the primary writes by which this standby is measured. `Err` where the standby is on a lower timeline.
+    fn primary_of(&self, sighting: &Sighting) -> Result<Option<PrimaryPosition>, LagUnknown> {
+        match self.evidence.primary.zip(visible_timeline(sighting)) {
+            Some((primary, timeline)) if timeline < primary.timeline => Err(LagUnknown::OtherTimeline),
+            // One that was left behind says nothing about this standby.
+            Some((primary, timeline)) if timeline > primary.timeline => Ok(None),
+            Some((primary, _)) => Ok(Some(primary)),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The end of the sender's WAL as of its last message, of a receiver that lives.
+fn sender_end(replication: &Replication) -> Result<Lsn, LagUnknown> {
+    let receiver = replication.receiver.as_ref().ok_or(LagUnknown::NoReceiver)?;
+    if is_silent(receiver) {
+        return Err(LagUnknown::ReceiverSilent);
+    }
+    let latest_end = receiver.details.as_ref().and_then(|details| details.latest_end);
+    latest_end.ok_or(LagUnknown::NothingReplayed)
 }
 
 /// Without `pg_monitor` that of the last restartpoint is all there is to see, and while a receiver brings WAL of a newer one

@@ -46,7 +46,7 @@ pub struct Needs {
     pub position: bool,
     /// Which instance this is, and a primary's timeline.
     pub identity: bool,
-    /// Who receives WAL from a primary.
+    /// Who receives WAL from this node.
     pub standbys: bool,
     /// Whether the drain file is there.
     pub drain: bool,
@@ -152,6 +152,8 @@ pub struct Sighting {
     /// Who receives WAL from a primary, [`MAX_STANDBYS`](super::MAX_STANDBYS) at most; `None` on a standby, where the role
     /// may not see it, and where nobody needed it.
     pub standbys: Option<Vec<AttachedStandby>>,
+    /// The same of a standby; `None` on a primary.
+    pub cascaded: Option<Vec<AttachedStandby>>,
     /// The last login was refused, perhaps to the agent alone, and this session has outlasted that.
     pub login_refused: Option<LoginRefused>,
 }
@@ -169,6 +171,7 @@ impl Sighting {
             position: None,
             identity: None,
             standbys: None,
+            cascaded: None,
             login_refused: None,
         }
     }

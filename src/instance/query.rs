@@ -172,8 +172,10 @@ pub(super) fn read<'a>(columns: impl Iterator<Item = Option<&'a str>>, needs: Ne
     }
     if needs.standbys {
         let attached = optional(columns.next()?, standbys::read)?.flatten();
-        // As above.
-        sighting.standbys = attached.filter(|_| role == Role::Primary);
+        match role {
+            Role::Primary => sighting.standbys = attached,
+            Role::Standby => sighting.cascaded = attached,
+        }
     }
     // More than was asked for is the answer to something else.
     columns.next().is_none().then_some(sighting)

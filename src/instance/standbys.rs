@@ -1,4 +1,4 @@
-//! What a primary sees of those that receive WAL from it.
+//! What a node sees of those that receive WAL from it.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use super::Lsn;
 pub const MAX_STANDBYS: usize = 24;
 
 /// The longest name in PostgreSQL (`NAMEDATALEN`); an address is shorter.
-const MAX_NAME_BYTES: usize = 63;
+pub const MAX_NAME_BYTES: usize = 63;
 
 /// A WAL sender, as `pg_stat_replication` shows it to `pg_monitor` (PostgreSQL manual, section 27.2.4). So it stands on
 /// `/node`, too.
@@ -50,15 +50,13 @@ fn cut_name(text: String) -> String {
     text[..end].replace(char::is_control, "?")
 }
 
-/// One column: all of them as JSON, an empty list where there is none; NULL on a standby, which may have some of its own.
-/// Those that wait for a commit come first. Base backups and `pg_receivewal` are among them; logical replication is not.
-pub(super) const STANDBYS: &str = ", CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN \
-     (SELECT coalesce(pg_catalog.jsonb_agg(s), '[]')::pg_catalog.text FROM \
+/// One column: all of them as JSON, an empty list where there is none. Those that a commit waits for come first. Base backups and `pg_receivewal` are among them; logical replication is not.
+pub(super) const STANDBYS: &str = ", (SELECT coalesce(pg_catalog.jsonb_agg(s), '[]')::pg_catalog.text FROM \
      (SELECT w.application_name, l.slot_name AS slot, pg_catalog.host(w.client_addr) AS client_addr, \
      w.state, w.sync_state, w.replay_lsn AS replayed FROM pg_catalog.pg_stat_replication AS w \
      LEFT JOIN pg_catalog.pg_replication_slots AS l ON l.active_pid = w.pid \
      WHERE l.slot_type IS DISTINCT FROM 'logical' \
-     ORDER BY w.sync_priority = 0, w.pid LIMIT 24) AS s) END";
+     ORDER BY w.sync_priority = 0, w.pid LIMIT 24) AS s)";
 
 /// Reads the column. The inner `None`: the role may not see them all. The outer one: that is no answer to this question.
 pub(super) fn read(text: &str) -> Option<Option<Vec<AttachedStandby>>> {

@@ -79,6 +79,7 @@ mod tests {
             slot: None,
             application_name: None,
             standbys: None,
+            cascaded: None,
         }
     }
 

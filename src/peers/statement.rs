@@ -37,6 +37,8 @@ pub struct Statement {
     pub application_name: Option<String>,
     /// Who receives from a primary, where it may see them.
     pub standbys: Option<Vec<AttachedStandby>>,
+    /// Who receives from a standby, where it may see them.
+    pub cascaded: Option<Vec<AttachedStandby>>,
 }
 
 /// As it is spelled. Unknown fields are ignored: they are added in later releases.
@@ -54,6 +56,7 @@ struct Spelled {
     slot: Option<String>,
     application_name: Option<String>,
     standbys: Option<Vec<AttachedStandby>>,
+    cascaded: Option<Vec<AttachedStandby>>,
 }
 
 /// Reads an answer. `Err` says why it is none, and shows nothing of it.
@@ -94,10 +97,13 @@ pub(super) fn read(bytes: &[u8]) -> Result<Statement, String> {
         postmaster_started_unix_s: said.postmaster_started,
         slot: said.slot.map(cut),
         application_name: said.application_name.map(cut),
-        standbys: said
-            .standbys
-            .map(|standbys| standbys.into_iter().take(MAX_STANDBYS).map(AttachedStandby::cut).collect()),
+        standbys: said.standbys.map(few),
+        cascaded: said.cascaded.map(few),
     })
+}
+
+fn few(attached: Vec<AttachedStandby>) -> Vec<AttachedStandby> {
+    attached.into_iter().take(MAX_STANDBYS).map(AttachedStandby::cut).collect()
 }
 
 /// On one line: it stands in the log, too.

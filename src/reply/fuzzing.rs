@@ -49,7 +49,7 @@ fn assert_documents(observation: &Observation, chronicle: &Chronicle, tally: &Ta
         http_reply(target, observation, &background)
     };
     for path in Path::ALL {
-        if !matches!(path, Path::Status | Path::Metrics | Path::Node | Path::Cluster) {
+        if !path.is_document() {
             let reply = say(observation, path, Media::Json).to_bytes(false);
             let (status, _) = wire::read_line_reply(&reply);
             assert!(matches!(status, 200 | 206 | 404 | 503), "{status}");
@@ -100,11 +100,13 @@ fn assert_json(text: &str, observation: &Observation) {
 
 fn assert_node(text: &str, observation: &Observation) {
     let json: serde_json::Value = serde_json::from_str(text).unwrap_or_else(|why| panic!("{why}: {text}"));
-    assert_eq!(json.as_object().expect("an object").len(), 15, "every field is always there");
+    assert_eq!(json.as_object().expect("an object").len(), 16, "every field is always there");
     let sighting = observation.sighting();
     assert_eq!(json["role"].as_str(), sighting.map(|sighting| sighting.role.word()));
     let standbys = sighting.and_then(|sighting| sighting.standbys.as_ref());
     assert_eq!(json["standbys"].as_array().map(Vec::len), standbys.map(Vec::len));
+    let cascaded = sighting.and_then(|sighting| sighting.cascaded.as_ref());
+    assert_eq!(json["cascaded"].as_array().map(Vec::len), cascaded.map(Vec::len));
 }
 
 /// The same without anything that could be markup.
@@ -150,8 +152,15 @@ fn observation(source: &mut Source<'_>) -> Observation {
 }
 
 fn sighting(source: &mut Source<'_>) -> Sighting {
+    let role = [Role::Primary, Role::Standby][source.below(2)];
+    let attached: Option<Vec<AttachedStandby>> =
+        source.optional(|source| (0..source.below(MAX_STANDBYS + 1)).map(|_| standby(source)).collect());
+    let (standbys, cascaded) = match role {
+        Role::Primary => (attached, None),
+        Role::Standby => (None, attached),
+    };
     Sighting {
-        role: [Role::Primary, Role::Standby][source.below(2)],
+        role,
         read_only_default: source.optional(Source::flag),
         timeline: source.optional(|source| source.number() as u32),
         recovery: source.optional(|source| Recovery {
@@ -194,8 +203,8 @@ fn sighting(source: &mut Source<'_>) -> Sighting {
             postmaster_started_unix_s: source.float(),
             primary_timeline: source.optional(|source| source.number() as u32),
         }),
-        standbys: source
-            .optional(|source| (0..source.below(MAX_STANDBYS + 1)).map(|_| standby(source)).collect()),
+        standbys,
+        cascaded,
         login_refused: source.optional(|source| LoginRefused {
             reason: reason(source),
             since: source.moment(),

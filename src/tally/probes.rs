@@ -170,6 +170,12 @@ fn ends_probe(reason: Reason) -> bool {
         | Reason::ReplayDelayed
         | Reason::LagExceeded
         | Reason::LagUnknown
+        | Reason::OtherSyncState
+        | Reason::SyncStateUnknown
+        | Reason::NotStandbyLeader
+        | Reason::SenderUnknown
+        | Reason::OtherTag
+        | Reason::NoLoadBalance
         | Reason::DrainUnknown
         | Reason::Superseded
         | Reason::TwoPrimaries

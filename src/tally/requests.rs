@@ -56,12 +56,9 @@ impl RequestCounts {
 fn can_answer(path: Option<Path>, code: u16) -> bool {
     match path {
         Some(Path::Contract) => matches!(code, 200 | 206 | 404 | 503),
-        Some(Path::Primary | Path::ReadWrite | Path::Standby | Path::ReadOnly) => {
-            matches!(code, 200 | 404 | 503)
-        }
-        // 404: over the agent-check.
-        Some(Path::Health) => matches!(code, 200 | 404 | 503),
-        Some(Path::Liveness | Path::Status | Path::Metrics | Path::Node | Path::Cluster) => code == 200,
+        Some(path) if path.is_document() || path == Path::Liveness => code == 200,
+        // 404 of `/health` and `/readiness`: over the agent-check.
+        Some(_) => matches!(code, 200 | 404 | 503),
         None => !matches!(code, 200 | 206 | 503),
     }
 }

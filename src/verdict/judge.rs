@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Path, Target};
-use crate::instance::{Drain, Observation, Recovery, Replication, Role, Sighting};
+use super::path::Standbys;
+use super::{Mode, Path, Target};
+use crate::instance::{Drain, Lag, LagUnknown, Observation, Recovery, Replication, Role, Sighting};
 use crate::reason::Reason;
 
 /// What the observation means for the target.
@@ -31,21 +32,21 @@ pub fn judge(target: Target, observation: &Observation) -> Verdict {
         Some(Err(failure)) => return Verdict::Down(failure.reason),
         None => return Verdict::Down(Reason::QueryFailed),
     };
-    match (target.path, sighting.role) {
-        (Path::Health | Path::Liveness | Path::Status | Path::Metrics | Path::Node | Path::Cluster, role) => {
-            Verdict::Holds(role)
-        }
-        (Path::Contract | Path::Primary | Path::ReadOnly, Role::Primary) => {
-            against(observation).unwrap_or(Verdict::Holds(Role::Primary))
-        }
-        (Path::ReadWrite, Role::Primary) => {
-            against(observation).unwrap_or_else(|| judge_writability(sighting))
-        }
-        (Path::Standby, Role::Primary) => Verdict::No(Reason::NotInRecovery),
-        (Path::Primary | Path::ReadWrite, Role::Standby) => Verdict::No(Reason::InRecovery),
-        (Path::Contract | Path::Standby | Path::ReadOnly, Role::Standby) => {
-            judge_standby(target, sighting, observation)
-        }
+    if target.has_other_tag {
+        return Verdict::No(Reason::OtherTag);
+    }
+    let is_about_role = target.path.is_drained();
+    match sighting.role {
+        Role::Primary if !is_about_role => Verdict::Holds(Role::Primary),
+        Role::Primary if !target.path.is_for_primaries() => Verdict::No(Reason::NotInRecovery),
+        Role::Primary => against(observation).unwrap_or_else(|| match target.path {
+            Path::ReadWrite => judge_writability(sighting),
+            _ => Verdict::Holds(Role::Primary),
+        }),
+        Role::Standby if is_about_role && target.path.standbys().is_none() => Verdict::No(Reason::InRecovery),
+        // Of a document the limits are but a part of what it says.
+        Role::Standby if target.path.is_document() => Verdict::Holds(Role::Standby),
+        Role::Standby => judge_standby(target, sighting, observation),
     }
 }
 
@@ -77,22 +78,28 @@ fn judge_writability(sighting: &Sighting) -> Verdict {
 
 /// Whatever the path has a standby to be; without limits that is enough, with them its lag has to be known, too.
 fn judge_standby(target: Target, sighting: &Sighting, observation: &Observation) -> Verdict {
-    match why_no_standby(target, sighting) {
+    match why_no_standby(target, sighting).and_then(|reason| match reason {
+        Some(reason) => Ok(Some(reason)),
+        None => why_not_this_one(target, observation),
+    }) {
         Ok(None) => judge_lag(target, observation),
         Ok(Some(reason)) => Verdict::No(reason),
         Err(reason) => Verdict::Down(reason),
     }
 }
 
-/// Why it is not what is asked for, apart from its lag. `Err` where what has to be known was not observed.
+/// Why it is none at all of what is asked for, apart from its lag. `Err` where what has to be known was not observed.
 fn why_no_standby(target: Target, sighting: &Sighting) -> Result<Option<Reason>, Reason> {
+    if target.refuses_load {
+        return Ok(Some(Reason::NoLoadBalance));
+    }
     if target.path.refuses_restores() {
         let recovery = sighting.recovery.ok_or(Reason::QueryFailed)?;
         if recovery.is_restore() == Some(true) {
             return Ok(Some(Reason::Restoring));
         }
     }
-    if target.wants_streaming {
+    if target.wants_streaming || target.path == Path::StandbyLeader {
         let replication = sighting.replication.as_ref().ok_or(Reason::QueryFailed)?;
         if let Some(reason) = why_not_streaming(replication) {
             return Ok(Some(reason));
@@ -102,6 +109,22 @@ fn why_no_standby(target: Target, sighting: &Sighting) -> Result<Option<Reason>,
         return sighting.recovery.map(why_not_running).ok_or(Reason::QueryFailed);
     }
     Ok(None)
+}
+
+/// Why it is not the one among the cluster's standbys that is asked for. `Err` where nobody can tell.
+fn why_not_this_one(target: Target, observation: &Observation) -> Result<Option<Reason>, Reason> {
+    let evidence = &observation.evidence;
+    match target.path.standbys() {
+        None | Some(Standbys::Any) => Ok(None),
+        Some(Standbys::Of(wanted)) => {
+            let state = evidence.sync_state.ok_or(Reason::SyncStateUnknown)?;
+            Ok((state != wanted).then_some(Reason::OtherSyncState))
+        }
+        Some(Standbys::FedFromOutside) => {
+            let is_outside = evidence.is_fed_from_outside.ok_or(Reason::SenderUnknown)?;
+            Ok((!is_outside).then_some(Reason::NotStandbyLeader))
+        }
+    }
 }
 
 /// A pause holds up more than a delay.
@@ -118,7 +141,8 @@ fn judge_lag(target: Target, observation: &Observation) -> Verdict {
         return Verdict::Holds(Role::Standby);
     }
     let Some(lag) = observation.lag() else { return Verdict::Down(Reason::QueryFailed) };
-    let bytes = target.limits.bytes.map(|limit| lag.bytes.map(|known| known.bytes <= limit));
+    let known = bytes_behind(target, observation, lag);
+    let bytes = target.limits.bytes.map(|limit| known.map(|bytes| bytes <= limit));
     let time = target.limits.time.map(|limit| lag.time.map(|known| known.duration <= limit));
     let within = [bytes, time].into_iter().flatten();
     // What is known to be too much is too much, whatever else is unknown.
@@ -128,6 +152,14 @@ fn judge_lag(target: Target, observation: &Observation) -> Verdict {
         Verdict::Down(Reason::LagUnknown)
     } else {
         Verdict::Holds(Role::Standby)
+    }
+}
+
+/// What the limit in bytes is about.
+fn bytes_behind(target: Target, observation: &Observation, lag: Lag) -> Result<u64, LagUnknown> {
+    match target.mode {
+        Mode::Apply => lag.bytes.map(|known| known.bytes),
+        Mode::Write => observation.bytes_not_received(),
     }
 }
 
@@ -142,8 +174,8 @@ fn why_not_streaming(replication: &Replication) -> Option<Reason> {
 /// its limit gets less to do. 100 where there is no limit, or no standby.
 pub fn weight_percent(target: Target, observation: &Observation) -> u8 {
     let Some(lag) = observation.lag() else { return 100 };
-    let bytes = target.limits.bytes.zip(lag.bytes.ok());
-    let bytes = bytes.map(|(limit, known)| free_percent(known.bytes.into(), limit.into()));
+    let bytes = target.limits.bytes.zip(bytes_behind(target, observation, lag).ok());
+    let bytes = bytes.map(|(limit, known)| free_percent(known.into(), limit.into()));
     let time = target.limits.time.zip(lag.time.ok());
     let micros = |duration: Duration| duration.as_micros();
     let time = time.map(|(limit, known)| free_percent(micros(known.duration), micros(limit)));
@@ -159,7 +191,9 @@ fn free_percent(used: u128, limit: u128) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::instance::{Failure, Lsn, Receiver, ReceiverDetails, ReplayDelay, Sources};
+    use crate::instance::{
+        Evidence, Failure, Lsn, PrimaryPosition, Receiver, ReceiverDetails, ReplayDelay, Sources, SyncState,
+    };
 
     fn seen(sighting: Sighting) -> Observation {
         Observation::new(Drain::Off, Some(Ok(sighting)), None)
@@ -343,5 +377,98 @@ mod tests {
         }
         assert_eq!(weight_percent(target("/read-only?lag=1"), &primary(None)), 100);
         assert_eq!((free_percent(0, 0), free_percent(0, 9), free_percent(9, 9)), (100, 100, 1));
+    }
+
+    fn with(observation: Observation, evidence: Evidence) -> Observation {
+        Observation { evidence, ..observation }
+    }
+
+    #[test]
+    fn how_a_primary_counts_a_standby_is_told_where_it_is_known() {
+        use SyncState::{Async, Quorum, Sync};
+        let holds = Verdict::Holds(Role::Standby);
+        let other = Verdict::No(Reason::OtherSyncState);
+        for (text, as_async, as_sync, as_quorum, as_primary) in [
+            ("/sync", other, holds, other, Verdict::No(Reason::NotInRecovery)),
+            ("/async", holds, other, other, Verdict::No(Reason::NotInRecovery)),
+            ("/quorum", other, other, holds, Verdict::No(Reason::NotInRecovery)),
+            ("/read-only-sync", other, holds, other, Verdict::Holds(Role::Primary)),
+            ("/read-only-quorum", other, other, holds, Verdict::Holds(Role::Primary)),
+        ] {
+            for (state, expected) in
+                [(Some(Async), as_async), (Some(Sync), as_sync), (Some(Quorum), as_quorum)]
+            {
+                let evidence = Evidence { sync_state: state, ..Evidence::default() };
+                let observation = with(behind(Some(Receiver::default())), evidence);
+                assert_eq!(judge(target(text), &observation), expected, "{text} {state:?}");
+            }
+            let unknown = behind(Some(Receiver::default()));
+            assert_eq!(judge(target(text), &unknown), Verdict::Down(Reason::SyncStateUnknown), "{text}");
+            assert_eq!(judge(target(text), &primary(None)), as_primary, "{text}");
+        }
+        let evidence = Evidence { sync_state: Some(Async), ..Evidence::default() };
+        let far = with(behind(Some(Receiver::default())), evidence);
+        assert_eq!(judge(target("/async?lag=59"), &far), Verdict::No(Reason::LagExceeded));
+        assert_eq!(judge(target("/async?lag=60"), &far), holds);
+    }
+
+    #[test]
+    fn a_standby_leader_streams_from_outside() {
+        let asked = |receiver, is_fed_from_outside| {
+            let evidence = Evidence { is_fed_from_outside, ..Evidence::default() };
+            judge(target("/standby-leader"), &with(behind(receiver), evidence))
+        };
+        let receiver = || Some(Receiver::default());
+        assert_eq!(asked(receiver(), Some(true)), Verdict::Holds(Role::Standby));
+        assert_eq!(asked(receiver(), Some(false)), Verdict::No(Reason::NotStandbyLeader));
+        assert_eq!(asked(receiver(), None), Verdict::Down(Reason::SenderUnknown));
+        assert_eq!(asked(None, Some(true)), Verdict::No(Reason::NoWalReceiver));
+        assert_eq!(judge(target("/standby-leader"), &primary(None)), Verdict::No(Reason::NotInRecovery));
+    }
+
+    #[test]
+    fn tags_keep_a_node_out_of_what_is_asked_for_standbys() {
+        let other = Target { has_other_tag: true, ..target("/read-only") };
+        assert_eq!(judge(other, &primary(None)), Verdict::No(Reason::OtherTag));
+        assert_eq!(judge(other, &standby(None)), Verdict::No(Reason::OtherTag));
+        let quiet = Target { refuses_load: true, ..target("/read-only") };
+        assert_eq!(judge(quiet, &standby(None)), Verdict::No(Reason::NoLoadBalance));
+        assert_eq!(judge(quiet, &primary(None)), Verdict::Holds(Role::Primary));
+    }
+
+    #[test]
+    fn readiness_within_a_limit_is_about_what_was_received_or_replayed() {
+        let holds = Verdict::Holds(Role::Standby);
+        let details = |latest_end| ReceiverDetails {
+            status: "streaming".into(),
+            latest_end,
+            last_message_age: Some(Duration::ZERO),
+            ..ReceiverDetails::default()
+        };
+        let receiver = |latest_end| Some(Receiver { timeout: None, details: Some(details(latest_end)) });
+        let visible = behind(receiver(Some(Lsn(170))));
+        for (text, expected) in [
+            ("/readiness?lag=70", holds),
+            ("/readiness?lag=69&mode=apply", Verdict::No(Reason::LagExceeded)),
+            ("/readiness?lag=10&mode=write", holds),
+            ("/readiness?lag=9&mode=write", Verdict::No(Reason::LagExceeded)),
+            ("/readiness", holds),
+        ] {
+            assert_eq!(judge(target(text), &visible), expected, "{text}");
+            assert_eq!(judge(target(text), &primary(None)), Verdict::Holds(Role::Primary), "{text}");
+        }
+        let gone = behind(None);
+        assert_eq!(judge(target("/readiness?lag=1TB"), &gone), Verdict::No(Reason::NoWalReceiver));
+        assert_eq!(judge(target("/readiness"), &gone), holds);
+        // The end of the sender's WAL is hidden.
+        let hidden = behind(Some(Receiver::default()));
+        let write = target("/readiness?lag=1TB&mode=write");
+        assert_eq!(judge(write, &hidden), Verdict::Down(Reason::LagUnknown));
+        let primary = Some(PrimaryPosition { timeline: 1, lsn: Lsn(200) });
+        let told = with(behind(receiver(Some(Lsn(170)))), Evidence { primary, ..Evidence::default() });
+        let Some(Ok(sighting)) = told.instance else { panic!("a standby") };
+        let told = Observation { instance: Some(Ok(Sighting { timeline: Some(1), ..sighting })), ..told };
+        assert_eq!(judge(target("/readiness?lag=40&mode=write"), &told), holds);
+        assert_eq!(judge(target("/readiness?lag=39&mode=write"), &told), Verdict::No(Reason::LagExceeded));
     }
 }

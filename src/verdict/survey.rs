@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::attached::Names;
 use super::weigh::{foreign, is_same_instance};
 use super::{Path, Target, Verdict, judge};
 use crate::instance::{AttachedStandby, Drain, Lsn, Observation, Role};
@@ -82,13 +83,6 @@ pub struct Node {
     standbys: Option<Vec<AttachedStandby>>,
 }
 
-/// By which a primary recognizes a standby.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Names {
-    slot: Option<String>,
-    application_name: Option<String>,
-}
-
 /// All of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Survey {
@@ -131,7 +125,6 @@ fn is_same(observation: &Observation, peer: &PeerNews) -> bool {
 fn own_node(target: Target, observation: &Observation, own_name: &OwnName) -> Node {
     let sighting = observation.sighting();
     let replication = sighting.and_then(|sighting| sighting.replication.as_ref());
-    let receiver = replication.and_then(|replication| replication.receiver.as_ref()?.details.as_ref());
     let position = sighting.and_then(|sighting| sighting.position);
     let reason = match judge(Target { path: Path::Contract, ..target }, observation) {
         _ if observation.failure().is_some() => observation.failure().map(|failure| failure.reason),
@@ -154,10 +147,7 @@ fn own_node(target: Target, observation: &Observation, own_name: &OwnName) -> No
         },
         timeline: sighting.and_then(|sighting| sighting.timeline),
         lsn: position.or(replication.and_then(|replication| replication.replayed)),
-        names: Names {
-            slot: receiver.and_then(|details| details.slot_name.clone()),
-            application_name: receiver.and_then(|details| details.application_name.clone()),
-        },
+        names: sighting.map(Names::of_receiver).unwrap_or_default(),
         standbys: sighting.and_then(|sighting| sighting.standbys.clone()),
         ..Node::default()
     }
@@ -180,7 +170,7 @@ fn peer_node(observation: &Observation, peer: &PeerNews, now: Instant) -> Node {
         draining: said.draining,
         timeline: said.timeline,
         lsn: said.lsn,
-        names: Names { slot: said.slot.clone(), application_name: said.application_name.clone() },
+        names: Names::of_statement(said),
         standbys: said.standbys.clone(),
         ..node
     }
@@ -203,17 +193,9 @@ fn measure(nodes: &mut [Node]) {
     }
 }
 
-/// A standby recognizes itself by its slot, else by its name where no other has that.
+/// Where no other has the same names.
 fn sync_state(attached: Option<&[AttachedStandby]>, names: &Names) -> Option<String> {
-    let is_own = |standby: &&AttachedStandby| match &names.slot {
-        Some(_) => standby.slot == names.slot,
-        None => {
-            names.application_name.is_some()
-                && standby.slot.is_none()
-                && standby.application_name == names.application_name
-        }
-    };
-    let mut own = attached?.iter().filter(is_own);
+    let mut own = names.rows(attached?);
     let state = own.next()?.sync_state.clone();
     state.filter(|_| own.next().is_none())
 }

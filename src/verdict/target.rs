@@ -1,9 +1,11 @@
-//! The paths and their parameters: what can be asked. Those of Patroni's REST API mean here what they mean there.
+//! What a request asks: a path with its parameters.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
+use super::Path;
 use super::parameters::{self, Parameters};
+use super::standing::Standing;
 use crate::instance::{Drain, Needs, Observation, Role};
 
 /// What a request asks.
@@ -17,33 +19,22 @@ pub struct Target {
     pub wants_streaming: bool,
     /// Whether a standby's replay has to go on, neither paused nor delayed.
     pub wants_running_replay: bool,
+    /// Which WAL the limit in bytes is about.
+    pub mode: Mode,
+    /// The request wants tags that this node does not have.
+    pub has_other_tag: bool,
+    /// A standby here is not to get any reads (`noloadbalance`).
+    pub refuses_load: bool,
 }
 
-/// Which question a request asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Path {
-    /// `/`: the classic contract, any role holds.
-    Contract,
-    /// `/primary`, `/master`, `/leader`.
-    Primary,
-    /// `/read-write`: a primary on which a plain session could write.
-    ReadWrite,
-    /// `/replica`, `/standby`.
-    Standby,
-    /// `/read-only`: any role that can serve reads.
-    ReadOnly,
-    /// `/health`, `/readiness`: PostgreSQL answers in any role.
-    Health,
-    /// `/liveness`: the agent itself; never touches PostgreSQL.
-    Liveness,
-    /// `/status`: everything that can be observed.
-    Status,
-    /// `/metrics`: the same for Prometheus.
-    Metrics,
-    /// `/node`: what other agents ask; never depends on peers, so that nobody asks in circles.
-    Node,
-    /// `/cluster`: this node and all its peers.
-    Cluster,
+/// Which WAL a limit in bytes is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// What is not replayed.
+    #[default]
+    Apply,
+    /// What is not received.
+    Write,
 }
 
 /// How far a standby may lag and still hold; `None`: any distance.
@@ -85,99 +76,6 @@ pub enum TargetError {
     BadQuery(String),
 }
 
-impl Path {
-    /// Every path there is.
-    pub const ALL: [Path; 11] = [
-        Path::Contract,
-        Path::Primary,
-        Path::ReadWrite,
-        Path::Standby,
-        Path::ReadOnly,
-        Path::Health,
-        Path::Liveness,
-        Path::Status,
-        Path::Metrics,
-        Path::Node,
-        Path::Cluster,
-    ];
-
-    /// The first of its names.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Path::Contract => "/",
-            Path::Primary => "/primary",
-            Path::ReadWrite => "/read-write",
-            Path::Standby => "/replica",
-            Path::ReadOnly => "/read-only",
-            Path::Health => "/health",
-            Path::Liveness => "/liveness",
-            Path::Status => "/status",
-            Path::Metrics => "/metrics",
-            Path::Node => "/node",
-            Path::Cluster => "/cluster",
-        }
-    }
-
-    /// Paths match to the byte: nothing is decoded, no slash is added or removed.
-    fn find(name: &str) -> Option<Path> {
-        Some(match name {
-            "/" | "*" => Path::Contract,
-            "/primary" | "/master" | "/leader" => Path::Primary,
-            "/read-write" => Path::ReadWrite,
-            "/replica" | "/standby" => Path::Standby,
-            "/read-only" => Path::ReadOnly,
-            "/health" | "/readiness" => Path::Health,
-            "/liveness" => Path::Liveness,
-            "/status" => Path::Status,
-            "/metrics" => Path::Metrics,
-            "/node" => Path::Node,
-            "/cluster" => Path::Cluster,
-            _ => return None,
-        })
-    }
-
-    /// Whether a standby can hold here, so that limits on its lag make sense.
-    fn takes_limits(self) -> bool {
-        match self {
-            Path::Contract | Path::Standby | Path::ReadOnly => true,
-            Path::Primary
-            | Path::ReadWrite
-            | Path::Health
-            | Path::Liveness
-            | Path::Status
-            | Path::Metrics
-            | Path::Node
-            | Path::Cluster => false,
-        }
-    }
-
-    /// Whether a restore does not hold here: who asks wants a standby, or whatever serves reads as well as one.
-    pub(super) fn refuses_restores(self) -> bool {
-        match self {
-            Path::Standby | Path::ReadOnly => true,
-            Path::Contract
-            | Path::Primary
-            | Path::ReadWrite
-            | Path::Health
-            | Path::Liveness
-            | Path::Status
-            | Path::Metrics
-            | Path::Node
-            | Path::Cluster => false,
-        }
-    }
-
-    /// Whether it is about the role, so that a node that drains does not hold.
-    pub fn is_drained(self) -> bool {
-        match self {
-            Path::Contract | Path::Primary | Path::ReadWrite | Path::Standby | Path::ReadOnly => true,
-            Path::Health | Path::Liveness | Path::Status | Path::Metrics | Path::Node | Path::Cluster => {
-                false
-            }
-        }
-    }
-}
-
 impl Target {
     /// The path without parameters.
     pub const fn plain(path: Path) -> Target {
@@ -186,25 +84,41 @@ impl Target {
             limits: Limits { bytes: None, time: None },
             wants_streaming: false,
             wants_running_replay: false,
+            mode: Mode::Apply,
+            has_other_tag: false,
+            refuses_load: false,
         }
     }
 
-    /// Reads a request target in origin form (`/path?query`), absolute form or `*` (RFC 9112, 3.2).
+    /// Reads a request target where the administrator has laid down nothing.
     pub fn parse(request_target: &str) -> Result<Target, TargetError> {
+        Standing::default().read(request_target)
+    }
+
+    pub(super) fn parse_with(request_target: &str, standing: &Standing) -> Result<Target, TargetError> {
         let origin = origin_form(request_target);
         let (name, query) = origin.split_once('?').unwrap_or((&origin, ""));
         if name.is_empty() || strip_scheme(name).is_some() {
             return Err(TargetError::Malformed);
         }
-        let path = Path::find(name).ok_or(TargetError::UnknownPath)?;
-        let parameters = parameters::parse(query).map_err(TargetError::BadQuery)?;
-        if let Some(parameter) = parameters.first_name()
-            && !path.takes_limits()
-        {
-            return Err(TargetError::BadQuery(format!("{parameter}: {name} takes no parameters")));
-        }
-        let Parameters { limits, wants_streaming, wants_running_replay } = parameters;
-        Ok(Target { path, limits, wants_streaming, wants_running_replay })
+        let path = match Path::find(name).ok_or(TargetError::UnknownPath)? {
+            Path::Contract => standing.root,
+            path => path,
+        };
+        let parameters = parameters::parse(query, path, name).map_err(TargetError::BadQuery)?;
+        let has_other_tag = !path.is_for_leaders() && !standing.has_tags(&parameters.tags);
+        let Parameters { limits, wants_streaming, wants_running_replay, mode, tags: _ } = parameters;
+        let target = Target {
+            path,
+            limits,
+            // One that replicates is what `/readiness` asks for where it has a limit.
+            wants_streaming: wants_streaming || path == Path::Readiness && limits.is_some(),
+            wants_running_replay,
+            mode: mode.unwrap_or_default(),
+            has_other_tag,
+            refuses_load: path.refuses_restores() && !path.is_for_leaders() && standing.refuses_load(),
+        };
+        Ok(target.limited_by(standing.limits))
     }
 
     /// The same under the administrator's standing limits as well. The documents that say what `/` would have them, too.
@@ -218,23 +132,21 @@ impl Target {
     /// Whether what other nodes say can matter to it.
     pub fn asks_peers(self) -> bool {
         match self.path {
-            Path::Contract | Path::Primary | Path::ReadWrite | Path::ReadOnly => true,
-            // A standby is one whatever others say; how far behind it is they may know better.
-            Path::Standby => self.limits.is_some(),
             Path::Status | Path::Metrics | Path::Cluster => true,
             Path::Health | Path::Liveness | Path::Node => false,
+            // A standby is one whatever others say; how far behind it is they may know better.
+            path => path.is_for_primaries() || path.compares_standbys() || self.limits.is_some(),
         }
     }
 
     /// Whether it is worth waiting for what other nodes say, now that this one has been looked at.
     pub fn waits_for_peers(self, observation: &Observation) -> bool {
-        let is_document = matches!(self.path, Path::Status | Path::Metrics | Path::Cluster);
         let is_drained = observation.drain == Drain::On && self.path.is_drained();
         self.asks_peers()
-            && (is_document
+            && (self.path.is_document()
                 || observation.sighting().is_some_and(|sighting| match sighting.role {
-                    Role::Primary => !is_drained && self.path != Path::Standby,
-                    Role::Standby => !is_drained && self.limits.is_some(),
+                    Role::Primary => !is_drained && self.path.is_for_primaries(),
+                    Role::Standby => !is_drained && (self.limits.is_some() || self.path.compares_standbys()),
                 }))
     }
 
@@ -242,7 +154,8 @@ impl Target {
     pub fn needs_beside_peers(self) -> Option<Needs> {
         let needs = self.needs()?;
         let is_compared = self.asks_peers();
-        let timeline = needs.timeline || is_compared && self.limits.is_some();
+        let timeline =
+            needs.timeline || is_compared && (self.limits.is_some() || self.path.compares_standbys());
         Some(Needs { identity: needs.identity || is_compared, timeline, ..needs })
     }
 
@@ -250,14 +163,19 @@ impl Target {
     pub fn needs(self) -> Option<Needs> {
         let role = Needs { drain: self.path.is_drained(), ..Needs::default() };
         match self.path {
-            Path::Contract | Path::Standby | Path::ReadOnly => {
-                let replication = self.limits.is_some() || self.wants_streaming;
-                let recovery = self.path.refuses_restores() || replication || self.wants_running_replay;
-                Some(Needs { recovery, replay_delay: self.wants_running_replay, replication, ..role })
-            }
             Path::Primary => Some(role),
             Path::ReadWrite => Some(Needs { writability: true, ..role }),
+            Path::Contract
+            | Path::Standby
+            | Path::ReadOnly
+            | Path::Synchronous
+            | Path::Asynchronous
+            | Path::Quorum
+            | Path::ReadOnlySync
+            | Path::ReadOnlyQuorum
+            | Path::StandbyLeader => Some(self.needs_of_standby(role)),
             Path::Health => Some(Needs { despite_drain: true, ..role }),
+            Path::Readiness => Some(self.needs_of_standby(Needs { despite_drain: true, ..role })),
             Path::Liveness => None,
             Path::Status => Some(Needs {
                 writability: true,
@@ -297,20 +215,38 @@ impl Target {
             }),
         }
     }
+
+    /// `needs`, and what tells whether a standby is the one that is wanted.
+    fn needs_of_standby(self, needs: Needs) -> Needs {
+        let names = self.path.compares_standbys();
+        let replication = self.limits.is_some() || self.wants_streaming || names;
+        let recovery = self.path.refuses_restores() || replication || self.wants_running_replay;
+        Needs { recovery, replay_delay: self.wants_running_replay, replication, names, ..needs }
+    }
 }
 
-/// Turns the absolute form into the origin form; the authority is ours, whatever name it was given, however long. What
-/// is neither stays as it is.
+/// Turns the absolute form into the origin form; the authority is ours, whatever name it was given, however long. Slashes
+/// at the end of a path do not count, nor more of them than one in a row, as with Patroni. What is neither stays as it is.
 pub fn origin_form(request_target: &str) -> Cow<'_, str> {
-    let Some(rest) = strip_scheme(request_target) else { return request_target.into() };
+    let Some(rest) = strip_scheme(request_target) else { return without_spare_slashes(request_target) };
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     match path.as_bytes().first() {
         _ if authority.is_empty() => request_target.into(),
         None => "/".into(),
-        Some(b'/') => path.into(),
+        Some(b'/') => without_spare_slashes(path),
         Some(b'?') => format!("/{path}").into(),
         Some(_) => request_target.into(),
     }
+}
+
+fn without_spare_slashes(origin: &str) -> Cow<'_, str> {
+    let (path, query) = origin.split_at(origin.find('?').unwrap_or(origin.len()));
+    let has_spare = path.contains("//") || path.len() > 1 && path.ends_with('/');
+    if !path.starts_with('/') || !has_spare {
+        return origin.into();
+    }
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    format!("/{}{query}", segments.join("/")).into()
 }
 
 fn strip_scheme(request_target: &str) -> Option<&str> {
@@ -321,9 +257,10 @@ fn strip_scheme(request_target: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verdict::Tag;
 
     #[test]
-    fn paths_are_known_to_the_byte() {
+    fn paths_are_known_by_all_their_names() {
         let table = [
             ("/", Some(Path::Contract)),
             ("*", Some(Path::Contract)),
@@ -336,7 +273,27 @@ mod tests {
             ("/standby", Some(Path::Standby)),
             ("/read-only", Some(Path::ReadOnly)),
             ("/health", Some(Path::Health)),
-            ("/readiness", Some(Path::Health)),
+            ("/readiness", Some(Path::Readiness)),
+            ("/sync", Some(Path::Synchronous)),
+            ("/synchronous", Some(Path::Synchronous)),
+            ("/async", Some(Path::Asynchronous)),
+            ("/asynchronous", Some(Path::Asynchronous)),
+            ("/quorum", Some(Path::Quorum)),
+            ("/read-only-sync", Some(Path::ReadOnlySync)),
+            ("/read-only-synchronous", Some(Path::ReadOnlySync)),
+            ("/read-only-quorum", Some(Path::ReadOnlyQuorum)),
+            ("/standby-leader", Some(Path::StandbyLeader)),
+            ("/standby_leader", Some(Path::StandbyLeader)),
+            ("/primary/", Some(Path::Primary)),
+            ("//primary///", Some(Path::Primary)),
+            ("//?", Some(Path::Contract)),
+            ("/status/", Some(Path::Status)),
+            ("/primary/x", None),
+            ("/primary//x", None),
+            ("primary/", None),
+            ("*/", None),
+            ("http://node1//primary", Some(Path::Primary)),
+            ("//", Some(Path::Contract)),
             ("/liveness", Some(Path::Liveness)),
             ("/status", Some(Path::Status)),
             ("/metrics", Some(Path::Metrics)),
@@ -346,15 +303,12 @@ mod tests {
             ("http://node1:23267", Some(Path::Contract)),
             ("http://node1?", Some(Path::Contract)),
             ("/Primary", None),
-            ("/primary/", None),
             ("/primary#x", None),
             ("http://node1/primary#x", None),
             ("https://node1/primary", None),
             ("primary", None),
             ("#", None),
-            ("//", None),
             ("/%70rimary", None),
-            ("/status/", None),
             ("node1:23267", None),
         ];
         for (text, expected) in table {
@@ -377,13 +331,6 @@ mod tests {
             "http://node1#x/primary",
         ] {
             assert_eq!(Target::parse(text), Err(TargetError::Malformed), "{text}");
-        }
-    }
-
-    #[test]
-    fn every_path_is_found_by_its_name() {
-        for path in Path::ALL {
-            assert_eq!(Path::find(path.name()), Some(path));
         }
     }
 
@@ -425,6 +372,68 @@ mod tests {
         assert_eq!(needs("/?replay=running"), Some(Needs { recovery: true, replay_delay: true, ..role }));
         assert_eq!(needs("/replica"), Some(Needs { recovery: true, ..role }));
         assert_eq!(needs("/health"), Some(Needs { despite_drain: true, ..Needs::default() }));
+        assert_eq!(needs("/readiness"), needs("/health"));
         assert_eq!(needs("/liveness"), None);
+    }
+
+    fn rules(root: Path, tags: &[(&str, &str)]) -> Standing {
+        let tags = tags.iter().map(|(name, value)| Tag { name: (*name).into(), value: (*value).into() });
+        Standing { root, tags: tags.collect(), ..Standing::default() }
+    }
+
+    #[test]
+    fn the_root_stands_for_the_path_that_was_named() {
+        let patroni = rules(Path::Primary, &[]);
+        for text in ["/", "*", "//", "http://node1"] {
+            assert_eq!(patroni.read(text), Ok(Target::plain(Path::Primary)), "{text}");
+        }
+        assert_eq!(patroni.read("/replica"), Ok(Target::plain(Path::Standby)));
+        assert!(matches!(patroni.read("/?lag=1MB"), Err(TargetError::BadQuery(_))));
+        let limited = rules(Path::Standby, &[]).read("/?lag=5").unwrap();
+        assert_eq!((limited.path, limited.limits.bytes), (Path::Standby, Some(5)));
+    }
+
+    #[test]
+    fn tags_count_where_standbys_are_wanted() {
+        let tagged = rules(Path::Contract, &[("dc", "eu"), ("kind", "big")]);
+        for (text, expected) in [
+            ("/replica?tag_dc=eu", false),
+            ("/replica?tag_dc=eu&tag_kind=big", false),
+            ("/replica?tag_dc=eu&tag_kind=small", true),
+            ("/replica?tag_dc=EU", true),
+            ("/async?tag_nothing=x", true),
+            ("/read-only?tag_dc=us", true),
+            ("/?tag_dc=us", true),
+            ("/primary?tag_dc=us", false),
+            ("/read-write?tag_dc=us", false),
+            ("/standby-leader?tag_dc=us", false),
+        ] {
+            assert_eq!(tagged.read(text).unwrap().has_other_tag, expected, "{text}");
+        }
+        let quiet = rules(Path::Contract, &[("noloadbalance", "true")]);
+        for (text, expected) in [
+            ("/replica", true),
+            ("/read-only", true),
+            ("/async?lag=1MB", true),
+            ("/read-only-sync", true),
+            ("/", false),
+            ("/primary", false),
+            ("/standby-leader", false),
+            ("/health", false),
+        ] {
+            assert_eq!(quiet.read(text).unwrap().refuses_load, expected, "{text}");
+            assert!(!rules(Path::Contract, &[("noloadbalance", "false")]).read(text).unwrap().refuses_load);
+        }
+    }
+
+    #[test]
+    fn readiness_with_a_limit_wants_a_standby_that_streams() {
+        assert_eq!(Target::parse("/readiness"), Ok(Target::plain(Path::Readiness)));
+        let target = Target::parse("/readiness?lag=16MB&mode=write").unwrap();
+        assert_eq!((target.limits.bytes, target.mode), (Some(16 << 20), Mode::Write));
+        assert!(target.wants_streaming && target.asks_peers());
+        assert_eq!(Target::parse("/readiness?lag=16MB").unwrap().mode, Mode::Apply);
+        let standing = Standing { limits: Limits { bytes: Some(1), time: None }, ..Standing::default() };
+        assert_eq!(standing.read("/readiness"), Ok(Target::plain(Path::Readiness)));
     }
 }

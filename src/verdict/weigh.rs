@@ -2,6 +2,7 @@
 //!
 //! Evidence is all this is: nobody is elected, and nothing here makes a node a primary or a standby.
 
+use super::attached::{is_fed_from_outside, sync_state};
 use crate::instance::{Against, Evidence, Identity, Observation, PrimaryPosition, Role};
 use crate::peers::{Claim, News, PeerNews, Statement};
 use crate::reason::Reason;
@@ -17,9 +18,14 @@ pub fn weigh(observation: &Observation, news: &News, min_peers: usize) -> Eviden
             let against = superseded(own, timeline, others())
                 .or_else(|| two_primaries(own, timeline, others()))
                 .or_else(|| isolated(own, min_peers, others()));
-            Evidence { against, primary: None }
+            Evidence { against, ..Evidence::default() }
         }
-        Role::Standby => Evidence { against: None, primary: furthest_primary(own, others()) },
+        Role::Standby => Evidence {
+            against: None,
+            primary: furthest_primary(own, others()),
+            sync_state: sync_state(sighting, own, others().filter_map(PeerNews::fresh)),
+            is_fed_from_outside: is_fed_from_outside(sighting, own, others().map(PeerNews::fresh)),
+        },
     }
 }
 
@@ -74,7 +80,7 @@ fn isolated<'a>(
 }
 
 /// Any answer counts, also that PostgreSQL is down there; but not that of another cluster's agent.
-fn counts(own: Identity, said: &Statement) -> bool {
+pub(super) fn counts(own: Identity, said: &Statement) -> bool {
     !is_foreign(own, said) && !is_same_instance(own, said)
 }
 

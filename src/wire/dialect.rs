@@ -8,20 +8,22 @@ use crate::config::Protocol;
 use crate::instance::{Needs, Observation};
 use crate::reason::Reason;
 use crate::reply::{AgentReply, Background, HttpReply, http_reply};
-use crate::verdict::{Path, Target};
+use crate::verdict::{Standing, Target};
 
 /// What a head asks, or the reply to a head that asks nothing we know.
-pub(crate) fn what_is_asked(protocol: Protocol, request: &RequestHead) -> Result<Target, HttpReply> {
-    let target = Target::parse(&request.target);
+pub(crate) fn what_is_asked(
+    protocol: Protocol,
+    request: &RequestHead,
+    standing: &Standing,
+) -> Result<Target, HttpReply> {
+    let target = standing.read(&request.target);
     match protocol {
         Protocol::Http if !request.has_known_method() => Err(HttpReply::method_not_allowed()),
         Protocol::Http => target.map_err(|error| HttpReply::of_target_error(&error)),
         Protocol::Agent => match target {
+            Ok(target) if !target.path.is_document() => Ok(target),
             // No state of a server follows from a document.
-            Ok(Target { path: Path::Status | Path::Metrics | Path::Node | Path::Cluster, .. }) | Err(_) => {
-                Err(document(AgentReply::BAD_REQUEST))
-            }
-            Ok(target) => Ok(target),
+            Ok(_) | Err(_) => Err(document(AgentReply::BAD_REQUEST)),
         },
     }
 }
@@ -88,6 +90,7 @@ fn document(reply: AgentReply) -> HttpReply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verdict::Path;
 
     #[test]
     fn an_agent_check_gets_its_line_and_nothing_else() {
@@ -100,19 +103,12 @@ mod tests {
     #[test]
     fn every_target_of_an_agent_check_looks_for_the_drain_file() {
         for path in Path::ALL {
-            let asked = what_is_asked(Protocol::Agent, &RequestHead::get(path.name()));
+            let asked = what_is_asked(Protocol::Agent, &RequestHead::get(path.name()), &Standing::default());
             match path {
-                Path::Status | Path::Metrics | Path::Node | Path::Cluster => {
-                    assert_eq!(asked, Err(document(AgentReply::BAD_REQUEST)))
-                }
+                path if path.is_document() => assert_eq!(asked, Err(document(AgentReply::BAD_REQUEST))),
                 // Never touches PostgreSQL, drained or not.
                 Path::Liveness => assert_eq!(needs(Protocol::Agent, asked.unwrap(), true), None),
-                Path::Contract
-                | Path::Primary
-                | Path::ReadWrite
-                | Path::Standby
-                | Path::ReadOnly
-                | Path::Health => {
+                path => {
                     let needs = needs(Protocol::Agent, asked.unwrap(), true).unwrap();
                     assert!(needs.drain && !needs.despite_drain, "{path:?}");
                 }

@@ -7,6 +7,7 @@ use super::{accept, line};
 use crate::config::Protocol;
 use crate::fuzzing::wire;
 use crate::reply::Media;
+use crate::verdict::Standing;
 
 /// A request head, received in pieces.
 pub(crate) fn head(bytes: &[u8]) {
@@ -157,7 +158,7 @@ fn assert_request(request: &RequestHead, protocol: Protocol) {
     for word in [&request.method, &request.target] {
         assert!(!word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic()), "{word:?}");
     }
-    match dialect::what_is_asked(protocol, request) {
+    match dialect::what_is_asked(protocol, request, &Standing::default()) {
         Ok(target) => {
             assert_eq!(dialect::needs(protocol, target, true), dialect::needs(protocol, target, true))
         }

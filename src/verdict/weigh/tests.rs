@@ -60,6 +60,7 @@ fn statement(node: Node, number: usize) -> Statement {
         slot: None,
         application_name: None,
         standbys: None,
+        cascaded: None,
     }
 }
 
