@@ -61,7 +61,7 @@ fn every_reason_is_explained_and_no_other() {
 }
 
 /// Every path there is; users have them in their haproxy.cfg, so this list only ever grows.
-const PATHS: [&str; 16] = [
+const PATHS: [&str; 26] = [
     "/",
     "*",
     "/primary",
@@ -71,6 +71,16 @@ const PATHS: [&str; 16] = [
     "/replica",
     "/standby",
     "/read-only",
+    "/synchronous",
+    "/sync",
+    "/asynchronous",
+    "/async",
+    "/quorum",
+    "/read-only-sync",
+    "/read-only-synchronous",
+    "/read-only-quorum",
+    "/standby-leader",
+    "/standby_leader",
     "/health",
     "/readiness",
     "/liveness",

@@ -170,7 +170,7 @@ fn requests_and_looks_are_counted_as_they_were_answered() {
     get(4, "/liveness");
     get(1, "/status");
     get(2, "/nothing");
-    get(1, "/primary/");
+    get(1, "/primary/x");
     get(1, "/primary?lag=1");
     ask(1, b"GET /\0 HTTP/1.1\r\n\r\n");
     ask(1, b"POST / HTTP/1.1\r\n\r\n");

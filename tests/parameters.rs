@@ -51,7 +51,13 @@ fn a_parameter_that_means_nothing_is_a_400_that_says_which() {
         let expected = ("400 Bad Request".to_owned(), format!("Bad Request: {what}\n"));
         assert_eq!((reply.line(), reply.body), expected, "{path}");
     }
-    for query in ["lag=0&lag_time=0&replication_state=streaming", "lag=1.5GB", "lag=16%4DB", "lag=16%20MB", "lag=16+MB"] {
+    for query in [
+        "lag=0&lag_time=0&replication_state=streaming",
+        "lag=1.5GB",
+        "lag=16%4DB",
+        "lag=16%20MB",
+        "lag=16+MB",
+    ] {
         assert_eq!(agent.get(&format!("/?{query}")).line(), "200 Primary", "{query}");
     }
 }

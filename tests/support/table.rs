@@ -13,6 +13,9 @@ const STANDBY: (&str, &str) = ("200 Standby", "Standby");
 const ALIVE: (&str, &str) = ("200 Alive", "Alive");
 const IN_RECOVERY: (&str, &str) = ("503 in-recovery", "No: in-recovery");
 const NOT_IN_RECOVERY: (&str, &str) = ("503 not-in-recovery", "No: not-in-recovery");
+/// What an agent without peers can say.
+const NO_STATE: (&str, &str) = ("503 sync-state-unknown", "Down: sync-state-unknown");
+const NO_SENDER: (&str, &str) = ("503 sender-unknown", "Down: sender-unknown");
 const REFUSED: (&str, &str) = ("503 connection-refused", "Down: connection-refused");
 
 /// Every path with its answers.
@@ -25,6 +28,16 @@ pub const PATHS: &[Row] = &[
     ("/replica", [NOT_IN_RECOVERY, STANDBY, REFUSED]),
     ("/standby", [NOT_IN_RECOVERY, STANDBY, REFUSED]),
     ("/read-only", [PRIMARY, STANDBY, REFUSED]),
+    ("/synchronous", [NOT_IN_RECOVERY, NO_STATE, REFUSED]),
+    ("/sync", [NOT_IN_RECOVERY, NO_STATE, REFUSED]),
+    ("/asynchronous", [NOT_IN_RECOVERY, NO_STATE, REFUSED]),
+    ("/async", [NOT_IN_RECOVERY, NO_STATE, REFUSED]),
+    ("/quorum", [NOT_IN_RECOVERY, NO_STATE, REFUSED]),
+    ("/read-only-sync", [PRIMARY, NO_STATE, REFUSED]),
+    ("/read-only-synchronous", [PRIMARY, NO_STATE, REFUSED]),
+    ("/read-only-quorum", [PRIMARY, NO_STATE, REFUSED]),
+    ("/standby-leader", [NOT_IN_RECOVERY, NO_SENDER, REFUSED]),
+    ("/standby_leader", [NOT_IN_RECOVERY, NO_SENDER, REFUSED]),
     ("/health", [PRIMARY, STANDBY, REFUSED]),
     ("/readiness", [PRIMARY, STANDBY, REFUSED]),
     ("/liveness", [ALIVE, ALIVE, ALIVE]),
@@ -54,6 +67,12 @@ pub const AGENT_CHECKS: &[(&str, [&str; 3])] = &[
     ("/read-only", [READY, READY, AGENT_REFUSED]),
     ("/read-only?lag=16MB", [READY, READY, AGENT_REFUSED]),
     ("http://node1:23267/primary", [READY, "down #in-recovery", AGENT_REFUSED]),
+    ("/async", ["down #not-in-recovery", "down #sync-state-unknown", AGENT_REFUSED]),
+    ("/read-only-sync", [READY, "down #sync-state-unknown", AGENT_REFUSED]),
+    ("/standby-leader", ["down #not-in-recovery", "down #sender-unknown", AGENT_REFUSED]),
+    ("//replica/", ["down #not-in-recovery", READY, AGENT_REFUSED]),
+    ("/replica?lag=1.5%20GB", ["down #not-in-recovery", READY, AGENT_REFUSED]),
+    ("/readiness?lag=16MB&mode=write", [READY, READY, AGENT_REFUSED]),
     ("/health", [READY, READY, AGENT_REFUSED]),
     ("/readiness", [READY, READY, AGENT_REFUSED]),
     // Nothing is nothing asked.
@@ -70,7 +89,7 @@ pub const NO_AGENT_CHECKS: &[&[u8]] = &[
     b"/metrics\n",
     b"/nothing\n",
     b"/Primary\n",
-    b"/primary/\n",
+    b"/primary/x\n",
     b"replica\n",
     b" /replica\n",
     b"/replica \n",
@@ -128,6 +147,10 @@ pub const ODD: &[Case<'static>] = &[
     ("spaces and tabs around a value", b"GET / HTTP/1.1\r\nHost: \t a b\t \r\n\r\n", "200 Primary"),
     ("all characters of a token", b"GET / HTTP/1.1\r\n!#$%&'*+-.^_`|~09azAZ: x\r\n\r\n", "200 Primary"),
     ("8-bit header value (RFC 9110, 5.5)", b"GET / HTTP/1.1\r\nX: \x80\xe9\xff\r\n\r\n", "200 Primary"),
+    ("a slash at the end", b"GET /primary/ HTTP/1.1\r\n\r\n", "200 Primary"),
+    ("a slash in front", b"GET //primary HTTP/1.1\r\n\r\n", "200 Primary"),
+    ("slashes alone", b"OPTIONS //// HTTP/1.0\r\n\r\n", "200 Primary"),
+    ("slashes in absolute-form", b"GET http://db1//replica// HTTP/1.1\r\n\r\n", "503 not-in-recovery"),
     ("absolute-form", b"GET http://db1:23267/primary HTTP/1.1\r\n\r\n", "200 Primary"),
     ("absolute-form, upper-case scheme", b"GET HTTP://db1/replica HTTP/1.1\r\n\r\n", "503 not-in-recovery"),
     ("absolute-form, IPv6", b"GET http://[::1]:80/liveness HTTP/1.0\r\n\r\n", "200 Alive"),
@@ -319,16 +342,13 @@ pub const UNKNOWN: &[Case<'static>] = &[
     ("unknown", b"GET /nothing HTTP/1.1\r\n\r\n", "404 Not Found"),
     ("unknown, OPTIONS 1.0", b"OPTIONS /nothing HTTP/1.0\r\n\r\n", "404 Not Found"),
     ("upper case", b"GET /Primary HTTP/1.1\r\n\r\n", "404 Not Found"),
-    ("trailing slash", b"GET /primary/ HTTP/1.1\r\n\r\n", "404 Not Found"),
+    ("a path behind a path", b"GET /primary/x HTTP/1.1\r\n\r\n", "404 Not Found"),
     ("no slash", b"GET primary HTTP/1.1\r\n\r\n", "404 Not Found"),
-    ("two slashes", b"GET // HTTP/1.1\r\n\r\n", "404 Not Found"),
-    ("slash in front", b"GET //primary HTTP/1.1\r\n\r\n", "404 Not Found"),
     ("percent-encoded", b"GET /%70rimary HTTP/1.1\r\n\r\n", "404 Not Found"),
     ("dot segments", b"GET /replica/../primary HTTP/1.1\r\n\r\n", "404 Not Found"),
     ("prefix of a path", b"GET /prim HTTP/1.1\r\n\r\n", "404 Not Found"),
     ("parameters of another style", b"GET /primary;a=b HTTP/1.1\r\n\r\n", "404 Not Found"),
     ("unknown in absolute-form", b"GET http://a/nothing HTTP/1.1\r\n\r\n", "404 Not Found"),
-    ("a slash too many", b"GET /status/ HTTP/1.1\r\n\r\n", "404 Not Found"),
     ("a letter too few", b"GET /metric HTTP/1.1\r\n\r\n", "404 Not Found"),
 ];
 
