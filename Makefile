@@ -40,7 +40,8 @@ help:
 	@echo "make release all of it, with checksums, bill of materials and notes, in dist/"
 	@echo "make release-check   do versions agree, are the packages in order?"
 	@echo "make clean   removes what was built"
-	@echo "demo and test install PostgreSQL and HAProxy where they are missing (Debian, Ubuntu; root or sudo)."
+	@echo "demo and test install PostgreSQL and HAProxy where they are missing (Debian, Ubuntu; root or sudo);"
+	@echo "test fetches Patroni, too, into target/ (PyPI)."
 
 build:
 	packaging/install-dependencies build
