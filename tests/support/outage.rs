@@ -4,11 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::patroni::Node;
-use super::{Agent, eventually, http, millis, secs};
+use super::patroni::{Node, PAUSE, patiently};
+use super::{Agent, http, secs};
 
-/// Between two looks: two processors have a cluster to run, too.
-const PAUSE: Duration = millis(20);
 /// What nobody ends by then has gone wrong, and its test says so.
 const LIMIT: Duration = secs(180);
 
@@ -39,8 +37,8 @@ const PATRONIS: &str = "200";
 /// before the watch ends.
 #[track_caller]
 pub fn watch(node: &Node, agent: &Agent, happening: impl FnOnce()) -> Outage {
-    eventually(secs(60), "a primary for everybody", || {
-        node.write().is_ok() && agent.get("/primary").line() == OURS && node.api("/primary").ok() == Some(200)
+    patiently("a primary for everybody", || {
+        node.write().is_ok() && agent.get("/primary").line() == OURS && node.says_200("/primary")
     });
     let stop = AtomicBool::new(false);
     let outage = thread::scope(|scope| {

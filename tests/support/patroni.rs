@@ -5,7 +5,8 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::cluster::psql_command;
 use super::folder::Folder;
@@ -15,6 +16,10 @@ use super::{eventually, free_port, millis, secs, show_log};
 
 /// Patroni gives up sooner than anybody who waits for it here; under load its own queries take seconds.
 const PATIENCE: Duration = secs(10);
+/// Everything here takes seconds, and a look starts a psql or keeps a Python busy: two processors have a cluster to run.
+pub const PAUSE: Duration = millis(100);
+/// Far more than anything takes where other programs want the processors, too.
+const LIMIT: Duration = secs(180);
 /// The user postgres may not reach another one.
 const PYTHON: &str = "/usr/bin/python3";
 
@@ -36,6 +41,18 @@ pub struct Node {
     api_port: u16,
     port: u16,
     patroni: Option<Child>,
+}
+
+/// Waits until `condition` holds, with a pause between two looks that suits Patroni.
+#[track_caller]
+pub fn patiently(what: &str, mut condition: impl FnMut() -> bool) {
+    eventually(LIMIT, what, || {
+        let holds = condition();
+        if !holds {
+            thread::sleep(PAUSE);
+        }
+        holds
+    });
 }
 
 impl Patroni {
@@ -63,13 +80,13 @@ impl Patroni {
         replica.start(folder, etcd_port);
         replica.wait_for("/replica");
         let streams = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
-        eventually(secs(60), "the replica streams", || leader.psql(streams).as_deref() == Ok("1"));
+        patiently("the replica streams", || leader.psql(streams).as_deref() == Ok("1"));
         patroni
     }
 
     #[track_caller]
     fn wait_for_etcd(&mut self, port: u16) {
-        eventually(secs(30), "etcd is healthy", || {
+        patiently("etcd is healthy", || {
             let ended = self.etcd.0.try_wait().expect("wait for etcd");
             assert!(ended.is_none(), "etcd ended: {ended:?}");
             status(port, "/health").is_ok_and(|status| status == 200)
@@ -81,12 +98,12 @@ impl Patroni {
     #[track_caller]
     pub fn switch_over(&self) {
         let [leader, candidate] = &self.nodes;
+        let url = format!("http://127.0.0.1:{}/switchover", leader.api_port);
         let body = format!(r#"{{"leader": "{}", "candidate": "{}"}}"#, leader.name, candidate.name);
         // It refuses while it does not know yet how far the candidate is.
-        eventually(secs(60), "Patroni switches over", || {
-            let url = format!("http://127.0.0.1:{}/switchover", leader.api_port);
+        patiently("Patroni switches over", || {
             let answer = http(secs(60)).post(&url).send(body.as_str());
-            answer.is_ok_and(|answer| answer.status() == 200)
+            answer.is_ok_and(|answer| answer.status() == 200) || candidate.says_200("/primary")
         });
     }
 }
@@ -145,10 +162,10 @@ postgresql:
     /// Waits until its Patroni answers 200 on a path; the first start makes a data directory.
     #[track_caller]
     fn wait_for(&mut self, path: &str) {
-        eventually(secs(120), &format!("Patroni of {} says 200 on {path}", self.name), || {
+        patiently(&format!("Patroni of {} says 200 on {path}", self.name), || {
             let ended = self.child().try_wait().expect("wait for Patroni");
             assert!(ended.is_none(), "Patroni of {} ended: {ended:?}", self.name);
-            self.api(path).is_ok_and(|status| status == 200)
+            self.says_200(path)
         });
     }
 
@@ -161,16 +178,20 @@ postgresql:
         status(self.api_port, path)
     }
 
+    /// Whether Patroni's own API is content.
+    pub fn says_200(&self, path: &str) -> bool {
+        self.api(path).is_ok_and(|status| status == 200)
+    }
+
     /// Patroni's process.
     pub fn patroni_pid(&self) -> u32 {
         self.patroni.as_ref().expect("it was started").id()
     }
 
-    /// PostgreSQL's process.
-    #[track_caller]
-    pub fn postmaster_pid(&self) -> u32 {
-        let file = fs::read_to_string(self.folder.join("data/postmaster.pid")).expect("a postmaster.pid");
-        file.lines().next().and_then(|pid| pid.parse().ok()).expect("a process id")
+    /// PostgreSQL's process; `None` where the file names one that has ended.
+    pub fn postmaster_pid(&self) -> Option<u32> {
+        let pid = read(&self.folder.join("data/postmaster.pid")).lines().next()?.parse().ok()?;
+        processes_that_name(&self.folder, self.patroni_pid()).contains(&pid).then_some(pid)
     }
 
     /// Connection string over the socket.
@@ -207,16 +228,25 @@ impl Drop for Patroni {
             let _ = child.kill();
             let _ = wait_for_exit(child, secs(5));
         }
-        // What they have started is nobody's child, and names the folder in its command line. A postmaster's children
-        // end with it, unless they are frozen.
-        for _ in 0..100 {
-            let running = processes_that_name(self.folder.path(), self.etcd.0.id());
-            if running.is_empty() {
-                break;
+        // What they have started is nobody's child, and names the folder in its command line. A stopped process takes no
+        // signal but SIGKILL, and who is killed leaves its shared memory behind.
+        for kind in [Signal::QUIT, Signal::KILL] {
+            let began = Instant::now();
+            loop {
+                let running = processes_that_name(self.folder.path(), self.etcd.0.id());
+                if running.is_empty() || began.elapsed() > secs(5) {
+                    break;
+                }
+                for pid in running {
+                    children_of(pid).into_iter().for_each(|child| match kind {
+                        Signal::KILL => signal(child, Signal::KILL),
+                        _ => signal(child, Signal::CONT),
+                    });
+                    signal(pid, Signal::CONT);
+                    signal(pid, kind);
+                }
+                thread::sleep(millis(50));
             }
-            let families = running.iter().flat_map(|pid| children_of(*pid).into_iter().chain([*pid]));
-            families.collect::<Vec<_>>().into_iter().for_each(|pid| signal(pid, Signal::KILL));
-            std::thread::sleep(millis(50));
         }
         for node in &self.nodes {
             show_log(&format!("log of Patroni and PostgreSQL of {}", node.name), &read(&node.log_path()));
