@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::history::{Answer, At, Calm, History, Life, Node, Reading, Role, Said, Sample, Span};
+use super::history::{Against, Answer, At, Calm, History, Node, Role, Said, Sample, Span};
+use super::lives::{Judged, judge_lives, phases};
+use super::primaries::{both_take_writes, left_behind, splits, unfounded};
 
 /// What is allowed.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +17,8 @@ pub struct Limits {
     pub knock: Duration,
     /// The agents' `--login-interval`, with what a login that was under way may add.
     pub login: Duration,
+    /// The agents' `--peer-interval`.
+    pub peer_interval: Duration,
     /// How long after a fault the answers may still be wrong-footed.
     pub recovery: Duration,
     /// Sessions of one agent: the one in use and those it may have abandoned.
@@ -53,10 +57,22 @@ pub struct Findings {
 /// Holds the whole history against the rules.
 pub fn check(history: &History, limits: &Limits) -> Findings {
     let mut findings = Findings::default();
-    let lives = judge_lives(&history.lives, &history.readings);
+    let (lives, phases) = (judge_lives(history), phases(history));
+    let left_behind = left_behind(history, &phases, limits);
     for answer in &history.answers {
         findings.wrong.extend(contradiction(answer, &lives, history, limits));
+        if let Said::Refused(against) = answer.said {
+            let nodes = reached(answer, history, limits);
+            let complaint = unfounded(answer, against, &nodes, &phases, history, limits);
+            findings.wrong.extend(complaint.map(|complaint| describe(answer, &complaint)));
+        }
+        let complaints = left_behind.iter().filter_map(|left| left.complaint(answer));
+        findings.wrong.extend(complaints.map(|complaint| describe(answer, &complaint)).next());
         findings.late.extend(lateness(answer, history, limits));
+    }
+    for split in splits(history, &phases, limits) {
+        let found = both_take_writes(&split, &history.answers);
+        findings.wrong.extend(found.into_iter().map(|(answer, complaint)| describe(answer, &complaint)));
     }
     for calm in &history.calms {
         let mut answers: Vec<&Answer> =
@@ -102,7 +118,7 @@ pub fn worst(history: &History, limits: &Limits) -> Worst {
     });
     let first_right = |calm: &Calm| {
         let own = history.answers.iter().filter(|answer| is_within(answer, &calm.span));
-        let right = own.filter(|answer| answer.said == Said::Is(calm.role));
+        let right = own.filter(|answer| answer.is_wholly(calm.role));
         right.map(|answer| answer.ended.saturating_sub(calm.span.from)).min()
     };
     Worst {
@@ -111,54 +127,6 @@ pub fn worst(history: &History, limits: &Limits) -> Worst {
         sessions: history.readings.iter().map(|reading| reading.sessions).max().unwrap_or_default(),
         memory_kib: history.samples.iter().map(|sample| sample.resident_kib).max().unwrap_or_default(),
         deaths: history.deaths,
-    }
-}
-
-/// A life with what the observer saw in it.
-struct Judged<'a> {
-    life: &'a Life,
-    /// Until then it was a standby for certain.
-    standby_until: At,
-    /// From then on it was a primary for certain.
-    primary_from: Option<At>,
-}
-
-fn judge_lives<'a>(lives: &'a [Life], readings: &[Reading]) -> Vec<Judged<'a>> {
-    lives
-        .iter()
-        .map(|life| {
-            let own = readings.iter().filter(|reading| {
-                reading.node == life.span.node
-                    && life.span.from <= reading.begun
-                    && life.span.until.is_none_or(|until| reading.begun <= until)
-            });
-            let (mut standby_until, mut primary_from) = (life.span.from, None::<At>);
-            for reading in own {
-                match reading.role {
-                    Role::Standby => standby_until = standby_until.max(reading.begun),
-                    Role::Primary => {
-                        primary_from =
-                            Some(primary_from.map_or(reading.ended, |from| from.min(reading.ended)));
-                    }
-                }
-            }
-            Judged { life, standby_until, primary_from }
-        })
-        .collect()
-}
-
-impl Judged<'_> {
-    /// Whether the server can have had the role at some time between these two.
-    fn can_have_been(&self, role: Role, begun: At, ended: At) -> bool {
-        let Life { span, born, promoted } = self.life;
-        let (from, until) = match (role, born, promoted) {
-            (Role::Primary, Role::Primary, _) => (span.from, None),
-            (Role::Primary, Role::Standby, None) | (Role::Standby, Role::Primary, _) => return false,
-            (Role::Primary, Role::Standby, Some(ordered)) => (self.standby_until.max(*ordered), None),
-            (Role::Standby, Role::Standby, _) => (span.from, self.primary_from),
-        };
-        let until = [until, span.until].into_iter().flatten().min();
-        from <= ended && until.is_none_or(|until| begun <= until)
     }
 }
 
@@ -172,6 +140,8 @@ fn contradiction(
 ) -> Option<Finding> {
     let role = match &answer.said {
         Said::Is(role) => *role,
+        // Verified all the same.
+        Said::Refused(Against::Superseded | Against::TwoPrimaries) => Role::Primary,
         Said::Odd(what) => return Some(describe(answer, &format!("no answer to the question: {what}"))),
         Said::Unverified(reason) => return hasty(answer, reason, limits),
         Said::Nothing(_) => return None,
@@ -204,19 +174,18 @@ fn covers(span: &Span, answer: &Answer, unknown: Duration) -> bool {
         && span.until.is_none_or(|until| answer.ended < until)
 }
 
-/// The servers that the answer may be about: the node's own, and the other one while its address leads there, and each
+/// The servers that the answer may be about: the node's own, and another one while its address leads there, and each
 /// for a while longer, until the agent has to have logged in anew.
 fn reached(answer: &Answer, history: &History, limits: &Limits) -> Vec<Node> {
-    let own = history.moved.iter().filter(|span| span.node == answer.node);
+    let own = history.moved.iter().filter(|(span, _)| span.node == answer.node);
     let mut nodes = Vec::new();
-    if !own.clone().any(|span| covers(span, answer, limits.login)) {
+    if !own.clone().any(|(span, _)| covers(span, answer, limits.login)) {
         nodes.push(answer.node);
     }
-    if own.into_iter().any(|span| {
+    let led_away = own.filter(|(span, _)| {
         span.from <= answer.ended && span.until.is_none_or(|until| answer.begun <= until + limits.login)
-    }) {
-        nodes.push(1 - answer.node);
-    }
+    });
+    nodes.extend(led_away.map(|(_, there)| *there));
     nodes
 }
 
@@ -230,12 +199,12 @@ fn lateness(answer: &Answer, history: &History, limits: &Limits) -> Option<Findi
         .sum();
     let complaint = match &answer.said {
         Said::Nothing(what) => format!("no answer: {what}"),
-        Said::Is(_) | Said::Unverified(_) | Said::Odd(_)
+        Said::Is(_) | Said::Refused(_) | Said::Unverified(_) | Said::Odd(_)
             if took > limits.timeout + limits.slack + stalled =>
         {
             format!("after {took:?}")
         }
-        Said::Is(_) | Said::Unverified(_) | Said::Odd(_) => return None,
+        Said::Is(_) | Said::Refused(_) | Said::Unverified(_) | Said::Odd(_) => return None,
     };
     let is_excused = is_muted(history, answer.node, answer.begun, answer.ended, limits);
     (!is_excused).then(|| describe(answer, &complaint))
@@ -252,7 +221,7 @@ fn is_muted(history: &History, node: Node, begun: At, ended: At, limits: &Limits
 fn unrest(calm: &Calm, answers: &[&Answer], history: &History, limits: &Limits) -> Option<Finding> {
     let right = |answer: &&&Answer| answer.said == Said::Is(calm.role);
     let node = calm.span.node;
-    let first = answers.iter().find(right).map(|answer| answer.ended);
+    let first = answers.iter().find(|answer| answer.is_wholly(calm.role)).map(|answer| answer.ended);
     let allowed = calm.span.from + limits.recovery + calm.grace;
     let stalled: Duration = history
         .stalls
@@ -323,7 +292,7 @@ fn brief(answer: &Answer) -> String {
 }
 
 fn describe(answer: &Answer, complaint: &str) -> Finding {
-    let Answer { node, begun, ended, said } = answer;
+    let Answer { node, begun, ended, said, .. } = answer;
     let what = format!("node {node}: asked at {begun:?}, answered at {ended:?}: {said:?}: {complaint}");
     Finding { at: *begun, what }
 }

@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::history::{Node, Role};
 use crate::memory_group::MemoryGroup;
-use crate::network::{self, STRANGER, agent_address};
-use crate::plan::{Fault, Memory, Old, Packets, Process, Step, Stop};
+use crate::network::{self, NODES, STRANGER, agent_address};
+use crate::plan::{Fault, Memory, Other, Packets, Process, Seat, Step, Stop};
 use crate::refusals::{self, Refuses};
+use crate::splits;
 use crate::support::process::status_number;
 use crate::support::{Frozen, Signal, StopMode, eventually, secs, signal};
 use crate::world::{World, agent_user};
@@ -34,11 +35,13 @@ const SAID: [&str; 3] = ["", "GET /metrics HTTP/1.1\r\nHost: ", "GET /metrics HT
 pub fn place(step: &Step, world: &World) -> Node {
     match step.fault {
         Fault::Network(_) | Fault::NoDns | Fault::Password(_) | Fault::Moved => world.tcp_node,
-        Fault::SocketGone | Fault::ClockStep(_) => 1 - world.tcp_node,
+        Fault::SocketGone | Fault::ClockStep(_) => world.clock_node(),
         // What a role may do is the primary's to say; so is who holds a lock.
-        Fault::Failover(_) | Fault::NoLogin(_) | Fault::ConnectionLimit(_) | Fault::LoginsHang => {
-            world.primary
-        }
+        Fault::Failover(..)
+        | Fault::Split(..)
+        | Fault::NoLogin(_)
+        | Fault::ConnectionLimit(_)
+        | Fault::LoginsHang => world.primary,
         Fault::Down(_)
         | Fault::Restart(_)
         | Fault::KillBackend
@@ -51,18 +54,18 @@ pub fn place(step: &Step, world: &World) -> Node {
         | Fault::Pestered(_)
         | Fault::DiskFull
         | Fault::LinkDown
+        | Fault::Severed(..)
+        | Fault::Posed(..)
         | Fault::HalfOpen
         | Fault::AgentFrozen
         | Fault::AgentRestart
         | Fault::AgentDescriptors
         | Fault::AgentThreads
-        | Fault::AgentMemory(_) => {
-            if step.on_primary {
-                world.primary
-            } else {
-                1 - world.primary
-            }
-        }
+        | Fault::AgentMemory(_) => match step.seat {
+            Seat::Primary => world.primary,
+            Seat::Standby => splits::other(world.primary, Other::Next),
+            Seat::OtherStandby => splits::other(world.primary, Other::Last),
+        },
     }
 }
 
@@ -90,7 +93,8 @@ pub fn longest_rest(fault: Fault) -> Duration {
         Fault::Down(_)
         | Fault::Restart(_)
         | Fault::KillBackend
-        | Fault::Failover(_)
+        | Fault::Failover(..)
+        | Fault::Split(..)
         | Fault::DiskFull
         | Fault::Unloadable => REST_PER_LINE,
         _ => Duration::ZERO,
@@ -100,7 +104,13 @@ pub fn longest_rest(fault: Fault) -> Duration {
 /// Whose answers it may touch.
 pub fn troubled(fault: Fault, node: Node) -> Vec<Node> {
     match fault {
-        Fault::Failover(_) | Fault::NoLogin(_) | Fault::ConnectionLimit(_) | Fault::LoginsHang => vec![0, 1],
+        Fault::Failover(..)
+        | Fault::Split(..)
+        | Fault::NoLogin(_)
+        | Fault::ConnectionLimit(_)
+        | Fault::LoginsHang => NODES.to_vec(),
+        // Nothing that an agent hears, or does not hear, of others makes its own answer another one.
+        Fault::Severed(..) | Fault::Posed(..) => Vec::new(),
         _ => vec![node],
     }
 }
@@ -125,7 +135,10 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
             nothing()
         }
         Fault::Freeze(process) => freeze(world, node, process),
-        Fault::Failover(old) => failover(world, old),
+        Fault::Failover(stop, heir) => splits::fail_over(world, stop, heir),
+        Fault::Split(split, heir, meanwhile) => splits::split(world, split, heir, meanwhile),
+        Fault::Severed(way, other) => splits::sever(world, way, node, splits::other(node, other)),
+        Fault::Posed(guise, other) => splits::pose(world, guise, node, splits::other(node, other)),
         Fault::Full(is_lost) => refusals::fill(world, node, is_lost),
         Fault::Refused(is_lost) => refusals::refuse(world, node, Refuses::AgentInHba, is_lost),
         Fault::RefusedAll(is_lost) => refusals::refuse(world, node, Refuses::EverybodyInHba, is_lost),
@@ -136,11 +149,14 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
         Fault::LoginsHang => refusals::hang_logins(world, node),
         Fault::Pestered(pest) => refusals::pester(world, node, pest),
         Fault::Moved => {
-            let [own, other] = [node, 1 - node].map(|node| world.servers[node].cluster.port());
-            world.record.moves(node);
-            network::divert(node, own, Some(other));
-            let there = world.role(1 - node);
-            assert!(world.proves(node, there), "a new session on the agent's way meets the {there:?}");
+            // A standby's address leads to the primary, and the primary's to a standby.
+            let is_primary = node == world.primary;
+            let there = if is_primary { splits::other(node, Other::Next) } else { world.primary };
+            let [own, port] = [node, there].map(|node| world.servers[node].cluster.port());
+            world.record.moves(node, there);
+            network::divert(node, own, Some((there, port)));
+            let role = world.role(there);
+            assert!(world.proves(node, role), "a new session on the agent's way meets the {role:?}");
             Box::new(move |world| {
                 network::divert(node, own, None);
                 world.record.moved_back(node);
@@ -171,24 +187,8 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
             })
         }
         Fault::HalfOpen => vanish(node),
-        Fault::AgentFrozen => {
-            world.record.mute(node);
-            let frozen = Frozen::new(world.agent(node).pid());
-            Box::new(move |world| {
-                drop(frozen);
-                world.record.unmute(node);
-            })
-        }
-        Fault::AgentRestart => {
-            world.record.mute(node);
-            let status = world.agent(node).terminate();
-            assert!(status.success(), "an agent ends well after SIGTERM: {status}");
-            world.servers[node].agent = None;
-            Box::new(move |world| {
-                world.start_agent(node);
-                world.record.unmute(node);
-            })
-        }
+        Fault::AgentFrozen => splits::freeze_agent(world, node),
+        Fault::AgentRestart => splits::restart_agent(world, node),
         Fault::AgentDescriptors => {
             // Not below what it has: poll(2) takes no more entries than the limit allows descriptors.
             let count = world.agent(node).descriptors();
@@ -236,7 +236,8 @@ fn nothing() -> Undo {
     Box::new(|_| {})
 }
 
-fn halt(world: &mut World, node: Node, stop: Stop) {
+/// Stops PostgreSQL.
+pub fn halt(world: &mut World, node: Node, stop: Stop) {
     match stop {
         // Nobody leaves: what comes then is what an administrator does next.
         Stop::Smart => {
@@ -297,27 +298,6 @@ fn freeze(world: &mut World, node: Node, process: Process) -> Undo {
             world.record.thaws(node);
         }
         drop(frozen);
-    })
-}
-
-fn failover(world: &mut World, old: Old) -> Undo {
-    let (node, next) = (world.primary, 1 - world.primary);
-    match old {
-        Old::Stopped(stop) => halt(world, node, stop),
-        Old::Returns => halt(world, node, Stop::Fast),
-        Old::LeftRunning => {}
-    }
-    world.record.promoted(next);
-    world.servers[next].cluster.promote();
-    world.primary = next;
-    if old == Old::Returns {
-        world.start(node, Role::Primary);
-    }
-    Box::new(move |world| {
-        if world.servers[node].cluster.is_started() {
-            world.stop(node, StopMode::Fast);
-        }
-        world.rebuild(node);
     })
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// A moment of the campaign.
 pub type At = Duration;
 
-/// The number of a node: 0 or 1.
+/// The number of a node: 0, 1 or 2.
 pub type Node = usize;
 
 /// What a server can be.
@@ -17,11 +17,22 @@ pub enum Role {
     Standby,
 }
 
+/// What other nodes have seen that makes an agent refuse writes to a primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Against {
+    /// One was seen on a higher timeline.
+    Superseded,
+    /// One was seen to be a primary on the same timeline.
+    TwoPrimaries,
+}
+
 /// What an agent said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
     /// 200, 206, or a 503 that names the role which does not hold, such as `in-recovery`.
     Is(Role),
+    /// `No:`, of a primary: it is one, and gets no writes.
+    Refused(Against),
     /// `Down:` and the reason.
     Unverified(String),
     /// No complete reply.
@@ -41,6 +52,15 @@ pub struct Answer {
     pub ended: At,
     /// The answer.
     pub said: Said,
+    /// Whether it was 200 on a path by which writes are sent to a node.
+    pub takes_writes: bool,
+}
+
+impl Answer {
+    /// Whether this node was told to be all that this role means: of a primary, that writes may come.
+    pub fn is_wholly(&self, role: Role) -> bool {
+        self.said == Said::Is(role) && (self.takes_writes || role == Role::Standby)
+    }
 }
 
 /// A stretch of time; still open where it has no end.
@@ -77,8 +97,23 @@ pub struct Reading {
     pub ended: At,
     /// The role.
     pub role: Role,
+    /// On a primary the timeline it writes on, on a standby the highest that it is known to be on.
+    pub timeline: u32,
     /// How many sessions the agent had.
     pub sessions: usize,
+}
+
+/// A stretch of time in which one agent cannot hear another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deaf {
+    /// Beside whom the agent that asks is.
+    pub listener: Node,
+    /// Whom it asks in vain.
+    pub speaker: Node,
+    /// Its beginning.
+    pub from: At,
+    /// Its end.
+    pub until: Option<At>,
 }
 
 /// A time in which the answers have to be right: no fault concerns the node, and a new session of the agent's role
@@ -119,15 +154,19 @@ pub struct History {
     pub answers: Vec<Answer>,
     /// In their order, for each node.
     pub lives: Vec<Life>,
-    /// By both observers.
+    /// By the observers, and by the campaign itself once a server has started or was promoted.
     pub readings: Vec<Reading>,
     /// Frozen postmasters: no new session is possible, so no role may be told.
     pub frozen: Vec<Span>,
     /// Servers that let no new client in, for a reason that is not the agent's alone: one was refused before the
     /// beginning and after the end.
     pub closed: Vec<Span>,
-    /// Nodes whose address leads new connections to the other server.
-    pub moved: Vec<Span>,
+    /// Nodes whose address leads new connections to another server, and whose that is.
+    pub moved: Vec<(Span, Node)>,
+    /// Agents between which the way is cut, or where somebody else answers in a peer's place.
+    pub deaf: Vec<Deaf>,
+    /// When an agent's process began: it remembers nothing of what its peers had said before.
+    pub beginnings: Vec<(Node, At)>,
     /// Agents that cannot answer: frozen, restarting, or deprived of what they need.
     pub muted: Vec<Span>,
     /// Calm times.

@@ -1,16 +1,21 @@
-//! The fault campaign (`make torture`): two servers, an agent beside each, HAProxy, and faults drawn by lot. Observers
+//! The fault campaign (`make torture`): three servers, an agent beside each, HAProxy, and faults drawn by lot. Observers
 //! ask PostgreSQL itself, clients ask the agents all the time, and a checker holds the whole history against the rules.
 
 mod checker;
 mod clock;
 mod faults;
+mod hearing;
 mod history;
+mod lives;
 mod memory_group;
 mod names;
 mod network;
 mod plan;
+mod poser;
+mod primaries;
 mod record;
 mod refusals;
+mod splits;
 #[path = "../support/mod.rs"]
 mod support;
 mod watchers;
@@ -43,6 +48,7 @@ const LIMITS: Limits = Limits {
     slack: secs(1),
     knock: millis(350),
     login: millis(850),
+    peer_interval: world::PEER_INTERVAL,
     recovery: secs(2),
     // The one in use, four that were given up, and some that the server does not know to be cut off until its keepalive
     // says so.
@@ -68,13 +74,15 @@ fn main() -> ExitCode {
     say(&format!("slowest answer {answer:.2?} of {:?}, slowest recovery {recovery:.2?}", LIMITS.timeout));
     say(&format!("at most {sessions} sessions of an agent, {memory_kib} KiB of memory at rest"));
     say(&format!("agents that died without memory and were started again: {deaths}"));
+    let refused = history.answers.iter().filter(|answer| matches!(answer.said, Said::Refused(_))).count();
+    say(&format!("a primary was refused writes {refused} times, as another node was seen"));
     let told = history.answers.iter().filter(|answer| matches!(answer.said, Said::Is(_))).count();
     say(&format!("a role was told {told} times, {} times none", history.answers.len() - told));
     report(&record, &findings, faults, history.answers.len())
 }
 
 fn run(record: &Arc<Record>, seed: u64, faults: usize) -> usize {
-    let tcp_node = usize::try_from(Lots::new(!seed).below(2)).expect("0 or 1");
+    let tcp_node = usize::try_from(Lots::new(!seed).below(3)).expect("a node");
     let mut world = World::new(record, tcp_node);
     world.rest();
     let mut plan = Plan::new(seed);
@@ -116,7 +124,7 @@ fn endure(world: &mut World, steps: &[Step], before: usize) -> usize {
     undos.into_iter().rev().for_each(|undo| undo(world));
     let rests = placed.iter().map(|(step, _)| faults::longest_rest(step.fault));
     let grace = rests.max().unwrap_or_default();
-    troubled.iter().for_each(|node| world.settle(*node, grace));
+    world.settle_all(&troubled, grace);
     placed.len()
 }
 

@@ -18,11 +18,14 @@ const INSIDE: &str = "PGSQLCHK_TORTURE_INSIDE";
 /// The port of the agents.
 const AGENT_PORT: u16 = 23267;
 
+/// All nodes.
+pub const NODES: [Node; 3] = [0, 1, 2];
+
 /// A host beside the nodes, with clients that nobody knows.
-pub const STRANGER: Node = 2;
+pub const STRANGER: Node = 3;
 
 /// Names of the namespaces: of the nodes, and of the stranger.
-const NAMES: [&str; 3] = ["a", "b", "c"];
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 /// Runs this program again inside, and says how it ended; `None` where this is inside.
 pub fn enclose() -> Option<ExitStatus> {
@@ -41,7 +44,13 @@ pub fn enclose() -> Option<ExitStatus> {
 
 /// The address of a node, or of the stranger.
 pub fn address(node: Node) -> Ipv4Addr {
-    [Ipv4Addr::new(10, 77, 0, 2), Ipv4Addr::new(10, 77, 0, 3), Ipv4Addr::new(10, 77, 0, 4)][node]
+    let first = u32::from(BALANCER) + 1;
+    Ipv4Addr::from(first + u32::try_from(node).expect("a small number"))
+}
+
+/// What a node is called.
+pub fn name(node: Node) -> &'static str {
+    NAMES[node]
 }
 
 /// Where clients and HAProxy are.
@@ -74,10 +83,12 @@ pub fn build() {
              ip link set to-{name} master hub up
              ip -n {name} address add {address}/24 dev eth0 && ip -n {name} link set eth0 up"
         ));
-        // For `divert`. Replies from elsewhere bear the node's own address once they are translated back.
+        // For `divert` and `pose`. Replies from elsewhere bear the node's own address once they are translated back.
         shell(&format!(
             "ip netns exec {name} nft 'add table ip moved
-             add chain ip moved out {{ type nat hook output priority -100; }}'
+             add chain ip moved out {{ type nat hook output priority -100; }}
+             add table ip posing
+             add chain ip posing out {{ type nat hook output priority -100; }}'
              ip netns exec {name} sh -euc 'cd /proc/sys/net/ipv4/conf
                  echo 1 >all/accept_local; echo 0 >all/rp_filter; echo 0 >eth0/rp_filter'"
         ));
@@ -109,13 +120,13 @@ pub fn filter(node: Node, port: u16, verdict: Option<&str>) {
     });
 }
 
-/// From now on, or no longer, new connections from a node to this TCP port of its own address go to the other node's
-/// port. Those that are open stay where they are: only the first packet of a connection is looked up.
-pub fn divert(node: Node, port: u16, other_port: Option<u16>) {
+/// From now on, or no longer, new connections from a node to this TCP port of its own address go to another node's port.
+/// Those that are open stay where they are: only the first packet of a connection is looked up.
+pub fn divert(node: Node, port: u16, there: Option<(Node, u16)>) {
     let name = NAMES[node];
-    shell(&match other_port {
-        Some(other_port) => {
-            let (own, other) = (address(node), address(1 - node));
+    shell(&match there {
+        Some((other, other_port)) => {
+            let (own, other) = (address(node), address(other));
             format!(
                 "ip netns exec {name} \
                  nft add rule ip moved out ip daddr {own} tcp dport {port} dnat to {other}:{other_port}"
@@ -124,6 +135,38 @@ pub fn divert(node: Node, port: u16, other_port: Option<u16>) {
         // The chain stays: without one the kernel would translate no packet of an open connection any more.
         None => format!("ip netns exec {name} nft flush chain ip moved out"),
     });
+}
+
+/// From now on, or no longer, somebody else answers this node's agent in place of another node's.
+pub fn pose(listener: Node, posing: Option<(Node, SocketAddr)>) {
+    let name = NAMES[listener];
+    shell(&match posing {
+        Some((speaker, poser)) => {
+            let speaker = agent_address(speaker);
+            let (ip, port) = (speaker.ip(), speaker.port());
+            format!(
+                "ip netns exec {name} nft add rule ip posing out ip daddr {ip} tcp dport {port} dnat to {poser}"
+            )
+        }
+        None => format!("ip netns exec {name} nft flush chain ip posing out"),
+    });
+}
+
+/// Packets from a node to another one that are lost: all of them, or those by which its agent asks the other one's.
+pub fn sever(from: Node, to: Node, are_all_lost: bool) {
+    let (name, there, address) = (NAMES[from], NAMES[to], address(to));
+    let which = if are_all_lost { String::new() } else { format!(" tcp dport {AGENT_PORT}") };
+    shell(&format!(
+        "ip netns exec {name} nft 'add table ip to_{there}
+         add chain ip to_{there} out {{ type filter hook output priority 0; }}
+         add rule ip to_{there} out ip daddr {address}{which} drop'"
+    ));
+}
+
+/// All of them get through again. Two faults may have severed the same way: the first that ends mends it.
+pub fn mend(from: Node, to: Node) {
+    let (name, there) = (NAMES[from], NAMES[to]);
+    shell(&format!("ip netns exec {name} nft 'add table ip to_{there}; delete table ip to_{there}'"));
 }
 
 /// Whether a host neither hears nor is heard. At once, both ways: a link that comes up again takes a second.

@@ -91,15 +91,65 @@ pub enum Pest {
     Terminates,
 }
 
-/// What becomes of the old primary in a failover.
+/// How two nodes come to be primaries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Old {
-    /// Stopped before the promotion, rebuilt as a standby afterwards.
-    Stopped(Stop),
-    /// It goes on as a second primary, and is rebuilt when the fault ends.
+pub enum Split {
+    /// A standby is promoted past its primary, which goes on.
     LeftRunning,
-    /// Stopped before the promotion; it comes back as a primary for a while, then it is rebuilt.
+    /// The primary stops, a standby is promoted, and the old primary comes back as it was.
     Returns,
+    /// A standby is promoted past its primary; afterwards it is the promoted one that is given up.
+    GivenUp,
+    /// The primary stops, and both standbys are promoted at once.
+    Rivals,
+}
+
+/// What happens to agents and the ways between them while two nodes are primaries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meanwhile {
+    /// They hear each other from the beginning.
+    Nothing,
+    /// The agent that is witness against the other primary is frozen once it has been heard.
+    WitnessFrozen,
+    /// It ends, and is started again when the fault ends.
+    WitnessDies,
+    /// The way between them is cut, and mended when the fault ends.
+    Severed(Way),
+    /// Somebody answers the one that has to hear in the place of the other one.
+    Posed(Guise),
+}
+
+/// What is lost between two nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// What one agent asks the other one; it is still asked itself.
+    Questions,
+    /// All packets from one to the other.
+    Forth,
+    /// All packets.
+    Both,
+}
+
+/// Who answers in a peer's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guise {
+    /// The agent itself, half a deadline later.
+    Slow,
+    /// Somebody who answers with what is none.
+    Junk,
+    /// The agent of a primary of another cluster.
+    Foreign,
+    /// Nobody who says anything.
+    Silent,
+}
+
+/// Another node, as seen from one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Other {
+    /// The one after it.
+    Next,
+    /// The one before it.
+    Last,
 }
 
 /// One fault.
@@ -115,8 +165,14 @@ pub enum Fault {
     TerminateSession,
     /// SIGSTOP until the fault ends.
     Freeze(Process),
-    /// The standby becomes the primary.
-    Failover(Old),
+    /// The primary stops, a standby becomes the primary, and the old one is rebuilt as a standby.
+    Failover(Stop, Other),
+    /// Two nodes are primaries; afterwards one of them is rebuilt as a standby.
+    Split(Split, Other, Meanwhile),
+    /// Nothing but the way to another node is lost.
+    Severed(Way, Other),
+    /// Somebody answers in the place of another node's agent.
+    Posed(Guise, Other),
     /// All sessions that the agent's role could have are taken; its own is ended if the flag says so.
     Full(bool),
     /// pg_hba.conf refuses the agent's role, and its session is ended if the flag says so.
@@ -133,7 +189,7 @@ pub enum Fault {
     LoginsHang,
     /// The agent's sessions are hit all the time.
     Pestered(Pest),
-    /// New connections to the server's address reach the other server; those that are open stay.
+    /// New connections to the server's address reach another server; those that are open stay.
     Moved,
     /// The role's password is another one, and its session is ended if the flag says so.
     Password(bool),
@@ -164,10 +220,11 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether both doing and undoing it need nothing of the other node, and nothing that there is only once.
+    /// Whether both doing and undoing it need nothing of another node, and nothing that there is only once.
     pub fn bears_company(self) -> bool {
         match self {
-            Fault::Failover(_)
+            Fault::Failover(..)
+            | Fault::Split(..)
             | Fault::Password(_)
             | Fault::NoLogin(_)
             | Fault::ConnectionLimit(_)
@@ -188,6 +245,8 @@ impl Fault {
             | Fault::SocketGone
             | Fault::Network(_)
             | Fault::LinkDown
+            | Fault::Severed(..)
+            | Fault::Posed(..)
             | Fault::NoDns
             | Fault::ClockStep(_)
             | Fault::AgentFrozen
@@ -199,19 +258,33 @@ impl Fault {
     }
 }
 
+/// Which node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seat {
+    /// The primary.
+    Primary,
+    /// The standby that comes after it.
+    Standby,
+    /// The other one.
+    OtherStandby,
+}
+
 /// A fault, where, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
     /// What.
     pub fault: Fault,
-    /// Whether on the primary, or else on the standby.
-    pub on_primary: bool,
+    /// Where.
+    pub seat: Seat,
     /// For how long.
     pub hold: Duration,
 }
 
 /// The longest time a fault holds.
 pub const LONGEST_HOLD_MS: u64 = 2500;
+
+const WAYS: [Way; 3] = [Way::Questions, Way::Forth, Way::Both];
+const GUISES: [Guise; 4] = [Guise::Slow, Guise::Junk, Guise::Foreign, Guise::Silent];
 
 const STOPS: [Stop; 4] = [Stop::Smart, Stop::Fast, Stop::Immediate, Stop::Kill];
 
@@ -226,13 +299,13 @@ impl Plan {
         Plan { lots: Lots::new(seed) }
     }
 
-    /// The next fault; at times with another one, which happens to the other node meanwhile.
+    /// The next fault; at times with another one, which happens to another node meanwhile.
     pub fn draw(&mut self) -> Vec<Step> {
         let first = self.draw_one();
         let mut steps = vec![first];
-        if self.lots.below(4) == 0 {
-            let second = Step { on_primary: !first.on_primary, hold: first.hold, ..self.draw_one() };
-            if first.fault.bears_company() && second.fault.bears_company() {
+        if self.lots.below(3) == 0 {
+            let second = Step { hold: first.hold, ..self.draw_one() };
+            if first.seat != second.seat && first.fault.bears_company() && second.fault.bears_company() {
                 steps.push(second);
             }
         }
@@ -244,7 +317,8 @@ impl Plan {
         // Both the flag and a choice of three.
         let lot = lots.below(6);
         let flag = lot.is_multiple_of(2);
-        let fault = match lots.below(29) {
+        let other = lots.pick(&[Other::Next, Other::Last]);
+        let fault = match lots.below(34) {
             0 => Fault::Down(lots.pick(&STOPS)),
             1 => Fault::Restart(lots.pick(&STOPS)),
             2 => Fault::KillBackend,
@@ -256,12 +330,7 @@ impl Plan {
                 Process::Checkpointer,
                 Process::Both,
             ])),
-            6 => Fault::Failover(lots.pick(&[
-                Old::Stopped(Stop::Fast),
-                Old::Stopped(Stop::Kill),
-                Old::LeftRunning,
-                Old::Returns,
-            ])),
+            6 => Fault::Failover(lots.pick(&[Stop::Fast, Stop::Kill]), other),
             7 => Fault::Full(flag),
             8 => Fault::Refused(flag),
             9 => Fault::Password(flag),
@@ -288,10 +357,26 @@ impl Plan {
             26 => Fault::Pestered(lots.pick(&[Pest::Cancels, Pest::Terminates])),
             // The one in which nothing but the answer changes.
             27 => Fault::Down(Stop::Smart),
-            _ => Fault::Moved,
+            28 => Fault::Moved,
+            29 | 30 => Fault::Severed(lots.pick(&WAYS), other),
+            31 => Fault::Posed(lots.pick(&GUISES), other),
+            _ => Fault::Split(
+                lots.pick(&[Split::LeftRunning, Split::Returns, Split::GivenUp, Split::Rivals]),
+                other,
+                match lots.below(5) {
+                    0 => Meanwhile::Nothing,
+                    1 => Meanwhile::WitnessFrozen,
+                    2 => Meanwhile::WitnessDies,
+                    3 => Meanwhile::Severed(lots.pick(&WAYS)),
+                    _ => Meanwhile::Posed(lots.pick(&GUISES)),
+                },
+            ),
         };
         // Half of them are shorter than a deadline.
         let hold = if lots.below(2) == 0 { lots.below(500) } else { lots.below(LONGEST_HOLD_MS) };
-        Step { fault, on_primary: lots.below(2) == 0, hold: Duration::from_millis(hold) }
+        // The primary as often as both standbys.
+        let seat =
+            if lots.below(2) == 0 { Seat::Primary } else { lots.pick(&[Seat::Standby, Seat::OtherStandby]) };
+        Step { fault, seat, hold: Duration::from_millis(hold) }
     }
 }

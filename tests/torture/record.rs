@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::history::{Answer, At, Calm, History, Life, Node, Role, Said, Span};
+use crate::history::{Answer, At, Calm, Deaf, History, Life, Node, Reading, Role, Span};
 
 /// The history, and the clock it goes by.
 pub struct Record {
@@ -54,6 +54,17 @@ impl Record {
         if let Some(life) = self.lock().lives.iter_mut().rfind(|life| life.span.node == node) {
             life.span.until.get_or_insert(now);
         }
+    }
+
+    /// What a server has just said of itself.
+    pub fn saw(&self, reading: Reading) {
+        self.lock().readings.push(reading);
+    }
+
+    /// An agent is about to be started.
+    pub fn agent_begins(&self, node: Node) {
+        let now = self.now();
+        self.lock().beginnings.push((node, now));
     }
 
     /// An agent's process has ended by itself.
@@ -125,22 +136,41 @@ impl Record {
         close(&mut self.lock().closed, node, now);
     }
 
-    /// The way to the other server is about to be laid.
-    pub fn moves(&self, node: Node) {
+    /// The way to another server is about to be laid.
+    pub fn moves(&self, node: Node, there: Node) {
         let now = self.now();
-        self.lock().moved.push(Span { node, from: now, until: None });
+        self.lock().moved.push((Span { node, from: now, until: None }, there));
     }
 
     /// It has been taken away.
     pub fn moved_back(&self, node: Node) {
         let now = self.now();
-        close(&mut self.lock().moved, node, now);
+        if let Some((span, _)) = self.lock().moved.iter_mut().rfind(|(span, _)| span.node == node) {
+            span.until.get_or_insert(now);
+        }
     }
 
-    /// Whether somebody got this answer to a question that began after `since`.
-    pub fn has_answered(&self, node: Node, role: Role, since: At) -> bool {
+    /// From now on this agent hears nothing that the other one says.
+    pub fn deafen(&self, listener: Node, speaker: Node) {
+        let now = self.now();
+        self.lock().deaf.push(Deaf { listener, speaker, from: now, until: None });
+    }
+
+    /// It hears it again.
+    pub fn hears(&self, listener: Node, speaker: Node) {
+        let now = self.now();
+        let mut history = self.lock();
+        // Two faults may stand between the same two; each closes its own.
         let is_it =
-            |answer: &&Answer| answer.node == node && answer.begun >= since && answer.said == Said::Is(role);
+            |deaf: &&mut Deaf| (deaf.listener, deaf.speaker) == (listener, speaker) && deaf.until.is_none();
+        if let Some(deaf) = history.deaf.iter_mut().rfind(is_it) {
+            deaf.until = Some(now);
+        }
+    }
+
+    /// Whether somebody was told this, and on a primary that writes may come, as answer to a question that began after `since`.
+    pub fn has_answered(&self, node: Node, role: Role, since: At) -> bool {
+        let is_it = |answer: &&Answer| answer.node == node && answer.begun >= since && answer.is_wholly(role);
         // Answers stand in the order of their ends, so the newest are at the end.
         self.lock()
             .answers

@@ -8,6 +8,7 @@ use postgres::{Client, NoTls};
 
 use crate::faults::Undo;
 use crate::history::Node;
+use crate::network::NODES;
 use crate::plan::{LONGEST_HOLD_MS, Pest};
 use crate::support::millis;
 use crate::world::{PASSWORD, World};
@@ -57,12 +58,12 @@ impl Refuses {
     fn nodes(self, node: Node) -> Vec<Node> {
         match self {
             Refuses::AgentInHba | Refuses::EverybodyInHba | Refuses::Password => vec![node],
-            Refuses::Login | Refuses::ConnectionLimit => vec![0, 1],
+            Refuses::Login | Refuses::ConnectionLimit => NODES.to_vec(),
         }
     }
 }
 
-/// Roles are the primary's; the standby's agent meets the change when it has been replayed.
+/// Roles are the primary's; a standby's agent meets the change when it has been replayed.
 fn alter_role(world: &World, what: &str) {
     world.servers[world.primary].cluster.psql(&format!("ALTER ROLE pgsqlchk {what}"));
 }

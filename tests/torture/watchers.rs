@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
 
-use crate::history::{Answer, Node, Reading, Role, Said};
-use crate::network::agent_address;
+use crate::history::{Against, Answer, Node, Reading, Role, Said};
+use crate::network::{NODES, agent_address};
 use crate::record::Record;
 use crate::support::{http::Reply, millis, secs};
 
@@ -31,6 +31,9 @@ const STALL: Duration = millis(100);
 /// What the clients ask, one after the other.
 const PATHS: [&str; 6] = ["/", "/primary", "/", "/replica", "/", "/health"];
 
+/// Those of them whose 200 sends writes to a node.
+const WRITE_PATHS: [&str; 2] = ["/", "/primary"];
+
 /// All threads that watch; they end when dropped.
 pub struct Watchers {
     stop: Arc<AtomicBool>,
@@ -41,7 +44,7 @@ pub struct Watchers {
 
 impl Watchers {
     /// Begins to watch; `dsns` are the superuser's, one for each node.
-    pub fn start(record: &Arc<Record>, dsns: [String; 2]) -> Watchers {
+    pub fn start(record: &Arc<Record>, dsns: [String; NODES.len()]) -> Watchers {
         let (stop, gate) = (Arc::new(AtomicBool::new(false)), Arc::new(RwLock::new(())));
         let mut threads = Vec::new();
         for (node, dsn) in dsns.into_iter().enumerate() {
@@ -82,8 +85,10 @@ fn ask_on(node: Node, client: usize, record: &Record, stop: &AtomicBool, gate: &
             let begun = record.now();
             let reply = ask(agent_address(node), path);
             let ended = record.now();
+            let takes_writes =
+                WRITE_PATHS.contains(&path) && reply.as_ref().is_ok_and(|reply| reply.status == 200);
             let said = meaning(path, reply);
-            record.lock().answers.push(Answer { node, begun, ended, said });
+            record.lock().answers.push(Answer { node, begun, ended, said, takes_writes });
         }
         thread::sleep(CLIENT_PAUSE);
     }
@@ -112,6 +117,12 @@ fn meaning(path: &str, reply: io::Result<Reply>) -> Said {
         ("/", "206 Standby") | ("/replica" | "/health", "200 Standby") | ("/primary", "503 in-recovery") => {
             Said::Is(Role::Standby)
         }
+        ("/" | "/primary", "503 superseded") if reply.body == "No: superseded\n" => {
+            Said::Refused(Against::Superseded)
+        }
+        ("/" | "/primary", "503 two-primaries") if reply.body == "No: two-primaries\n" => {
+            Said::Refused(Against::TwoPrimaries)
+        }
         (_, line) => match reply.body.strip_prefix("Down: ") {
             Some(reason) if reply.status == 503 => Said::Unverified(reason.trim().to_owned()),
             _ => Said::Odd(format!("{path}: {line}")),
@@ -131,14 +142,21 @@ fn observe(node: Node, dsn: &str, record: &Record, stop: &AtomicBool) {
     }
 }
 
-fn look(node: Node, client: &mut Client, record: &Record) -> Option<Reading> {
-    let sql =
-        "SELECT pg_is_in_recovery(), count(*) FROM pg_stat_activity WHERE application_name = 'pgsqlchk'";
+/// What the server is now. What it writes is the name of a file; a standby writes nothing.
+pub fn look(node: Node, client: &mut Client, record: &Record) -> Option<Reading> {
+    let sql = "SELECT role.is_standby, CASE WHEN role.is_standby
+            THEN greatest((SELECT received_tli FROM pg_stat_wal_receiver), checkpoint.timeline_id,
+                recovery.min_recovery_end_timeline)
+            ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END,
+        (SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgsqlchk')
+        FROM (SELECT pg_is_in_recovery() AS is_standby OFFSET 0) AS role, pg_control_checkpoint() AS checkpoint,
+            pg_control_recovery() AS recovery";
     let begun = record.now();
     let row = client.query_one(sql, &[]).ok()?;
     let role = if row.get(0) { Role::Standby } else { Role::Primary };
-    let sessions = usize::try_from(row.get::<_, i64>(1)).unwrap_or(0);
-    Some(Reading { node, begun, ended: record.now(), role, sessions })
+    let timeline = u32::try_from(row.get::<_, i32>(1)).unwrap_or(0);
+    let sessions = usize::try_from(row.get::<_, i64>(2)).unwrap_or(0);
+    Some(Reading { node, begun, ended: record.now(), role, timeline, sessions })
 }
 
 fn beat(record: &Record, stop: &AtomicBool) {

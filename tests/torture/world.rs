@@ -1,4 +1,4 @@
-//! What the campaign is about: two servers, an agent beside each, HAProxy, and everyone who watches them.
+//! What the campaign is about: three servers, an agent beside each, HAProxy, and everyone who watches them.
 
 use std::fs;
 use std::sync::Arc;
@@ -10,13 +10,14 @@ use postgres::{Client, NoTls};
 use crate::clock::Clock;
 use crate::history::{Node, Role, Sample};
 use crate::names::NameServer;
-use crate::network::{self, BALANCER, address, agent_address};
+use crate::network::{self, BALANCER, NODES, address, agent_address};
 use crate::record::Record;
 use crate::support::{Agent, Cluster, Haproxy, StopMode, millis, secs};
-use crate::watchers::Watchers;
+use crate::watchers::{self, Watchers};
 
-/// The agents' `--timeout`, `--knock-interval` and `--login-interval`.
+/// The agents' `--timeout`, `--peer-interval`, `--knock-interval` and `--login-interval`.
 pub const TIMEOUT: Duration = secs(1);
+pub const PEER_INTERVAL: Duration = millis(200);
 pub const KNOCK_INTERVAL: Duration = millis(100);
 pub const LOGIN_INTERVAL: Duration = millis(500);
 /// The password of the agents' role.
@@ -29,6 +30,8 @@ const DISK: &str = "256m";
 const REVIVAL_LIMIT: Duration = secs(60);
 /// So long the campaign waits for a right answer before it goes on; the checker judges more sternly.
 const ANSWER_LIMIT: Duration = secs(8);
+/// So long a standby may take to stream from another primary; one that was further than that one never will.
+const FOLLOW_LIMIT: Duration = secs(5);
 /// So long what was abandoned may take to end.
 const REST_LIMIT: Duration = secs(20);
 
@@ -53,14 +56,14 @@ pub struct World {
     /// The history.
     pub record: Arc<Record>,
     /// The nodes.
-    pub servers: [Server; 2],
+    pub servers: [Server; 3],
     /// Which one is the primary.
     pub primary: Node,
-    /// Whose agent connects over TCP, with a name and a password; the other one uses the socket.
+    /// Whose agent connects over TCP, with a name and a password; the others use the socket.
     pub tcp_node: Node,
     /// Where the agent over TCP looks up its server.
     pub names: NameServer,
-    /// The clock of the other node.
+    /// The clock of the node after that one.
     pub clock: Clock,
     watchers: Option<Watchers>,
     haproxy: Haproxy,
@@ -69,50 +72,35 @@ pub struct World {
 impl World {
     /// Everything runs, and node 0 is the primary.
     pub fn new(record: &Arc<Record>, tcp_node: Node) -> World {
-        let clusters = [new_cluster(), new_cluster()];
-        let ports = [clusters[0].port(), clusters[1].port()];
-        for (node, cluster) in clusters.iter().enumerate() {
-            let other = 1 - node;
-            let source = format!("host={} port={} user=postgres", address(other), ports[other]);
-            cluster.configure(&[("primary_conninfo", &source)]);
-        }
-        let servers = [0, 1].map(|node| {
-            if node == tcp_node {
-                format!("host={NAME} port={} user=pgsqlchk dbname=postgres password={PASSWORD}", ports[node])
+        let servers = NODES.map(|node| {
+            let cluster = new_cluster();
+            let port = cluster.port();
+            let dsn = if node == tcp_node {
+                format!("host={NAME} port={port} user=pgsqlchk dbname=postgres password={PASSWORD}")
             } else {
-                format!(
-                    "host={} port={} user=pgsqlchk dbname=postgres",
-                    clusters[node].socket_dir().display(),
-                    ports[node]
-                )
-            }
+                format!("host={} port={port} user=pgsqlchk dbname=postgres", cluster.socket_dir().display())
+            };
+            Server { cluster, agent: None, dsn }
         });
-        let [first, second] = clusters;
-        let [first_dsn, second_dsn] = servers;
-        let servers = [
-            Server { cluster: first, agent: None, dsn: first_dsn },
-            Server { cluster: second, agent: None, dsn: second_dsn },
-        ];
         let haproxy = Haproxy::start(&sections());
         let names = NameServer::start(address(tcp_node));
         let (record_, clock) = (Arc::clone(record), Clock::new());
         let mut world =
             World { record: record_, servers, primary: 0, tcp_node, names, clock, watchers: None, haproxy };
         let clock = world.clock.environment();
-        *world.servers[1 - tcp_node].cluster.environment.lock().expect("an environment") = clock;
+        let clock_node = world.clock_node();
+        *world.servers[clock_node].cluster.environment.lock().expect("an environment") = clock;
         world.start(0, Role::Primary);
         let roles = format!(
             "CREATE ROLE pgsqlchk LOGIN PASSWORD '{PASSWORD}'; CREATE ROLE filler LOGIN; CREATE ROLE client LOGIN; \
             CREATE TABLE load (text text)"
         );
         world.servers[0].cluster.psql(&roles);
-        world.rebuild(1);
-        world.start_agent(0);
-        world.start_agent(1);
-        let dsns = [world.servers[0].cluster.dsn(), world.servers[1].cluster.dsn()];
+        world.follow(0);
+        NODES.into_iter().for_each(|node| world.start_agent(node));
+        let dsns = NODES.map(|node| world.servers[node].cluster.dsn());
         world.watchers = Some(Watchers::start(record, dsns));
-        world.settle(0, Duration::ZERO);
-        world.settle(1, Duration::ZERO);
+        world.settle_all(&NODES, Duration::ZERO);
         world
     }
 
@@ -121,11 +109,46 @@ impl World {
         if node == self.primary { Role::Primary } else { Role::Standby }
     }
 
+    /// The one whose server and agent have a clock of their own; its agent uses the socket.
+    pub fn clock_node(&self) -> Node {
+        (self.tcp_node + 1) % NODES.len()
+    }
+
     /// Starts PostgreSQL, whose files make it a primary or a standby.
     pub fn start(&mut self, node: Node, role: Role) {
         self.record.born(node, role);
         let cluster = &self.servers[node].cluster;
         network::on(node, || cluster.start());
+        self.look(node);
+    }
+
+    /// Asks PostgreSQL now what it is: the observers may come too late for a short life.
+    fn look(&self, node: Node) {
+        if let Ok(mut client) = Client::connect(&self.servers[node].cluster.dsn(), NoTls)
+            && let Some(reading) = watchers::look(node, &mut client, &self.record)
+        {
+            self.record.saw(reading);
+        }
+    }
+
+    /// Makes a standby a primary.
+    pub fn promote(&self, node: Node) {
+        self.look(node);
+        self.record.promoted(node);
+        self.servers[node].cluster.promote();
+        self.look(node);
+    }
+
+    /// Makes primaries of two standbys that know nothing of each other.
+    pub fn promote_both(&self, one: Node, other: Node) {
+        [one, other].into_iter().for_each(|node| self.look(node));
+        [one, other].into_iter().for_each(|node| self.record.promoted(node));
+        let [first, second] = [one, other].map(|node| &self.servers[node].cluster);
+        thread::scope(|scope| {
+            scope.spawn(|| first.promote());
+            second.promote();
+        });
+        [one, other].into_iter().for_each(|node| self.look(node));
     }
 
     /// Stops PostgreSQL and waits for its end.
@@ -140,9 +163,46 @@ impl World {
         self.record.died(node);
     }
 
+    /// Makes standbys of this primary of all other servers, whatever they are: those that cannot follow it are rebuilt.
+    pub fn follow(&mut self, primary: Node) {
+        for node in NODES.into_iter().filter(|node| *node != primary) {
+            let source = format!(
+                "host={} port={} user=postgres",
+                address(primary),
+                self.servers[primary].cluster.port()
+            );
+            let cluster = &self.servers[node].cluster;
+            cluster.configure(&[("primary_conninfo", &source)]);
+            let is_standby = cluster.is_started() && cluster.psql("SELECT pg_is_in_recovery()") == "t";
+            if is_standby && self.streams(node, primary, FOLLOW_LIMIT) {
+                continue;
+            }
+            if cluster.is_started() {
+                self.stop(node, StopMode::Fast);
+            }
+            self.rebuild(node, primary);
+            assert!(self.streams(node, primary, REVIVAL_LIMIT), "node {node} streams from node {primary}");
+        }
+    }
+
+    fn streams(&self, node: Node, primary: Node, limit: Duration) -> bool {
+        let sql = format!(
+            "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND client_addr = '{}'",
+            address(node)
+        );
+        let began = Instant::now();
+        while began.elapsed() < limit {
+            if self.servers[primary].cluster.psql(&sql) == "1" {
+                return true;
+            }
+            thread::sleep(millis(20));
+        }
+        false
+    }
+
     /// Makes a standby of a stopped server.
-    pub fn rebuild(&mut self, node: Node) {
-        let (cluster, source) = (&self.servers[node].cluster, &self.servers[1 - node].cluster);
+    fn rebuild(&mut self, node: Node, primary: Node) {
+        let (cluster, source) = (&self.servers[node].cluster, &self.servers[primary].cluster);
         cluster.rebuild_as_standby_of(source);
         // Where it streams from stands in postgresql.conf, and goes over the network.
         fs::write(cluster.data().join("postgresql.auto.conf"), "").expect("empty postgresql.auto.conf");
@@ -172,19 +232,22 @@ impl World {
         let (uid, gid) = (format!("--reuid={user}"), format!("--regid={user}"));
         let listen = agent_address(node).to_string();
         let dsn = self.servers[node].dsn.clone();
-        let [timeout, knock, login] =
-            [TIMEOUT, KNOCK_INTERVAL, LOGIN_INTERVAL].map(|duration| format!("{}ms", duration.as_millis()));
+        let [timeout, knock, login, interval] = [TIMEOUT, KNOCK_INTERVAL, LOGIN_INTERVAL, PEER_INTERVAL]
+            .map(|duration| format!("{}ms", duration.as_millis()));
+        // One configuration for all: the agent itself is among them.
+        let peers = NODES.map(|node| format!("--peer={}", agent_address(node)));
         let mut wrapper = vec!["setpriv".to_owned(), uid, gid, "--clear-groups".to_owned()];
-        if node != self.tcp_node {
+        if node == self.clock_node() {
             wrapper.push("env".to_owned());
             wrapper.extend(self.clock.environment().iter().map(|(name, value)| format!("{name}={value}")));
         }
         let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+        self.record.agent_begins(node);
         let agent = network::on(node, || {
             Agent::start_under(&wrapper, |command| {
                 command.args(["--listen", &listen, "--dsn", &dsn]);
                 command.args(["--timeout", &timeout, "--knock-interval", &knock]);
-                command.args(["--login-interval", &login]);
+                command.args(["--login-interval", &login, "--peer-interval", &interval]).args(&peers);
             })
         });
         self.servers[node].agent = Some(agent);
@@ -202,9 +265,16 @@ impl World {
         self.servers[node].cluster.psql(sql);
     }
 
+    /// The fault is over for these nodes. The primary comes last: what its peers say of themselves may have to change first.
+    pub fn settle_all(&mut self, nodes: &[Node], grace: Duration) {
+        let (primary, standbys): (Vec<Node>, Vec<Node>) =
+            nodes.iter().partition(|node| **node == self.primary);
+        standbys.into_iter().chain(primary).for_each(|node| self.settle(node, grace));
+    }
+
     /// The fault is over: waits until PostgreSQL is itself again for the agent's role, from then on holds the agent to
     /// the right answer, and waits for it. `grace` as in [`crate::history::Calm`].
-    pub fn settle(&mut self, node: Node, grace: Duration) {
+    fn settle(&mut self, node: Node, grace: Duration) {
         let role = self.role(node);
         let began = Instant::now();
         while !self.proves(node, role) {
@@ -237,7 +307,7 @@ impl World {
     /// Nobody asks, no fault is left: what do the agents still hold, and what does HAProxy think?
     pub fn rest(&self) {
         self.watchers.as_ref().expect("watchers").pause(|| {
-            for node in [0, 1] {
+            for node in NODES {
                 let sample = self.settled_sample(node);
                 self.record.lock().samples.push(sample);
             }
@@ -291,8 +361,8 @@ impl World {
 
     fn is_haproxy_right(&self) -> bool {
         self.haproxy.servers().iter().all(|state| {
-            let node = usize::from(state.server == "b");
-            let is_wanted = (state.backend == "write") == (node == self.primary);
+            let is_primary = state.server == network::name(self.primary);
+            let is_wanted = (state.backend == "write") == is_primary;
             state.status == if is_wanted { "UP" } else { "DOWN" }
         })
     }
@@ -344,8 +414,8 @@ fn sections() -> String {
             "listen {name}\n    bind {BALANCER}:{port}\n    option httpchk OPTIONS /\n    \
              http-check expect status {code}\n    default-server inter 300ms fall 2 rise 1\n"
         );
-        for (node, server) in ["a", "b"].into_iter().enumerate() {
-            let agent = agent_address(node);
+        for node in NODES {
+            let (server, agent) = (network::name(node), agent_address(node));
             text += &format!("    server {server} {}:5432 check port {}\n", address(node), agent.port());
         }
     }
