@@ -151,6 +151,17 @@ fn a_role_told_while_no_new_client_is_let_in_is_wrong_once_the_agent_has_to_have
         assert_eq!(counts(&found), (wrong, 0, 0), "{begun}: {why}");
         assert_eq!(counts(&findings(&history, begun, ended, down())), (0, 0, 0), "503 is never wrong");
     }
+    history.rests.push(span(5000, Some(7000)));
+    for (begun, wrong) in [(7840, 0), (7850, 1)] {
+        let found = findings(&history, begun, begun + 10, Said::Is(Role::Primary));
+        assert_eq!(
+            counts(&found),
+            (wrong, 0, 0),
+            "{begun}: it may have rested, as it had been refused logins"
+        );
+    }
+    history.rests = vec![span(6001, Some(7000))];
+    assert_eq!(counts(&findings(&history, 6850, 6851, Said::Is(Role::Primary))), (1, 0, 0), "not before");
     history.closed = vec![Span { node: 1, from: ms(6000), until: None }];
     assert_eq!(counts(&findings(&history, 7000, 7001, Said::Is(Role::Primary))), (0, 0, 0), "the other node");
     history.closed = vec![span(6000, None)];

@@ -152,7 +152,9 @@ fn contradiction(
         let place = if nodes == [answer.node] { "it" } else { "what new clients reach there" };
         return Some(describe(answer, &format!("at no time in between {place} was one")));
     }
-    if let Some(span) = history.closed.iter().find(|span| covers(span, answer, limits.login)) {
+    if let Some(span) =
+        history.closed.iter().find(|span| covers(&until_login(span, history), answer, limits.login))
+    {
         return Some(describe(answer, &format!("no new client was let in since {:?}", span.from)));
     }
     let blind = history.frozen.iter().find(|span| covers(span, answer, limits.knock));
@@ -174,12 +176,19 @@ fn covers(span: &Span, answer: &Answer, unknown: Duration) -> bool {
         && span.until.is_none_or(|until| answer.ended < until)
 }
 
+/// The same without the time in which the agent rests because of what had been before.
+fn until_login(span: &Span, history: &History) -> Span {
+    let is_met = |rest: &&Span| rest.node == span.node && rest.from <= span.from;
+    let rested = history.rests.iter().filter(is_met).filter_map(|rest| rest.until).max();
+    Span { from: rested.map_or(span.from, |rested| rested.max(span.from)), ..*span }
+}
+
 /// The servers that the answer may be about: the node's own, and another one while its address leads there, and each
 /// for a while longer, until the agent has to have logged in anew.
 fn reached(answer: &Answer, history: &History, limits: &Limits) -> Vec<Node> {
     let own = history.moved.iter().filter(|(span, _)| span.node == answer.node);
     let mut nodes = Vec::new();
-    if !own.clone().any(|(span, _)| covers(span, answer, limits.login)) {
+    if !own.clone().any(|(span, _)| covers(&until_login(span, history), answer, limits.login)) {
         nodes.push(answer.node);
     }
     let led_away = own.filter(|(span, _)| {

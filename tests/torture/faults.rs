@@ -69,27 +69,10 @@ pub fn place(step: &Step, world: &World) -> Node {
     }
 }
 
-/// How long the agent may rest yet when the fault is over: one line for a server that starts, stops or is full, three
-/// where a role is not let in.
+/// How long the agent may rest yet when the fault is over, and be without an answer: one line for a server that starts, stops
+/// or is full, three where a role is not let in.
 pub fn longest_rest(fault: Fault) -> Duration {
     match fault {
-        Fault::Refused(is_lost)
-        | Fault::RefusedAll(is_lost)
-        | Fault::Password(is_lost)
-        | Fault::NoLogin(is_lost) => {
-            if is_lost {
-                3 * REST_PER_LINE
-            } else {
-                Duration::ZERO
-            }
-        }
-        Fault::Full(is_lost) | Fault::ConnectionLimit(is_lost) => {
-            if is_lost {
-                REST_PER_LINE
-            } else {
-                Duration::ZERO
-            }
-        }
         Fault::Down(_)
         | Fault::Restart(_)
         | Fault::KillBackend
@@ -97,8 +80,32 @@ pub fn longest_rest(fault: Fault) -> Duration {
         | Fault::Split(..)
         | Fault::DiskFull
         | Fault::Unloadable => REST_PER_LINE,
-        _ => Duration::ZERO,
+        _ => refusal_of_agent(fault).filter(|refusal| refusal.is_lost).map_or(Duration::ZERO, |it| it.rest),
     }
+}
+
+/// The same where it has a session, and answers all the time.
+pub fn longest_rest_with_session(fault: Fault) -> Option<Duration> {
+    refusal_of_agent(fault).filter(|refusal| !refusal.is_lost).map(|refusal| refusal.rest)
+}
+
+/// Logins that are refused for a reason which may concern the agent alone.
+struct Refusal {
+    /// Whether its session is ended, too.
+    is_lost: bool,
+    rest: Duration,
+}
+
+fn refusal_of_agent(fault: Fault) -> Option<Refusal> {
+    let (is_lost, lines) = match fault {
+        Fault::Refused(is_lost)
+        | Fault::RefusedAll(is_lost)
+        | Fault::Password(is_lost)
+        | Fault::NoLogin(is_lost) => (is_lost, 3),
+        Fault::Full(is_lost) | Fault::ConnectionLimit(is_lost) => (is_lost, 1),
+        _ => return None,
+    };
+    Some(Refusal { is_lost, rest: lines * REST_PER_LINE })
 }
 
 /// Whose answers it may touch.

@@ -167,6 +167,9 @@ pub struct History {
     pub deaf: Vec<Deaf>,
     /// When an agent's process began: it remembers nothing of what its peers had said before.
     pub beginnings: Vec<(Node, At)>,
+    /// Agents that may not log in anew although they have a session: they were refused logins that may have concerned them
+    /// alone, and rest between those.
+    pub rests: Vec<Span>,
     /// Agents that cannot answer: frozen, restarting, or deprived of what they need.
     pub muted: Vec<Span>,
     /// Calm times.

@@ -77,7 +77,7 @@ fn main() -> ExitCode {
     let refused = history.answers.iter().filter(|answer| matches!(answer.said, Said::Refused(_))).count();
     say(&format!("a primary was refused writes {refused} times, as another node was seen"));
     let told = history.answers.iter().filter(|answer| matches!(answer.said, Said::Is(_))).count();
-    say(&format!("a role was told {told} times, {} times none", history.answers.len() - told));
+    say(&format!("a role was told {told} times, {} times none", history.answers.len() - told - refused));
     report(&record, &findings, faults, history.answers.len())
 }
 
@@ -122,6 +122,11 @@ fn endure(world: &mut World, steps: &[Step], before: usize) -> usize {
     thread::sleep(hold);
     record.tell(format!("fault {} ends", before + placed.len()));
     undos.into_iter().rev().for_each(|undo| undo(world));
+    for (step, node) in &placed {
+        let rest = faults::longest_rest_with_session(step.fault);
+        let nodes = faults::troubled(step.fault, *node);
+        rest.into_iter().for_each(|rest| nodes.iter().for_each(|node| record.rests(*node, rest)));
+    }
     let rests = placed.iter().map(|(step, _)| faults::longest_rest(step.fault));
     let grace = rests.max().unwrap_or_default();
     world.settle_all(&troubled, grace);

@@ -100,6 +100,12 @@ impl Record {
         }
     }
 
+    /// Its logins are not refused any more, and for so long it may not try.
+    pub fn rests(&self, node: Node, rest: Duration) {
+        let now = self.now();
+        self.lock().rests.push(Span { node, from: now, until: Some(now + rest) });
+    }
+
     /// From now on this agent cannot answer.
     pub fn mute(&self, node: Node) {
         let now = self.now();
