@@ -1,19 +1,18 @@
 //! How each fault is done and undone.
 
 use std::fs;
-use std::io::Write;
-use std::net::TcpStream;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::agents;
 use crate::history::{Node, Role};
-use crate::memory_group::MemoryGroup;
-use crate::network::{self, NODES, STRANGER, agent_address};
+use crate::network::{self, NODES};
 use crate::plan::{Fault, Memory, Other, Packets, Process, Seat, Step, Stop};
 use crate::refusals::{self, Refuses};
 use crate::splits;
 use crate::support::process::status_number;
 use crate::support::{Frozen, Signal, StopMode, eventually, secs, signal};
-use crate::world::{World, agent_user};
+use crate::ways;
+use crate::world::World;
 
 /// Ends a fault.
 pub type Undo = Box<dyn FnOnce(&mut World)>;
@@ -21,15 +20,6 @@ pub type Undo = Box<dyn FnOnce(&mut World)>;
 /// So long an agent without a session rests after a refused login, once there were three, for each line that it leaves in
 /// the server's log. docs/guarantees.md says so.
 const REST_PER_LINE: Duration = Duration::from_millis(1100);
-
-/// More clients than the agent serves at once (`--max-connections`, 128).
-const STRANGERS: usize = 200;
-
-/// What the agent still gets in a control group: at times enough, at times its end.
-const GROUP_LIMIT_BYTES: u64 = 128 * 1024;
-
-/// What they have said when they vanish.
-const SAID: [&str; 3] = ["", "GET /metrics HTTP/1.1\r\nHost: ", "GET /metrics HTTP/1.1\r\n\r\n"];
 
 /// On which node a step happens: some faults concern only the agent that connects over TCP, or the other one.
 pub fn place(step: &Step, world: &World) -> Node {
@@ -144,8 +134,8 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
         Fault::Freeze(process) => freeze(world, node, process),
         Fault::Failover(stop, heir) => splits::fail_over(world, stop, heir),
         Fault::Split(split, heir, meanwhile) => splits::split(world, split, heir, meanwhile),
-        Fault::Severed(way, other) => splits::sever(world, way, node, splits::other(node, other)),
-        Fault::Posed(guise, other) => splits::pose(world, guise, node, splits::other(node, other)),
+        Fault::Severed(way, other) => ways::sever(world, way, node, splits::other(node, other)),
+        Fault::Posed(guise, other) => ways::pose(world, guise, node, splits::other(node, other)),
         Fault::Full(is_lost) => refusals::fill(world, node, is_lost),
         Fault::Refused(is_lost) => refusals::refuse(world, node, Refuses::AgentInHba, is_lost),
         Fault::RefusedAll(is_lost) => refusals::refuse(world, node, Refuses::EverybodyInHba, is_lost),
@@ -193,13 +183,13 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
                 world.record.unmute(node);
             })
         }
-        Fault::HalfOpen => vanish(node),
-        Fault::AgentFrozen => splits::freeze_agent(world, node),
-        Fault::AgentRestart => splits::restart_agent(world, node),
+        Fault::HalfOpen => agents::vanish(node),
+        Fault::AgentFrozen => agents::freeze_agent(world, node),
+        Fault::AgentRestart => agents::restart_agent(world, node),
         Fault::AgentDescriptors => {
             // Not below what it has: poll(2) takes no more entries than the limit allows descriptors.
             let count = world.agent(node).descriptors();
-            deprive(world, node, "nofile", &count.to_string())
+            agents::deprive(world, node, "nofile", &count.to_string())
         }
         Fault::NoDns => {
             world.names.set_silent(true);
@@ -218,7 +208,7 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
         Fault::AgentThreads => {
             // Only a session that is given up needs a new thread.
             let thaw = freeze(world, node, Process::Session);
-            let restore = deprive(world, node, "nproc", "0");
+            let restore = agents::deprive(world, node, "nproc", "0");
             Box::new(move |world| {
                 restore(world);
                 thaw(world);
@@ -228,9 +218,9 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
             let pid = world.agent(node).pid();
             let now = |figure| (status_number(pid, figure) * 1024).to_string();
             let restore = match memory {
-                Memory::AddressSpace => deprive(world, node, "as", &now("VmSize")),
-                Memory::Data => deprive(world, node, "data", &now("VmData")),
-                Memory::Group => confine(world, node),
+                Memory::AddressSpace => agents::deprive(world, node, "as", &now("VmSize")),
+                Memory::Data => agents::deprive(world, node, "data", &now("VmData")),
+                Memory::Group => agents::confine(world, node),
             };
             // A new session wants memory.
             world.terminate_sessions(node);
@@ -322,67 +312,6 @@ fn fill_disk(world: &World, node: Node) -> Undo {
         let primary = &world.servers[world.primary].cluster;
         let _ = primary.try_psql("TRUNCATE load");
     })
-}
-
-/// Strangers connect, say something, and lose their network for good: neither reply nor end of connection gets through.
-/// The others have to be served as if nothing had been.
-fn vanish(node: Node) -> Undo {
-    let mut crowd: Vec<TcpStream> = network::on(STRANGER, || {
-        let connect = |_| TcpStream::connect_timeout(&agent_address(node), secs(5));
-        (0..STRANGERS).map(connect).collect::<Result<_, _>>().expect("connect to the agent")
-    });
-    for (stream, said) in crowd.iter_mut().zip(SAID.iter().cycle()) {
-        // The agent may have closed it already: somebody else needed the place.
-        let _ = stream.write_all(said.as_bytes());
-    }
-    network::silence(STRANGER, true);
-    drop(crowd);
-    Box::new(|_| network::silence(STRANGER, false))
-}
-
-/// Lowers a soft limit of the agent. It may keep clients waiting, and give up others, but may tell no lies.
-fn deprive(world: &mut World, node: Node, what: &'static str, soft: &str) -> Undo {
-    world.record.mute(node);
-    let pid = world.agent(node).pid();
-    let old = limit(node, pid, what, soft);
-    Box::new(move |world| {
-        if world.agent(node).is_alive() {
-            limit(node, pid, what, &old);
-        }
-        // Without memory a program may end; without anything else it has to live.
-        revive(world, node, ["as", "data"].contains(&what));
-        world.record.unmute(node);
-    })
-}
-
-/// Bounds what the agent takes from now on. The kernel may refuse it, or kill the agent.
-fn confine(world: &mut World, node: Node) -> Undo {
-    world.record.mute(node);
-    let group = MemoryGroup::enter(world.agent(node).pid(), GROUP_LIMIT_BYTES);
-    Box::new(move |world| {
-        drop(group);
-        revive(world, node, true);
-        world.record.unmute(node);
-    })
-}
-
-/// What systemd does with an agent that has ended.
-fn revive(world: &mut World, node: Node, may_have_ended: bool) {
-    if !world.agent(node).is_alive() {
-        world.record.died_agent(node, may_have_ended);
-        world.servers[node].agent = None;
-        world.start_agent(node);
-    }
-}
-
-/// Sets a soft limit, by prlimit's name for it, and returns the old one. As the agent's user: even for root it takes
-/// a privilege to reach the limits of others.
-fn limit(node: Node, pid: u32, what: &str, soft: &str) -> String {
-    let user = agent_user(node);
-    let prlimit = format!("setpriv --reuid={user} --regid={user} --clear-groups prlimit --pid {pid}");
-    let old = network::shell(&format!("{prlimit} --{what} --output SOFT --noheadings"));
-    network::shell(&format!("{prlimit} --{what}={soft}:"));
-    old.trim().to_owned()
 }
 
 /// How long a step goes on: faults that are over at once need no time.

@@ -1,6 +1,7 @@
 //! The fault campaign (`make torture`): three servers, an agent beside each, HAProxy, and faults drawn by lot. Observers
 //! ask PostgreSQL itself, clients ask the agents all the time, and a checker holds the whole history against the rules.
 
+mod agents;
 mod checker;
 mod clock;
 mod faults;
@@ -15,10 +16,12 @@ mod poser;
 mod primaries;
 mod record;
 mod refusals;
+mod replication;
 mod splits;
 #[path = "../support/mod.rs"]
 mod support;
 mod watchers;
+mod ways;
 mod world;
 
 use std::env;

@@ -3,12 +3,12 @@
 use std::thread;
 use std::time::Duration;
 
+use crate::agents::{freeze_agent, restart_agent};
 use crate::faults::{Undo, halt};
 use crate::history::{Node, Role};
-use crate::network::{self, NODES};
-use crate::plan::{Guise, Meanwhile, Other, Split, Stop, Way};
-use crate::poser::Poser;
-use crate::support::Frozen;
+use crate::network::NODES;
+use crate::plan::{Meanwhile, Other, Split, Stop};
+use crate::ways::{pose, sever};
 use crate::world::{PEER_INTERVAL, TIMEOUT, World};
 
 /// So long two primaries that hear each other are left as they are: as long as their agents may need to know, as the checker
@@ -76,66 +76,4 @@ pub fn split(world: &mut World, split: Split, heir: Other, meanwhile: Meanwhile)
 fn silence(world: &mut World, witness: Node, is_frozen: bool) -> Undo {
     thread::sleep(RIPENING);
     if is_frozen { freeze_agent(world, witness) } else { restart_agent(world, witness) }
-}
-
-/// The agent stands still until the fault ends.
-pub fn freeze_agent(world: &mut World, node: Node) -> Undo {
-    world.record.mute(node);
-    let frozen = Frozen::new(world.agent(node).pid());
-    Box::new(move |world| {
-        drop(frozen);
-        world.record.unmute(node);
-    })
-}
-
-/// The agent ends as systemd ends it, and another one begins when the fault ends.
-pub fn restart_agent(world: &mut World, node: Node) -> Undo {
-    world.record.mute(node);
-    let status = world.agent(node).terminate();
-    assert!(status.success(), "an agent ends well after SIGTERM: {status}");
-    world.servers[node].agent = None;
-    Box::new(move |world| {
-        world.start_agent(node);
-        world.record.unmute(node);
-    })
-}
-
-/// The way from a node to another one.
-pub fn sever(world: &mut World, way: Way, from: Node, to: Node) -> Undo {
-    world.record.deafen(from, to);
-    if way != Way::Questions {
-        world.record.deafen(to, from);
-    }
-    network::sever(from, to, way != Way::Questions);
-    if way == Way::Both {
-        network::sever(to, from, true);
-    }
-    Box::new(move |world| {
-        network::mend(from, to);
-        world.record.hears(from, to);
-        if way == Way::Both {
-            network::mend(to, from);
-        }
-        if way != Way::Questions {
-            world.record.hears(to, from);
-        }
-    })
-}
-
-/// Somebody answers this agent in the place of another one.
-pub fn pose(world: &mut World, guise: Guise, listener: Node, speaker: Node) -> Undo {
-    // Who says the same within the deadline is heard.
-    if guise != Guise::Slow {
-        world.record.deafen(listener, speaker);
-    }
-    let poser = network::agent_address(speaker);
-    let poser = Poser::start(guise, poser);
-    network::pose(listener, Some((speaker, poser.address())));
-    Box::new(move |world| {
-        network::pose(listener, None);
-        if guise != Guise::Slow {
-            world.record.hears(listener, speaker);
-        }
-        drop(poser);
-    })
 }

@@ -1,6 +1,5 @@
 //! What the campaign is about: three servers, an agent beside each, HAProxy, and everyone who watches them.
 
-use std::fs;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,11 +26,9 @@ pub const NAME: &str = "db.torture";
 /// The file system of each server: its data, its log, and room for WAL.
 const DISK: &str = "256m";
 /// So long a server may need to be itself again; nothing of the agent's.
-const REVIVAL_LIMIT: Duration = secs(60);
+pub const REVIVAL_LIMIT: Duration = secs(60);
 /// So long the campaign waits for a right answer before it goes on; the checker judges more sternly.
 const ANSWER_LIMIT: Duration = secs(8);
-/// So long a standby may take to stream from another primary; one that was further than that one never will.
-const FOLLOW_LIMIT: Duration = secs(5);
 /// So long what was abandoned may take to end.
 const REST_LIMIT: Duration = secs(20);
 
@@ -123,32 +120,12 @@ impl World {
     }
 
     /// Asks PostgreSQL now what it is: the observers may come too late for a short life.
-    fn look(&self, node: Node) {
+    pub fn look(&self, node: Node) {
         if let Ok(mut client) = Client::connect(&self.servers[node].cluster.dsn(), NoTls)
             && let Some(reading) = watchers::look(node, &mut client, &self.record)
         {
             self.record.saw(reading);
         }
-    }
-
-    /// Makes a standby a primary.
-    pub fn promote(&self, node: Node) {
-        self.look(node);
-        self.record.promoted(node);
-        self.servers[node].cluster.promote();
-        self.look(node);
-    }
-
-    /// Makes primaries of two standbys that know nothing of each other.
-    pub fn promote_both(&self, one: Node, other: Node) {
-        [one, other].into_iter().for_each(|node| self.look(node));
-        [one, other].into_iter().for_each(|node| self.record.promoted(node));
-        let [first, second] = [one, other].map(|node| &self.servers[node].cluster);
-        thread::scope(|scope| {
-            scope.spawn(|| first.promote());
-            second.promote();
-        });
-        [one, other].into_iter().for_each(|node| self.look(node));
     }
 
     /// Stops PostgreSQL and waits for its end.
@@ -161,52 +138,6 @@ impl World {
     pub fn kill(&mut self, node: Node) {
         self.servers[node].cluster.kill();
         self.record.died(node);
-    }
-
-    /// Makes standbys of this primary of all other servers, whatever they are: those that cannot follow it are rebuilt.
-    pub fn follow(&mut self, primary: Node) {
-        for node in NODES.into_iter().filter(|node| *node != primary) {
-            let source = format!(
-                "host={} port={} user=postgres",
-                address(primary),
-                self.servers[primary].cluster.port()
-            );
-            let cluster = &self.servers[node].cluster;
-            cluster.configure(&[("primary_conninfo", &source)]);
-            let is_standby = cluster.is_started() && cluster.psql("SELECT pg_is_in_recovery()") == "t";
-            if is_standby && self.streams(node, primary, FOLLOW_LIMIT) {
-                continue;
-            }
-            if cluster.is_started() {
-                self.stop(node, StopMode::Fast);
-            }
-            self.rebuild(node, primary);
-            assert!(self.streams(node, primary, REVIVAL_LIMIT), "node {node} streams from node {primary}");
-        }
-    }
-
-    fn streams(&self, node: Node, primary: Node, limit: Duration) -> bool {
-        let sql = format!(
-            "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND client_addr = '{}'",
-            address(node)
-        );
-        let began = Instant::now();
-        while began.elapsed() < limit {
-            if self.servers[primary].cluster.psql(&sql) == "1" {
-                return true;
-            }
-            thread::sleep(millis(20));
-        }
-        false
-    }
-
-    /// Makes a standby of a stopped server.
-    fn rebuild(&mut self, node: Node, primary: Node) {
-        let (cluster, source) = (&self.servers[node].cluster, &self.servers[primary].cluster);
-        cluster.rebuild_as_standby_of(source);
-        // Where it streams from stands in postgresql.conf, and goes over the network.
-        fs::write(cluster.data().join("postgresql.auto.conf"), "").expect("empty postgresql.auto.conf");
-        self.start(node, Role::Standby);
     }
 
     /// Lets the agents' role in, or not.
