@@ -55,14 +55,23 @@ impl World {
         }
     }
 
+    /// Whether a standby comes to stream the primary's own timeline, and to replay what is written on it. One that has
+    /// replayed more of the old timeline than the new one has of it seems to stream at first, and would never start again.
     fn streams(&self, node: Node, primary: Node, limit: Duration) -> bool {
+        let (standby, source) = (&self.servers[node].cluster, &self.servers[primary].cluster);
+        let written = source.psql(
+            "SELECT pg_current_wal_lsn() || ' ' ||
+                ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int",
+        );
+        let (lsn, timeline) = written.split_once(' ').expect("a position and a timeline");
         let sql = format!(
-            "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND client_addr = '{}'",
-            address(node)
+            "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming' AND sender_port = {}
+                AND received_tli = {timeline} AND pg_last_wal_replay_lsn() >= '{lsn}'",
+            source.port()
         );
         let began = Instant::now();
         while began.elapsed() < limit {
-            if self.servers[primary].cluster.psql(&sql) == "1" {
+            if standby.try_psql(&sql).is_ok_and(|count| count == "1") {
                 return true;
             }
             thread::sleep(millis(20));
