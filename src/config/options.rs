@@ -38,7 +38,8 @@ pub(super) struct Effect {
     pub(super) store: fn(&mut Options, &Setting) -> Result<(), String>,
     /// Forgets what was stored: a list of a later layer replaces the earlier one.
     pub(super) clear: fn(&mut Options),
-    /// Its paragraph in the sample configuration, which a test makes: the group, what is said beside the help, and the values of its lines.
+    /// Its paragraph in the sample configuration, which a test makes: the group, what is said beside the help, and the
+    /// values of its lines.
     #[cfg(test)]
     sample: (Group, &'static str, &'static [&'static str]),
 }

@@ -149,7 +149,7 @@ macro_rules! option_table {
                 sample: (
                     Group::Clients,
                     "With / a standby is 206 there, which HAProxy takes for success.",
-                    &["/primary"]
+                    &["/"]
                 ),
                 store: |field, setting| setting.store(field, units::root_path),
             }
