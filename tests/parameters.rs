@@ -91,6 +91,11 @@ fn the_documents_list_the_parameters_that_there_are_and_their_examples_work() {
         "the program (left) and docs/answers.md (right)"
     );
     eventually(secs(20), "the lag is known", || agent.get("/replica?lag_time=1d").status == 200);
+    // An idle primary may say for half a minute nothing of the end of its WAL.
+    eventually(secs(20), "the sender has said how far it is", || {
+        servers.primary.psql("CREATE TEMP TABLE something (); SELECT pg_switch_wal()");
+        agent.get("/readiness?mode=write&lag=1TB").status == 200
+    });
     for (name, example) in &documented {
         let name = name.trim_end_matches("NAME");
         assert!(example.contains(&format!("?{name}")), "{example}");
