@@ -18,8 +18,27 @@ use support::{Agent, Cluster, Front, Frozen, Haproxy, OneShot, StopMode, Stream}
 use support::{eventually, free_port, millis, secs};
 
 /// The paths about the role.
-const ROLES: [&str; 9] =
-    ["/", "/primary", "/master", "/leader", "/read-write", "/replica", "/standby", "/read-only", "*"];
+const ROLES: [&str; 19] = [
+    "/",
+    "/primary",
+    "/master",
+    "/leader",
+    "/read-write",
+    "/replica",
+    "/standby",
+    "/read-only",
+    "/synchronous",
+    "/sync",
+    "/asynchronous",
+    "/async",
+    "/quorum",
+    "/read-only-sync",
+    "/read-only-synchronous",
+    "/read-only-quorum",
+    "/standby-leader",
+    "/standby_leader",
+    "*",
+];
 
 /// No deadline is waited for: the agents here have one of a second or two.
 const AT_ONCE: Duration = millis(500);

@@ -139,7 +139,7 @@ fn assert_answers_agent_checks(front: Front) {
     expect("a long line", talk(running.addr(), long(200)), replica);
     expect(
         "the longest line",
-        talk(running.addr(), "/".repeat(MAX_LINE_BYTES - 1) + "\n"),
+        talk(running.addr(), format!("/{}\n", "x".repeat(MAX_LINE_BYTES - 2))),
         "down #bad-request",
     );
     expect("a longer line", talk(running.addr(), long(MAX_LINE_BYTES + 1)), "down #bad-request");

@@ -50,11 +50,14 @@ fn cut_name(text: String) -> String {
     text[..end].replace(char::is_control, "?")
 }
 
-/// One column: all of them as JSON, an empty list where there is none. Those that a commit waits for come first. Base backups and `pg_receivewal` are among them; logical replication is not.
+/// One column: all of them as JSON, an empty list where there is none. Those that a commit waits for come first. Base
+/// backups and `pg_receivewal` are among them; logical replication is not. What stands behind `pg_stat_replication` and
+/// `pg_replication_slots` is asked itself: to expand the views costs more than the answer.
 pub(super) const STANDBYS: &str = ", (SELECT coalesce(pg_catalog.jsonb_agg(s), '[]')::pg_catalog.text FROM \
-     (SELECT w.application_name, l.slot_name AS slot, pg_catalog.host(w.client_addr) AS client_addr, \
-     w.state, w.sync_state, w.replay_lsn AS replayed FROM pg_catalog.pg_stat_replication AS w \
-     LEFT JOIN pg_catalog.pg_replication_slots AS l ON l.active_pid = w.pid \
+     (SELECT a.application_name, l.slot_name AS slot, pg_catalog.host(a.client_addr) AS client_addr, \
+     w.state, w.sync_state, w.replay_lsn AS replayed FROM pg_catalog.pg_stat_get_wal_senders() AS w \
+     CROSS JOIN LATERAL pg_catalog.pg_stat_get_activity(w.pid) AS a \
+     LEFT JOIN pg_catalog.pg_get_replication_slots() AS l ON l.active_pid = w.pid \
      WHERE l.slot_type IS DISTINCT FROM 'logical' \
      ORDER BY w.sync_priority = 0, w.pid LIMIT 24) AS s)";
 

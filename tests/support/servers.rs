@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::Cluster;
 use super::folder::Folder;
+use super::{Cluster, eventually, secs};
 
 /// The servers, shared by the tests that run at the same time; a test keeps its `Arc` to the end.
 pub struct Servers {
@@ -36,6 +36,14 @@ pub fn servers() -> Arc<Servers> {
     }
     let primary = Cluster::primary();
     let standby = Cluster::standby_of(&primary);
+    // Beside an idle primary a fresh standby has no commit whose age it knows, and its sender says for long nothing of
+    // the end of its WAL.
+    eventually(secs(20), "every lag is known", || {
+        primary.psql("CREATE TEMP TABLE something ()");
+        let known = "SELECT count(pg_last_xact_replay_timestamp()) FROM pg_stat_wal_receiver
+                     WHERE latest_end_lsn IS NOT NULL";
+        standby.psql(known) == "1"
+    });
     let servers = Arc::new(Servers { standby, primary, nowhere: Folder::new("nowhere") });
     *shared = Arc::downgrade(&servers);
     servers
