@@ -41,17 +41,25 @@ fn a_peer_that_swallows_everything_costs_one_check_a_quarter_of_a_second() {
         let first = agent.get("/primary");
         assert_eq!(first.line(), "200 Primary", "nobody says otherwise");
         assert!((WAIT - millis(10)..WAIT + SLACK).contains(&first.elapsed), "{peer}: {:?}", first.elapsed);
-        let mut later: Vec<Duration> = (0..40)
-            .map(|_| {
-                thread::sleep(millis(100));
-                let reply = agent.get("/primary");
-                assert_eq!(reply.line(), "200 Primary");
-                reply.elapsed
-            })
-            .collect();
-        later.sort();
-        assert!(later[20] < WAIT / 2, "half of them do not wait: {later:?}");
-        assert!(later[39] < WAIT, "none waits once more: {later:?}");
+        let later = || {
+            let mut later: Vec<Duration> = (0..40)
+                .map(|_| {
+                    thread::sleep(millis(100));
+                    let reply = agent.get("/primary");
+                    assert_eq!(reply.line(), "200 Primary");
+                    reply.elapsed
+                })
+                .collect();
+            later.sort();
+            later
+        };
+        // A busy machine delays a check; who waits anew with each question does so in every four seconds.
+        let mut seen = Vec::new();
+        let is_free = (0..3).any(|_| {
+            seen = later();
+            seen[20] < WAIT / 2 && seen[39] < WAIT
+        });
+        assert!(is_free, "half of them do not wait, and none waits once more: {seen:?}");
         let cluster = document(&agent, "/cluster");
         assert_eq!(cluster["nodes"][1]["reached"], false);
         assert_eq!(cluster["nodes"][1]["age_seconds"], serde_json::Value::Null);
