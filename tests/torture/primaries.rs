@@ -146,11 +146,12 @@ pub fn unfounded(
             Against::TwoPrimaries => other.role == Role::Primary && other.timeline == own.timeline,
         };
         phases.iter().enumerate().any(|(index, other)| {
+            // What came after it counts by itself, and may be a cause as well.
             let next = phases.get(index + 1).filter(|next| next.node == other.node);
             other.node != own.node
                 && gives_cause(other)
                 && other.possible_from <= answer.ended
-                && !next.is_some_and(|next| !gives_cause(next) && is_unsaid(answer, next, history, limits))
+                && !next.is_some_and(|next| is_unsaid(answer, next, history, limits))
         })
     });
     let what = match against {

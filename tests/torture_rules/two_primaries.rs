@@ -4,7 +4,7 @@ use super::hearing::{Stretch, hearing, hears_since};
 use super::history::{Against, Answer, At, Calm, Deaf, History, Life, Node, Reading, Role, Said, Span};
 use super::lives::phases;
 use super::primaries::{both_take_writes, left_behind, splits};
-use super::{LIMITS, check, counts, ms};
+use super::{LIMITS, check, counts, ms, worst};
 
 use Role::{Primary, Standby};
 
@@ -85,6 +85,15 @@ fn two_that_hear_each_other_long_enough_never_both_take_writes() {
     ] {
         assert_eq!(both(&split(), one, other), found, "{one} {other}: {why}");
     }
+    for (nodes, found) in [(vec![0, 1], 2), (vec![0], 1), (vec![1], 0)] {
+        let answers = nodes.iter().map(|node| answer(*node, 9000, Said::Is(Primary)));
+        let history = History { answers: answers.collect(), ..split() };
+        assert_eq!(
+            counts(&check(&history, &LIMITS)),
+            (found, 0, 0),
+            "{nodes:?}: whom the checker complains of"
+        );
+    }
     // Either of them alone may be right.
     let history = split();
     let splits = splits(&history, &phases(&history), &LIMITS);
@@ -115,8 +124,16 @@ fn they_need_not_know_while_one_of_them_cannot_hear() {
     let mut history = split();
     history.deaf.push(deaf(0, 2, 3000, 8000));
     assert_eq!(both(&history, 9000, 9000), 1, "a third one is none of theirs");
-    history.stalls.push((ms(6000), ms(6500)));
-    assert_eq!((both(&history, 7790, 7790), both(&history, 7810, 7810)), (0, 1), "the machine stood still");
+    for (from, until, ripe, why) in [
+        (6000, 6500, 7800, "the machine stood still"),
+        (4000, 5600, 7800, "it did so since before they were both primaries"),
+        (1000, 5000, 7300, "it did so before"),
+        (7400, 7900, 7300, "it did so when both had known"),
+    ] {
+        history.stalls = vec![(ms(from), ms(until))];
+        let found = [ripe - 10, ripe + 10].map(|at| both(&history, at, at));
+        assert_eq!(found, [0, 1], "{from} to {until}: {why}");
+    }
 }
 
 #[test]
@@ -133,6 +150,8 @@ fn what_was_heard_of_a_higher_timeline_sticks() {
     ] {
         assert_eq!(has_to_refuse(&history, begun), expected, "{begun}: {why}");
     }
+    history.beginnings.extend([(0, ms(1000)), (1, ms(9000))]);
+    assert!(has_to_refuse(&history, 15_000), "it heard that later, and it was not the other one that heard");
     history.beginnings.push((0, ms(9000)));
     assert!(has_to_refuse(&history, 8900) && !has_to_refuse(&history, 9100), "a new process knows nothing");
 
@@ -145,6 +164,41 @@ fn what_was_heard_of_a_higher_timeline_sticks() {
     let history = split();
     let left = left_behind(&history, &phases(&history), &LIMITS);
     assert!(left.iter().all(|left| left.complaint(&answer).is_none()), "the promoted one goes on");
+}
+
+#[test]
+fn who_was_promoted_in_its_turn_is_not_left_behind_any_more() {
+    let mut history = split();
+    history.lives[0].span.until = Some(ms(12_000));
+    history.lives.push(Life { span: span(0, 13_000, None), born: Primary, promoted: None });
+    history.readings.iter_mut().filter(|reading| reading.begun > ms(20_000)).for_each(|it| it.timeline = 3);
+    history.readings.extend([reading(0, 11_950, Primary, 1), reading(0, 13_090, Primary, 3)]);
+    assert!(has_to_refuse(&history, 11_900) && !has_to_refuse(&history, 13_500));
+    let superseded = Answer { takes_writes: false, ..answer(0, 11_900, refused(Against::Superseded)) };
+    assert_eq!(wrong(&history, superseded.clone()), 0);
+    assert_eq!(wrong(&history, Answer { begun: ms(13_500), ended: ms(13_505), ..superseded }), 1);
+}
+
+/// Without pg_monitor an agent sees only its last restartpoint.
+#[test]
+fn a_standby_on_a_higher_timeline_is_a_reason_and_no_duty() {
+    let mut history = split();
+    history.lives[1].promoted = None;
+    history.readings.iter_mut().filter(|reading| reading.timeline == 2).for_each(|it| it.role = Standby);
+    assert!(!has_to_refuse(&history, 9000));
+    let refusal = |against| Answer { takes_writes: false, ..answer(0, 9000, refused(against)) };
+    assert_eq!(wrong(&history, refusal(Against::Superseded)), 0);
+    assert_eq!(wrong(&history, refusal(Against::TwoPrimaries)), 1, "it is no primary");
+}
+
+#[test]
+fn a_refusal_past_the_deadline_is_late_too() {
+    for (ended, late) in [(11_000, 0), (11_001, 1)] {
+        let refusal =
+            Answer { ended: ms(ended), takes_writes: false, ..answer(0, 9000, refused(Against::Superseded)) };
+        let history = History { answers: vec![refusal], ..split() };
+        assert_eq!(counts(&check(&history, &LIMITS)), (0, late, 0), "{ended}");
+    }
 }
 
 #[test]
@@ -184,8 +238,19 @@ fn a_primary_refuses_writes_only_where_another_node_has_given_cause() {
         let rivals = Answer { said: refused(Against::TwoPrimaries), ..superseded(0, begun) };
         assert_eq!(wrong(&history, rivals), 1, "{begun}: they never were on one timeline");
     }
+    // Twice on the higher timeline before it was rebuilt.
+    let mut twice = rebuilt();
+    twice.lives.insert(2, Life { span: span(1, 20_500, Some(21_500)), born: Standby, promoted: None });
+    twice.readings.extend([reading(1, 20_590, Standby, 2), reading(1, 21_000, Standby, 2)]);
+    for (begun, count) in [(24_290, 0), (24_310, 1)] {
+        assert_eq!(wrong(&twice, superseded(0, begun)), count, "{begun}");
+    }
     assert_eq!(wrong(&history, superseded(1, 9000)), 1, "it is on the higher one");
     assert_eq!(wrong(&history, superseded(1, 4000)), 2, "a standby is no primary either");
+    let mut behind = split();
+    behind.lives[0].born = Standby;
+    behind.readings.iter_mut().filter(|reading| reading.node == 0).for_each(|it| it.role = Standby);
+    assert_eq!(wrong(&behind, superseded(0, 9000)), 2, "nor is one on a lower timeline");
     history.deaf.push(deaf(0, 1, 21_000, 26_000));
     assert_eq!(wrong(&history, superseded(0, 28_100)), 0, "it could not be heard for long");
     assert_eq!(wrong(&history, superseded(0, 28_300)), 1);
@@ -211,6 +276,17 @@ fn who_hears_whom_is_what_is_left_between_the_gaps() {
     let stretch = |from, until| Stretch { from: ms(from), until: ms(until) };
     let heard = hearing(&history, 0, 1, stretch(1000, 9000));
     assert_eq!(heard, [stretch(1000, 2000), stretch(4000, 6000)]);
+    assert_eq!(
+        hearing(&history, 1, 0, stretch(1000, 9000)),
+        [stretch(1000, 6000)],
+        "who is mute asks nobody"
+    );
+    let blind = History {
+        frozen: vec![span(0, 4500, Some(5500))],
+        closed: vec![span(0, 4500, Some(5500))],
+        ..history.clone()
+    };
+    assert_eq!(hearing(&blind, 0, 1, stretch(1000, 9000)), heard, "who is blind hears");
     let since = |at: u64| -> Option<At> { hears_since(&history, 0, 1, ms(at)) };
     assert_eq!(
         (since(1500), since(2500), since(5000), since(7000)),
@@ -229,4 +305,6 @@ fn a_primary_has_recovered_when_it_takes_writes_again() {
         history.answers = vec![Answer { takes_writes, ..healthy.clone() }];
         assert_eq!(counts(&check(&history, &LIMITS)), (0, late, 0));
     }
+    history.answers = vec![healthy, answer(0, 6895, Said::Is(Primary))];
+    assert_eq!(worst(&history, &LIMITS).recovery, ms(900), "the summary has it so, too");
 }
