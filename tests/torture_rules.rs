@@ -21,7 +21,7 @@ use std::mem::discriminant;
 use std::time::Duration;
 
 use checker::{Finding, Findings, Limits, Worst, check, worst};
-use history::{Answer, At, Calm, History, Life, Reading, Role, Said, Sample, Span};
+use history::{Against, Answer, At, Calm, History, Life, Moved, Reading, Role, Said, Sample, Span};
 use plan::{LONGEST_HOLD_MS, Plan, Step};
 
 const LIMITS: Limits = Limits {
@@ -160,30 +160,46 @@ fn a_role_told_while_no_new_client_is_let_in_is_wrong_once_the_agent_has_to_have
             "{begun}: it may have rested, as it had been refused logins"
         );
     }
-    history.rests = vec![span(6001, Some(7000))];
-    assert_eq!(counts(&findings(&history, 6850, 6851, Said::Is(Role::Primary))), (1, 0, 0), "not before");
+    let elsewhere = Span { node: 1, ..span(5000, Some(7000)) };
+    for (rest, why) in [
+        (span(6001, Some(7000)), "not before"),
+        (span(1000, Some(2000)), "it was over"),
+        (elsewhere, "the other node's"),
+    ] {
+        history.rests = vec![rest];
+        for (begun, wrong) in [(6840, 0), (6850, 1)] {
+            let found = findings(&history, begun, begun + 1, Said::Is(Role::Primary));
+            assert_eq!(counts(&found), (wrong, 0, 0), "{begun}: {why}");
+        }
+    }
     history.closed = vec![Span { node: 1, from: ms(6000), until: None }];
     assert_eq!(counts(&findings(&history, 7000, 7001, Said::Is(Role::Primary))), (0, 0, 0), "the other node");
     history.closed = vec![span(6000, None)];
     assert_eq!(counts(&findings(&history, 9000, 9001, Said::Is(Role::Primary))), (1, 0, 0), "to the end");
 }
 
-/// Node 0 is a primary from 5.1 s to 10 s, and its address leads to node 1, a standby, from 6 s to 8 s.
+/// Node 0 is a primary from 5.1 s to 10 s, and its address leads to node 1, a standby, from 6 s to 8 s, for certain from
+/// 6.1 s to 7.8 s.
 #[test]
 fn behind_a_moved_address_it_is_the_server_that_new_clients_reach() {
     use Role::{Primary, Standby};
     let mut history = failover();
     let other = Span { node: 1, from: ms(0), until: None };
     history.lives.push(Life { span: other, born: Standby, promoted: None });
-    history.moved.push((span(6000, Some(8000)), 1));
+    history.moved.push(Moved {
+        there: 1,
+        possible: span(6000, Some(8000)),
+        certain: Some(span(6100, Some(7800))),
+    });
     let table = [
         (5980, 5999, Primary, true, "it has not moved"),
         (5980, 5999, Standby, false, "it has not moved"),
         (5980, 6000, Standby, true, "it may have moved before the answer"),
-        (6849, 6900, Primary, true, "the agent may have its old session for a while"),
-        (6850, 6900, Primary, false, "it has to have logged in anew"),
-        (6850, 6900, Standby, true, "it has to have logged in anew"),
-        (7990, 8000, Primary, true, "it may have moved back before the answer"),
+        (6949, 6960, Primary, true, "the agent may have its old session for a while"),
+        (6950, 6960, Primary, false, "it has to have logged in anew"),
+        (6950, 6960, Standby, true, "it has to have logged in anew"),
+        (7700, 7799, Primary, false, "it has not moved back"),
+        (7700, 7800, Primary, true, "it may be moving back before the answer"),
         (8850, 8860, Standby, true, "the agent may have its session at the other one for a while"),
         (8851, 8860, Standby, false, "it has to have come back"),
         (8851, 8860, Primary, true, "it has to have come back"),
@@ -193,9 +209,15 @@ fn behind_a_moved_address_it_is_the_server_that_new_clients_reach() {
         assert_eq!(counts(&found), (usize::from(!is_right), 0, 0), "{begun} {ended} {role:?}: {why}");
     }
     // The way does not move for the other node's agent.
+    let moved = history.clone();
     let answer = Answer { node: 1, ..answer(7000, 7001, Said::Is(Primary)) };
     history.answers.push(answer);
     assert_eq!(counts(&check(&history, &LIMITS)), (1, 0, 0));
+    // An agent that was refused logins may have its old session for longer.
+    let rested = History { rests: vec![span(5000, Some(6500))], ..moved };
+    for (begun, wrong) in [(7349, 0), (7350, 1)] {
+        assert_eq!(counts(&findings(&rested, begun, 7400, Said::Is(Primary))), (wrong, 0, 0), "{begun}");
+    }
 }
 
 #[test]
@@ -263,7 +285,9 @@ fn a_recovery_that_takes_too_long_is_late_and_a_relapse_too() {
 fn a_machine_that_stands_still_excuses_a_relapse_but_no_lie() {
     let calm = Calm { span: span(6000, Some(9000)), role: Role::Primary, grace: Duration::ZERO };
     let stalls = vec![(ms(6300), ms(6500))];
-    for (said, expected) in [(down(), (0, 0, 0)), (Said::Is(Role::Standby), (1, 1, 0))] {
+    let refused = Said::Refused(Against::Superseded);
+    for (said, expected) in [(down(), (0, 0, 0)), (Said::Is(Role::Standby), (1, 1, 0)), (refused, (1, 1, 0))]
+    {
         let mut history = History { calms: vec![calm], stalls: stalls.clone(), ..failover() };
         history.answers.push(answer(6100, 6200, Said::Is(Role::Primary)));
         assert_eq!(counts(&findings(&history, 6350, 6400, said)), expected);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::history::{Against, Answer, At, Calm, History, Node, Role, Said, Sample, Span};
+use super::history::{Against, Answer, At, Calm, History, Moved, Node, Role, Said, Sample, Span};
 use super::lives::{Judged, judge_lives, phases};
 use super::primaries::{both_take_writes, left_behind, splits, unfounded};
 
@@ -186,15 +186,16 @@ fn until_login(span: &Span, history: &History) -> Span {
 /// The servers that the answer may be about: the node's own, and another one while its address leads there, and each
 /// for a while longer, until the agent has to have logged in anew.
 fn reached(answer: &Answer, history: &History, limits: &Limits) -> Vec<Node> {
-    let own = history.moved.iter().filter(|(span, _)| span.node == answer.node);
+    let own = history.moved.iter().filter(|moved| moved.possible.node == answer.node);
     let mut nodes = Vec::new();
-    if !own.clone().any(|(span, _)| covers(&until_login(span, history), answer, limits.login)) {
+    let mut certain = own.clone().filter_map(|moved| moved.certain);
+    if !certain.any(|span| covers(&until_login(&span, history), answer, limits.login)) {
         nodes.push(answer.node);
     }
-    let led_away = own.filter(|(span, _)| {
+    let led_away = own.filter(|Moved { possible: span, .. }| {
         span.from <= answer.ended && span.until.is_none_or(|until| answer.begun <= until + limits.login)
     });
-    nodes.extend(led_away.map(|(_, there)| *there));
+    nodes.extend(led_away.map(|moved| moved.there));
     nodes
 }
 

@@ -154,7 +154,9 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
             network::divert(node, own, Some((there, port)));
             let role = world.role(there);
             assert!(world.proves(node, role), "a new session on the agent's way meets the {role:?}");
+            world.record.has_moved(node);
             Box::new(move |world| {
+                world.record.moves_back(node);
                 network::divert(node, own, None);
                 world.record.moved_back(node);
             })

@@ -86,6 +86,18 @@ pub struct Life {
     pub promoted: Option<At>,
 }
 
+/// A stretch of time in which a node's address leads new connections to another server. To lay such a way and to take it
+/// away takes a while, in which nobody knows where they go.
+#[derive(Clone, Copy, Debug)]
+pub struct Moved {
+    /// Whose server they reach.
+    pub there: Node,
+    /// Earlier and later none goes there.
+    pub possible: Span,
+    /// All go there; `None` until that is certain.
+    pub certain: Option<Span>,
+}
+
 /// What PostgreSQL itself said to the observer.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
@@ -161,8 +173,8 @@ pub struct History {
     /// Servers that let no new client in, for a reason that is not the agent's alone: one was refused before the
     /// beginning and after the end.
     pub closed: Vec<Span>,
-    /// Nodes whose address leads new connections to another server, and whose that is.
-    pub moved: Vec<(Span, Node)>,
+    /// Nodes whose address leads new connections to another server.
+    pub moved: Vec<Moved>,
     /// Agents between which the way is cut, or where somebody else answers in a peer's place.
     pub deaf: Vec<Deaf>,
     /// When an agent's process began: it remembers nothing of what its peers had said before.

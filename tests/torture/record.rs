@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::history::{Answer, At, Calm, Deaf, History, Life, Node, Reading, Role, Span};
+use crate::history::{Answer, At, Calm, Deaf, History, Life, Moved, Node, Reading, Role, Span};
 
 /// The history, and the clock it goes by.
 pub struct Record {
@@ -144,15 +144,33 @@ impl Record {
 
     /// The way to another server is about to be laid.
     pub fn moves(&self, node: Node, there: Node) {
+        let possible = Span { node, from: self.now(), until: None };
+        self.lock().moved.push(Moved { there, possible, certain: None });
+    }
+
+    /// It was laid.
+    pub fn has_moved(&self, node: Node) {
+        let certain = Span { node, from: self.now(), until: None };
+        self.change_move(node, |moved| moved.certain = Some(certain));
+    }
+
+    /// It is about to be taken away.
+    pub fn moves_back(&self, node: Node) {
         let now = self.now();
-        self.lock().moved.push((Span { node, from: now, until: None }, there));
+        self.change_move(node, |moved| {
+            moved.certain.iter_mut().for_each(|certain| certain.until = Some(now));
+        });
     }
 
     /// It has been taken away.
     pub fn moved_back(&self, node: Node) {
         let now = self.now();
-        if let Some((span, _)) = self.lock().moved.iter_mut().rfind(|(span, _)| span.node == node) {
-            span.until.get_or_insert(now);
+        self.change_move(node, |moved| moved.possible.until = Some(now));
+    }
+
+    fn change_move(&self, node: Node, change: impl FnOnce(&mut Moved)) {
+        if let Some(moved) = self.lock().moved.iter_mut().rfind(|moved| moved.possible.node == node) {
+            change(moved);
         }
     }
 
