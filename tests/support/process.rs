@@ -79,6 +79,20 @@ impl Frozen {
         frozen
     }
 
+    /// The same of a process that may be about to end; `None` where it does.
+    #[track_caller]
+    pub fn unless_gone(pid: u32) -> Option<Frozen> {
+        signal(pid, Signal::STOP);
+        let frozen = Frozen { pid };
+        let is_gone = |state| matches!(state, None | Some('Z'));
+        let mut last = None;
+        super::eventually(Duration::from_secs(5), "a process stops or ends", || {
+            last = state(pid);
+            last == Some('T') || is_gone(last)
+        });
+        (!is_gone(last)).then_some(frozen)
+    }
+
     /// Which process it is.
     pub fn pid(&self) -> u32 {
         self.pid

@@ -21,6 +21,9 @@ pub type Undo = Box<dyn FnOnce(&mut World)>;
 /// the server's log. docs/guarantees.md says so.
 const REST_PER_LINE: Duration = Duration::from_millis(1100);
 
+/// How often a session is looked for that does not end before it is frozen.
+const TRIES: usize = 5;
+
 /// On which node a step happens: some faults concern only the agent that connects over TCP, or the other one.
 pub fn place(step: &Step, world: &World) -> Node {
     match step.fault {
@@ -274,12 +277,14 @@ fn go_down_smartly(world: &mut World, node: Node) -> Undo {
 
 fn freeze(world: &mut World, node: Node, process: Process) -> Undo {
     let cluster = &world.servers[node].cluster;
+    // What is found may be about to end: an agent logs in anew all the time.
     let worker = |kind: &str| {
         let sql = format!("SELECT pid FROM pg_stat_activity WHERE backend_type = '{kind}'");
-        cluster.psql(&sql).parse::<u32>().ok()
+        cluster.psql(&sql).parse::<u32>().ok().and_then(Frozen::unless_gone)
     };
-    let session = || cluster.backend_pids("pgsqlchk").into_iter().next_back();
-    let (pid, is_postmaster) = match process {
+    let newest = || cluster.backend_pids("pgsqlchk").into_iter().next_back();
+    let session = || (0..TRIES).find_map(|_| newest().and_then(Frozen::unless_gone));
+    let (child, is_postmaster) = match process {
         Process::Postmaster => (None, true),
         Process::Session => (session(), false),
         Process::WalReceiver if world.role(node) == Role::Standby => (worker("walreceiver"), false),
@@ -287,7 +292,7 @@ fn freeze(world: &mut World, node: Node, process: Process) -> Undo {
         Process::Checkpointer => (worker("checkpointer"), false),
         Process::Both => (session(), true),
     };
-    let mut frozen: Vec<Frozen> = pid.into_iter().map(Frozen::new).collect();
+    let mut frozen: Vec<Frozen> = child.into_iter().collect();
     if is_postmaster {
         frozen.push(Frozen::new(cluster.postmaster_pid()));
         world.record.froze(node);
