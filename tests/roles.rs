@@ -184,27 +184,31 @@ fn only_changes_are_logged_a_thousand_failing_checks_are_one_line() {
 }
 
 /// A path that was cut at the agent's side only left a session in the server that nobody used, for the two hours of the
-/// system's keepalive; and each cut one more, until no connection was left. Seen from the server, the next sign of life
-/// of an idle session is due within seconds.
+/// system's keepalive; and each cut one more, until no connection was left. Where it was the server's end that went, once
+/// it had acknowledged a question, the agent waited for the answer as long; and once that had been five times, it said of a
+/// healthy server that its deadline had passed. Seen from either end, the next sign of life of an idle session is due
+/// within seconds.
 #[test]
-fn a_session_over_tcp_is_one_that_the_server_gives_up_soon_after_its_path_was_cut() {
+fn a_session_over_tcp_is_one_that_both_ends_give_up_soon_after_its_path_was_cut() {
     let primary = Cluster::primary();
     let agent = Agent::start(&["--dsn", &primary.tcp_dsn()]);
     assert_eq!(agent.get("/").line(), "200 Primary");
     // None while an acknowledgement is under way.
-    eventually(secs(5), "the server's next probe is due within 5 s", || {
-        let timers = keepalive_timers(primary.port());
-        matches!(timers[..], [Some(due)] if due <= secs(5))
-    });
+    for (end, column) in [("server", 1), ("agent", 2)] {
+        eventually(secs(5), &format!("the {end}'s next probe is due within 5 s"), || {
+            let timers = keepalive_timers(column, primary.port());
+            matches!(timers[..], [Some(due)] if due <= secs(5))
+        });
+    }
 }
 
-/// When the keepalive timers of the connections to this local port will fire; `None` for a connection without one
-/// (proc(5), `/proc/net/tcp`: timer 2, in hundredths of a second).
-fn keepalive_timers(port: u16) -> Vec<Option<Duration>> {
+/// When the keepalive timers of the connections with this port in that column (1 is the local one, 2 the other end's) will
+/// fire; `None` for a connection without one (proc(5), `/proc/net/tcp`: timer 2, in hundredths of a second).
+fn keepalive_timers(column: usize, port: u16) -> Vec<Option<Duration>> {
     let table = fs::read_to_string("/proc/net/tcp").expect("read /proc/net/tcp");
     let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let local = format!("0100007F:{port:04X}");
-    rows.filter(|row| row[1] == local && row[3] == "01")
+    let address = format!("0100007F:{port:04X}");
+    rows.filter(|row| row[column] == address && row[3] == "01")
         .map(|row| {
             let due = row[5].strip_prefix("02:")?;
             Some(millis(10 * u64::from_str_radix(due, 16).expect("a number")))

@@ -14,6 +14,13 @@ use crate::config::{ConnectionSettings, Secret};
 const KEEPALIVE_IN_SERVER: &str =
     " -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3";
 
+/// The same at the agent's end, where the administrator does not say otherwise. A server whose host vanishes, or whose
+/// address moves away, once it has acknowledged a question leaves nothing to be sent again: who waits for the answer would
+/// hang until the system's keepalive finds it, two hours later, and only a few may hang at a time.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEPALIVE_COUNT: u32 = 3;
+
 /// From this version on a server can end sessions that are idle (`idle_session_timeout`), as ours is between two checks.
 const KNOWS_IDLE_SESSION_TIMEOUT: u32 = 14_00_00;
 
@@ -89,16 +96,10 @@ pub(super) fn login_config(
         // Lets the thread of an abandoned session end where the network swallows everything.
         .tcp_user_timeout(settings.tcp_user_timeout.unwrap_or(limits.statement))
         .keepalives(settings.keepalives.enabled)
+        .keepalives_idle(settings.keepalives.idle.unwrap_or(KEEPALIVE_IDLE))
+        .keepalives_interval(settings.keepalives.interval.unwrap_or(KEEPALIVE_INTERVAL))
+        .keepalives_retries(settings.keepalives.count.unwrap_or(KEEPALIVE_COUNT))
         .notice_callback(|notice| log::debug!("notice from the server: {}", notice.message()));
-    if let Some(idle) = settings.keepalives.idle {
-        config.keepalives_idle(idle);
-    }
-    if let Some(interval) = settings.keepalives.interval {
-        config.keepalives_interval(interval);
-    }
-    if let Some(count) = settings.keepalives.count {
-        config.keepalives_retries(count);
-    }
     if let Some(options) = &settings.options {
         config.options(options);
     }
