@@ -4,6 +4,7 @@
 mod agents;
 mod checker;
 mod clock;
+mod descriptors;
 mod faults;
 mod hearing;
 mod history;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use postgres::{Client, NoTls};
 
 use crate::clock::Clock;
+use crate::descriptors;
 use crate::history::{Node, Role, Sample};
 use crate::names::NameServer;
 use crate::network::{self, BALANCER, NODES, address, agent_address};
@@ -29,6 +30,9 @@ const DISK: &str = "256m";
 pub const REVIVAL_LIMIT: Duration = secs(60);
 /// So long the campaign waits for a right answer before it goes on; the checker judges more sternly.
 const ANSWER_LIMIT: Duration = secs(8);
+/// So long an agent is watched for what it holds at its first rest, and how often.
+const FIRST_REST: Duration = millis(300);
+const SAMPLE_PAUSE: Duration = millis(20);
 /// So long what was abandoned may take to end.
 const REST_LIMIT: Duration = secs(20);
 
@@ -259,20 +263,35 @@ impl World {
     /// The first sample that shows no more than the first of this process, or the last one.
     fn settled_sample(&self, node: Node) -> Sample {
         let began = Instant::now();
-        loop {
-            let sample = self.sample(node);
-            let first = self.record.lock().samples.iter().find(|first| first.pid == sample.pid).copied();
-            let is_settled = sample.sessions <= 1
-                && first.is_none_or(|first| {
-                    sample.descriptors <= first.descriptors && sample.threads <= first.threads
-                });
-            // The first one has to be the least there is: HAProxy's checks come and go.
-            let is_due = first.is_some() || began.elapsed() > millis(300);
-            if (is_settled && is_due) || began.elapsed() > REST_LIMIT {
-                return sample;
+        let mut sample = self.sample(node);
+        let first = self.record.lock().samples.iter().find(|first| first.pid == sample.pid).copied();
+        let Some(first) = first else { return self.least_sample(sample) };
+        while sample.sessions > 1 || sample.descriptors > first.descriptors || sample.threads > first.threads
+        {
+            if began.elapsed() > REST_LIMIT {
+                let held = descriptors::describe(sample.pid);
+                self.record.tell(format!("the agent of node {node} comes to no rest, and holds {held}"));
+                return self.sample(node);
             }
-            thread::sleep(millis(50));
+            thread::sleep(SAMPLE_PAUSE);
+            sample = self.sample(node);
         }
+        sample
+    }
+
+    /// The first of a process has to be the least there is: HAProxy's checks come and go, and the agents' questions to
+    /// each other.
+    fn least_sample(&self, mut least: Sample) -> Sample {
+        let began = Instant::now();
+        while began.elapsed() < FIRST_REST || (least.sessions > 1 && began.elapsed() < REST_LIMIT) {
+            thread::sleep(SAMPLE_PAUSE);
+            let sample = self.sample(least.node);
+            // One that is without its session for a moment would be less than it has a right to.
+            if sample.sessions == 1 && (least.sessions != 1 || sample.descriptors < least.descriptors) {
+                least = sample;
+            }
+        }
+        least
     }
 
     fn sample(&self, node: Node) -> Sample {
