@@ -177,6 +177,28 @@ fn a_standby_leader_is_fed_from_outside_the_cluster() {
     assert_eq!(line(&both[1], path), "503 not-in-recovery");
 }
 
+/// It said that its role is not known, which was taken for a server that is down.
+#[test]
+fn a_primary_that_lets_nobody_in_still_feeds_its_standby() {
+    let primary = Cluster::primary();
+    primary.psql("CREATE ROLE kept_out LOGIN CONNECTION LIMIT 0");
+    let standby = standby_named(&primary, "node2");
+    let ring = Ring::of(2);
+    let kept_out = Agent::start_with(|command| {
+        command.args(["--dsn", &primary.dsn_of("kept_out")]).args(ring.options(0));
+    });
+    let agent = ring.start(1, &standby, &[]);
+    assert_eq!(line(&kept_out, "/primary"), "503 too-many-clients");
+    eventually(secs(20), "it streams", || {
+        primary.psql("SELECT state FROM pg_stat_replication") == "streaming"
+    });
+    let path = "/standby-leader";
+    eventually(secs(20), "nobody can tell", || line(&agent, path) == "503 sender-unknown");
+    drop(kept_out);
+    let _beside_primary = ring.start(0, &primary, &[]);
+    eventually(secs(20), "there is a primary", || line(&agent, path) == "503 not-standby-leader");
+}
+
 #[test]
 fn readiness_has_a_limit_on_what_is_received_or_replayed() {
     let site = Site::start();

@@ -2,6 +2,7 @@
 
 use crate::instance::{AttachedStandby, Identity, MAX_NAME_BYTES, MAX_STANDBYS, Role, Sighting, SyncState};
 use crate::peers::Statement;
+use crate::reason::Reason;
 
 use super::weigh::counts;
 
@@ -129,8 +130,9 @@ pub(super) fn is_fed_from_outside<'a>(
 fn feeds(names: Option<&Names>, said: &Statement) -> Option<bool> {
     match said.role {
         Some(Role::Primary) => Some(true),
-        // Its PostgreSQL is down.
-        None => Some(false),
+        // Nobody listens there. Any other failure is one of those who log in: WAL may go on flowing, from a primary, too.
+        None if said.reason.as_deref() == Some(Reason::ConnectionRefused.word()) => Some(false),
+        None => None,
         Some(Role::Standby) => {
             let rows = said.cascaded.as_deref()?;
             let is_fed = names?.rows(rows).next().is_some();

@@ -129,8 +129,14 @@ fn who_receives_from_outside_is_on_nobodys_list() {
     let own = sighting(None, Some("node1"));
     let feeds = |rows: Vec<AttachedStandby>| Some(standby(None, "node2", Some(rows)));
     let other = || row(None, "node3", "async");
+    let failing = |reason: Reason| Some(Statement { reason: Some(reason.word().into()), ..said(None) });
+    let down = || failing(Reason::ConnectionRefused);
     assert_eq!(outside(&own, &[feeds(vec![])]), Some(true));
-    assert_eq!(outside(&own, &[feeds(vec![other()]), Some(said(None))]), Some(true), "one is down");
+    assert_eq!(outside(&own, &[feeds(vec![other()]), down()]), Some(true), "one is down");
+    for reason in [Reason::TooManyClients, Reason::AuthenticationFailed, Reason::PostmasterNotAnswering] {
+        assert_eq!(outside(&own, &[failing(reason)]), None, "{reason}: it may be the primary, and feed");
+        assert_eq!(outside(&own, &[feeds(vec![other()]), failing(reason)]), None, "{reason}");
+    }
     assert_eq!(outside(&own, &[feeds(vec![other(), row(None, "node1", "async")])]), Some(false));
     assert_eq!(outside(&own, &[Some(primary(vec![])), None]), Some(false), "there is a primary");
     assert_eq!(outside(&own, &[feeds(vec![]), None]), None, "a silent one may be the sender");
