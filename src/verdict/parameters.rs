@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::standing::Tag;
 use super::{Limits, Mode, Path};
-use crate::spelling::{self, quote};
+use crate::spelling::{self, printable, quote};
 
 /// The longest query. What it may hold is far shorter; but a number may have any count of zeros before it, and what
 /// is asked goes on to the HTTP server through a buffer of limited size.
@@ -38,10 +38,10 @@ pub(super) fn parse(query: &str, path: Path, name_of_path: &str) -> Result<Param
         let (name, value) = (decode(name), decode(value));
         let is_given = parameters.take(&name, &value)?;
         if is_given {
-            return Err(format!("{name} is given twice"));
+            return Err(format!("{} is given twice", printable(&name)));
         }
         if !is_taken_by(path, &name) {
-            return Err(format!("{name}: {name_of_path} takes {}", what_it_takes(path)));
+            return Err(format!("{}: {name_of_path} takes {}", printable(&name), what_it_takes(path)));
         }
     }
     if parameters.mode.is_some() && parameters.limits.bytes.is_none() {
@@ -183,6 +183,7 @@ mod tests {
                 "unknown parameter \"tag_\" (lag, lag_time, replication_state, replay, mode, tag_NAME)",
             ),
             ("tag_a=x&tag_a=y", "tag_a is given twice"),
+            ("tag_a%0d%0aX:y=1&tag_a%0D%0AX:y=2", "tag_a\\r\\nX:y is given twice"),
             ("mode=apply", "mode: /replica takes no such parameter"),
         ] {
             assert_eq!(parse(query), Err(expected.into()), "{query}");
@@ -209,6 +210,7 @@ mod tests {
             (Path::Asynchronous, "lag=1MB&tag_dc=eu", Ok(None)),
             (Path::Health, "replay=running", Err("replay: /health takes no parameters")),
             (Path::Node, "tag_dc=eu", Err("tag_dc: /node takes no parameters")),
+            (Path::Node, "tag_%0a=eu", Err("tag_\\n: /node takes no parameters")),
         ] {
             let mode = super::parse(query, path, path.name()).map(|parameters| parameters.mode);
             assert_eq!(mode, expected.map_err(String::from), "{path:?} {query}");
