@@ -82,6 +82,8 @@ pub struct PeerNews {
     pub claim: Option<Claim>,
     /// The same where it was a primary then that did not drain.
     pub rival: Option<Claim>,
+    /// The answer in which it told last by which names its sender knows it; `None` where it has no sender any more.
+    pub told: Option<Arc<Statement>>,
 }
 
 /// An answer.
@@ -96,6 +98,23 @@ pub struct Heard {
 }
 
 impl PeerNews {
+    /// What is known of one that has said nothing but this; fresh or not.
+    #[cfg(test)]
+    pub(crate) fn of(said: Statement, is_fresh: bool) -> PeerNews {
+        let said = Arc::new(said);
+        let mut memory = memory::Memory::default();
+        memory.hear(&said, SystemTime::UNIX_EPOCH);
+        PeerNews {
+            address: "192.0.2.1:23267".into(),
+            is_self: false,
+            is_fresh,
+            last: Some(Heard { said, asked: Instant::now(), at: SystemTime::UNIX_EPOCH }),
+            claim: memory.claim,
+            rival: memory.rival,
+            told: memory.told,
+        }
+    }
+
     /// What it says now.
     pub fn fresh(&self) -> Option<&Statement> {
         self.last.as_ref().filter(|_| self.is_fresh && !self.is_self).map(|heard| heard.said.as_ref())

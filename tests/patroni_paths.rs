@@ -22,6 +22,17 @@ fn standby_named(primary: &Cluster, name: &str) -> Cluster {
     standby
 }
 
+/// Makes a standby receive from another one.
+#[track_caller]
+fn feed_from(sender: &Cluster, standby: &Cluster) {
+    let upstream = format!("host={} port={} user=postgres", sender.socket_dir().display(), sender.port());
+    standby.psql(&format!("ALTER SYSTEM SET primary_conninfo = '{upstream}'"));
+    standby.psql("SELECT pg_reload_conf()");
+    eventually(secs(20), "psql sees the cascade", || {
+        sender.psql("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == "1"
+    });
+}
+
 impl Site {
     fn start() -> Site {
         let primary = Cluster::primary();
@@ -125,6 +136,39 @@ fn what_nobody_can_tell_is_503_sync_state_unknown() {
     site.come_to_say("/async", ["503 connection-refused", unknown, unknown]);
 }
 
+/// It took the one row of their name for its own when the agent of the one in between was silent.
+#[test]
+fn a_cascading_standby_takes_no_namesakes_row_for_its_own() {
+    let primary = Cluster::primary();
+    let [middle, far] = ["twin", "twin"].map(|name| standby_named(&primary, name));
+    feed_from(&middle, &far);
+    primary.psql("ALTER SYSTEM SET synchronous_standby_names = 'twin'");
+    primary.psql("SELECT pg_reload_conf()");
+    let seen = "SELECT string_agg(application_name || ' ' || sync_state, ', ') FROM pg_stat_replication";
+    eventually(secs(20), "the one in between is waited for", || primary.psql(seen) == "twin sync");
+    let ring = Ring::of(3);
+    let agents = [&primary, &middle, &far].into_iter().enumerate();
+    let agents: Vec<Agent> = agents.map(|(node, server)| ring.start(node, server, &[])).collect();
+    let unknown = || assert_eq!(line(&agents[2], "/sync"), "503 sync-state-unknown");
+    let is_reached = |expected: bool| document(&agents[2], "/cluster")["nodes"][2]["reached"] == expected;
+    eventually(secs(20), "all are heard", || is_reached(true));
+    unknown();
+    for node in document(&agents[0], "/cluster")["nodes"].as_array().expect("nodes") {
+        assert_eq!(node["sync_state"], serde_json::Value::Null, "{node}");
+    }
+    let frozen = support::Frozen::new(agents[1].pid());
+    eventually(secs(20), "one of them is silent", || is_reached(false));
+    unknown();
+    frozen.thaw();
+    eventually(secs(20), "all are heard again", || is_reached(true));
+    // Only now is the row its own.
+    middle.stop(StopMode::Fast);
+    far.psql(&format!("ALTER SYSTEM SET primary_conninfo = '{}'", primary.dsn()));
+    far.psql("SELECT pg_reload_conf()");
+    eventually(secs(20), "it is the one of its name", || line(&agents[2], "/sync") == "200 Standby");
+    assert_eq!(primary.psql(seen), "twin sync");
+}
+
 #[test]
 fn a_slot_tells_apart_whom_names_do_not() {
     let primary = Cluster::primary();
@@ -146,12 +190,7 @@ fn a_standby_leader_is_fed_from_outside_the_cluster() {
     let outside = Cluster::primary();
     let leader = standby_named(&outside, "leader");
     let follower = standby_named(&outside, "follower");
-    let upstream = format!("host={} port={} user=postgres", leader.socket_dir().display(), leader.port());
-    follower.psql(&format!("ALTER SYSTEM SET primary_conninfo = '{upstream}'"));
-    follower.psql("SELECT pg_reload_conf()");
-    eventually(secs(20), "psql sees the cascade", || {
-        leader.psql("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == "1"
-    });
+    feed_from(&leader, &follower);
     let ring = Ring::of(3);
     let beside_leader = ring.start(1, &leader, &[]);
     let beside_follower = ring.start(2, &follower, &[]);

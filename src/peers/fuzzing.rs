@@ -1,5 +1,6 @@
 //! What has to hold for whatever a peer answers.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::memory::Memory;
@@ -18,7 +19,7 @@ pub(crate) fn peer(bytes: &[u8]) {
     assert!(!said.name.contains(char::is_control), "{said:?}");
     assert!(said.standbys.as_ref().is_none_or(|standbys| standbys.len() <= MAX_STANDBYS));
     let mut memory = Memory::default();
-    memory.hear(&said, SystemTime::UNIX_EPOCH);
+    memory.hear(&Arc::new(said.clone()), SystemTime::UNIX_EPOCH);
     assert_eq!(memory.claim.map(|claim| claim.timeline), said.timeline);
     let is_rival = said.role == Some(Role::Primary) && said.draining != Some(true);
     assert_eq!(memory.rival.is_some(), is_rival);

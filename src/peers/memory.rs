@@ -1,5 +1,6 @@
 //! What sticks of a peer's words although it is silent. Pure.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::statement::Statement;
@@ -18,17 +19,20 @@ pub struct Claim {
     pub seen: SystemTime,
 }
 
-/// Of one peer. That it cannot be reached, or that its PostgreSQL is down, changes nothing here.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// Of one peer. That it cannot be reached, or that its PostgreSQL is down, changes nothing here; but one that is down has no
+/// sender.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Memory {
     /// The last timeline it was on, in any role.
     pub(super) claim: Option<Claim>,
     /// The same where it was a primary then that did not drain.
     pub(super) rival: Option<Claim>,
+    /// The answer in which it told last by which names its sender knows it; `None` where it has no sender any more.
+    pub(super) told: Option<Arc<Statement>>,
 }
 
 impl Memory {
-    pub(super) fn hear(&mut self, said: &Statement, now: SystemTime) {
+    pub(super) fn hear(&mut self, said: &Arc<Statement>, now: SystemTime) {
         if let Some(system_identifier) = said.system_identifier {
             let before = self.claim.filter(|claim| claim.system_identifier == system_identifier);
             self.claim = said.timeline.map(|timeline| Claim {
@@ -44,6 +48,11 @@ impl Memory {
             Some(Role::Primary) => self.rival = self.claim,
             Some(Role::Standby) => self.rival = None,
             None => {}
+        }
+        if said.tells_names() {
+            self.told = Some(Arc::clone(said));
+        } else if said.role == Some(Role::Primary) || said.is_down() {
+            self.told = None;
         }
     }
 
@@ -62,6 +71,7 @@ fn is_same(claim: &Claim, said: &Statement) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reason::Reason;
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -85,7 +95,7 @@ mod tests {
 
     fn heard(words: &[Statement]) -> (Option<u32>, Option<u32>) {
         let mut memory = Memory::default();
-        words.iter().for_each(|said| memory.hear(said, NOW));
+        words.iter().for_each(|said| memory.hear(&Arc::new(said.clone()), NOW));
         (memory.claim.map(|claim| claim.timeline), memory.rival.map(|rival| rival.timeline))
     }
 
@@ -100,6 +110,24 @@ mod tests {
         let foreign = Statement { system_identifier: Some(8), ..said(Some(Role::Primary), 1) };
         assert_eq!(heard(&[primary, foreign]), (Some(1), Some(1)));
         assert_eq!(heard(&[]), (None, None));
+    }
+
+    #[test]
+    fn the_names_of_a_standby_stick_until_it_has_no_sender() {
+        let named = Statement { slot: Some("s".into()), ..said(Some(Role::Standby), 3) };
+        let failing = |reason: Reason| Statement { reason: Some(reason.word().into()), ..said(None, 0) };
+        for (next, sticks) in [
+            (named.clone(), true),
+            (said(Some(Role::Standby), 3), true),
+            (failing(Reason::TooManyClients), true),
+            (failing(Reason::ConnectionRefused), false),
+            (said(Some(Role::Primary), 4), false),
+        ] {
+            let mut memory = Memory::default();
+            memory.hear(&Arc::new(named.clone()), NOW);
+            memory.hear(&Arc::new(next.clone()), NOW);
+            assert_eq!(memory.told.is_some(), sticks, "{next:?}");
+        }
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Seat {
         let Some(asked) = self.asking.take() else { return };
         let took = now.saturating_duration_since(asked);
         self.last_try = Some(Try { asked, took, has_answer: outcome.is_ok() });
-        let Ok(said) = outcome else { return };
+        let Ok(said) = outcome.map(Arc::new) else { return };
         if said.agent == agent {
             self.memory.forget();
             self.self_until = Some(now + SELF_LASTS);
@@ -75,7 +75,7 @@ impl Seat {
             self.memory.hear(&said, at);
             self.self_until = None;
         }
-        self.last = Some(Heard { said: said.into(), asked, at });
+        self.last = Some(Heard { said, asked, at });
     }
 
     /// Whether nobody who needs it since then has to wait: it has been tried, or waiting for it is of no use.
@@ -94,6 +94,7 @@ impl Seat {
             last: self.last.clone(),
             claim: self.memory.claim,
             rival: self.memory.rival,
+            told: self.memory.told.clone(),
         }
     }
 

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use crate::instance::{AttachedStandby, Lsn, MAX_STANDBYS, Role};
+use crate::reason::Reason;
 
 /// The longest answer that is read.
 pub(super) const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -39,6 +40,18 @@ pub struct Statement {
     pub standbys: Option<Vec<AttachedStandby>>,
     /// Who receives from a standby, where it may see them.
     pub cascaded: Option<Vec<AttachedStandby>>,
+}
+
+impl Statement {
+    /// Nobody listens there, so that WAL flows neither to it nor from it. Any other failure is one of those who log in.
+    pub fn is_down(&self) -> bool {
+        self.role.is_none() && self.reason.as_deref() == Some(Reason::ConnectionRefused.word())
+    }
+
+    /// Whether it tells by which names the node's sender knows it.
+    pub(super) fn tells_names(&self) -> bool {
+        self.role == Some(Role::Standby) && (self.slot.is_some() || self.application_name.is_some())
+    }
 }
 
 /// As it is spelled. Unknown fields are ignored: they are added in later releases.

@@ -1,10 +1,9 @@
 //! By which names a sender knows a standby, and what follows from who is attached to whom. Pure.
 
 use crate::instance::{AttachedStandby, Identity, MAX_NAME_BYTES, MAX_STANDBYS, Role, Sighting, SyncState};
-use crate::peers::Statement;
-use crate::reason::Reason;
+use crate::peers::{PeerNews, Statement};
 
-use super::weigh::counts;
+use super::weigh::{counts, is_of_another};
 
 /// By which a sender recognizes a standby.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,7 +50,7 @@ impl Names {
     }
 
     /// Whether a sender could take the one for the other.
-    fn collide(&self, other: &Names) -> bool {
+    pub(super) fn collide(&self, other: &Names) -> bool {
         match &self.slot {
             Some(_) => self.slot == other.slot,
             None => other.slot.is_none() && self.application_name == other.application_name,
@@ -65,24 +64,28 @@ fn is_kept(name: &str) -> bool {
     name.len() <= MAX_NAME_BYTES && name.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
-/// How the primary counts this standby, which is on the primary's timeline as far as can be seen. `None` where nobody can
-/// tell: without one primary among the peers, or where others have the same names.
+/// How the primary counts this standby, which is on the primary's timeline as far as can be seen. `None` where nobody
+/// can tell: without one primary among the peers, or where others have the same names. A peer that is silent may be
+/// attached all the same, by the names that it told last.
 pub(super) fn sync_state<'a>(
     sighting: &Sighting,
     own: Identity,
-    peers: impl Iterator<Item = &'a Statement> + Clone,
+    peers: impl Iterator<Item = &'a PeerNews> + Clone,
 ) -> Option<SyncState> {
     let names = Some(Names::of_receiver(sighting)).filter(Names::are_known)?;
-    let others = peers.filter(|said| counts(own, said));
+    let others = peers.clone().filter_map(PeerNews::fresh).filter(|said| counts(own, said));
     let of_role = |role| others.clone().filter(move |said| said.role == Some(role));
-    let timeline = of_role(Role::Primary).filter_map(|said| said.timeline).max()?;
+    // One that a promotion has left behind decides nothing any more, also while the promoted one is silent.
+    let claims = peers.clone().filter_map(|peer| peer.claim).filter(|claim| is_of_another(own, claim));
+    let timeline = claims.map(|claim| claim.timeline).max()?;
     let mut primaries = of_role(Role::Primary).filter(|said| said.timeline == Some(timeline));
     let primary = primaries.next().filter(|_| primaries.next().is_none())?;
     if sighting.timeline != Some(timeline) {
         return None;
     }
     let attached = primary.standbys.as_deref()?;
-    let is_shared = of_role(Role::Standby).any(|said| names.collide(&Names::of_statement(said)));
+    let told = peers.filter_map(|peer| peer.told.as_deref()).filter(|said| counts(own, said));
+    let is_shared = told.map(Names::of_statement).any(|others| names.collide(&others));
     let mut rows = names.rows(attached);
     match (rows.next(), rows.next()) {
         (None, _) => (attached.len() < MAX_STANDBYS).then_some(SyncState::Async),
@@ -130,9 +133,8 @@ pub(super) fn is_fed_from_outside<'a>(
 fn feeds(names: Option<&Names>, said: &Statement) -> Option<bool> {
     match said.role {
         Some(Role::Primary) => Some(true),
-        // Nobody listens there. Any other failure is one of those who log in: WAL may go on flowing, from a primary, too.
-        None if said.reason.as_deref() == Some(Reason::ConnectionRefused.word()) => Some(false),
-        None => None,
+        // It may be the primary that lets nobody in, and feeds its standbys on.
+        None => said.is_down().then_some(false),
         Some(Role::Standby) => {
             let rows = said.cascaded.as_deref()?;
             let is_fed = names?.rows(rows).next().is_some();

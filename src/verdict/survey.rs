@@ -184,18 +184,27 @@ fn primaries(nodes: &[Node]) -> impl Iterator<Item = &Node> {
 fn measure(nodes: &mut [Node]) {
     let furthest = primaries(nodes).max_by_key(|node| (node.timeline, node.lsn)).cloned();
     let Some(primary) = furthest else { return };
-    for node in nodes.iter_mut().filter(|node| node.role == Some(Role::Standby)) {
-        if node.is_foreign != Some(true) && node.timeline == primary.timeline {
+    let has_namesake: Vec<bool> = nodes.iter().map(|node| has_namesake(nodes, node)).collect();
+    for (node, has_namesake) in nodes.iter_mut().zip(has_namesake) {
+        let is_standby = node.role == Some(Role::Standby) && node.is_foreign != Some(true);
+        if is_standby && node.timeline == primary.timeline {
             let positions = primary.lsn.zip(node.lsn);
             node.lag_bytes = positions.map(|(written, replayed)| written.bytes_since(replayed));
-            node.sync_state = sync_state(primary.standbys.as_deref(), &node.names);
+            let attached = primary.standbys.as_deref().filter(|_| !has_namesake);
+            node.sync_state = attached.and_then(|attached| sync_state(attached, &node.names));
         }
     }
 }
 
-/// Where no other has the same names.
-fn sync_state(attached: Option<&[AttachedStandby]>, names: &Names) -> Option<String> {
-    let mut own = names.rows(attached?);
+/// Whether the row of this standby could be that of another one.
+fn has_namesake(nodes: &[Node], node: &Node) -> bool {
+    let standbys = nodes.iter().filter(|other| other.role == Some(Role::Standby));
+    standbys.filter(|other| other.is_foreign != Some(true) && other.names.collide(&node.names)).count() > 1
+}
+
+/// Where one row alone has these names.
+fn sync_state(attached: &[AttachedStandby], names: &Names) -> Option<String> {
+    let mut own = names.rows(attached);
     let state = own.next()?.sync_state.clone();
     state.filter(|_| own.next().is_none())
 }

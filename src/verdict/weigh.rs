@@ -23,7 +23,7 @@ pub fn weigh(observation: &Observation, news: &News, min_peers: usize) -> Eviden
         Role::Standby => Evidence {
             against: None,
             primary: furthest_primary(own, others()),
-            sync_state: sync_state(sighting, own, others().filter_map(PeerNews::fresh)),
+            sync_state: sync_state(sighting, own, others()),
             is_fed_from_outside: is_fed_from_outside(sighting, own, others().map(PeerNews::fresh)),
         },
     }
@@ -95,7 +95,7 @@ pub(super) fn is_same_instance(own: Identity, said: &Statement) -> bool {
         && said.postmaster_started_unix_s == Some(own.postmaster_started_unix_s)
 }
 
-fn is_of_another(own: Identity, claim: &Claim) -> bool {
+pub(super) fn is_of_another(own: Identity, claim: &Claim) -> bool {
     claim.system_identifier == own.system_identifier
         && claim.postmaster_started_unix_s != Some(own.postmaster_started_unix_s)
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::instance::{Lsn, Receiver, ReceiverDetails, Replication};
+use crate::reason::Reason;
 
 const OWN: Identity =
     Identity { system_identifier: 7, postmaster_started_unix_s: 1.0, primary_timeline: None };
@@ -62,6 +63,7 @@ fn standby(slot: Option<&str>, name: &str, cascaded: Option<Vec<AttachedStandby>
 }
 
 fn state(own: &Sighting, peers: &[Statement]) -> Option<SyncState> {
+    let peers: Vec<PeerNews> = peers.iter().map(|said| PeerNews::of(said.clone(), true)).collect();
     sync_state(own, OWN, peers.iter())
 }
 
@@ -118,6 +120,28 @@ fn only_the_one_primary_of_its_timeline_counts() {
     assert_eq!(state(&own, &[foreign]), None);
     let own_address = Statement { postmaster_started_unix_s: Some(1.0), ..on(2) };
     assert_eq!(state(&own, &[own_address]), None);
+}
+
+#[test]
+fn who_is_silent_may_be_attached_by_the_names_that_it_told() {
+    let own = sighting(None, Some("walreceiver"));
+    let beside = |peer: PeerNews| {
+        let rows = vec![row(None, "walreceiver", "sync")];
+        sync_state(&own, OWN, [PeerNews::of(primary(rows), true), peer].iter())
+    };
+    for (said, expected) in [
+        (standby(None, "walreceiver", None), None),
+        (standby(Some("s"), "walreceiver", None), Some(SyncState::Sync)),
+        (standby(None, "node3", None), Some(SyncState::Sync)),
+    ] {
+        assert_eq!(beside(PeerNews::of(said.clone(), true)), expected, "{said:?}");
+        assert_eq!(beside(PeerNews::of(said.clone(), false)), expected, "{said:?}");
+    }
+    let foreign = Statement { system_identifier: Some(8), ..standby(None, "walreceiver", None) };
+    assert_eq!(beside(PeerNews::of(foreign, false)), Some(SyncState::Sync));
+    // One that was promoted, and is silent since.
+    let promoted = Statement { timeline: Some(3), ..primary(vec![]) };
+    assert_eq!(beside(PeerNews::of(promoted, false)), None);
 }
 
 fn outside(own: &Sighting, peers: &[Option<Statement>]) -> Option<bool> {

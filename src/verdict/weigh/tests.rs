@@ -1,11 +1,8 @@
 //! Beside tables, every cluster of three nodes.
 
-use std::sync::Arc;
-use std::time::{Instant, SystemTime};
-
 use super::*;
 use crate::instance::{Drain, Failure, Lsn, Sighting};
-use crate::peers::{Heard, Statement};
+use crate::peers::Statement;
 use crate::verdict::{Condition, Survey, Target, Verdict, judge};
 
 const SYSTEM: u64 = 7;
@@ -64,25 +61,6 @@ fn statement(node: Node, number: usize) -> Statement {
     }
 }
 
-/// What is known of a peer that has said this last; fresh or not.
-fn heard(said: Statement, is_fresh: bool) -> PeerNews {
-    let claim = said.system_identifier.zip(said.timeline).map(|(system_identifier, timeline)| Claim {
-        system_identifier,
-        timeline,
-        postmaster_started_unix_s: said.postmaster_started_unix_s,
-        seen: SystemTime::UNIX_EPOCH,
-    });
-    let is_rival = said.role == Some(Role::Primary) && said.draining != Some(true);
-    PeerNews {
-        address: "192.0.2.1:23267".into(),
-        is_self: false,
-        is_fresh,
-        last: Some(Heard { said: Arc::new(said), asked: Instant::now(), at: SystemTime::UNIX_EPOCH }),
-        claim,
-        rival: claim.filter(|_| is_rival),
-    }
-}
-
 fn silent() -> PeerNews {
     PeerNews {
         address: "192.0.2.1:23267".into(),
@@ -91,6 +69,7 @@ fn silent() -> PeerNews {
         last: None,
         claim: None,
         rival: None,
+        told: None,
     }
 }
 
@@ -128,7 +107,7 @@ fn assert_cluster(nodes: [Node; 3], links: u32) {
     let weighed = [0, 1, 2].map(|own| {
         let others = (0..3).filter(|other| *other != own);
         let peers = others.map(|other| match hears(own, other) {
-            true => heard(statement(nodes[other], other), true),
+            true => PeerNews::of(statement(nodes[other], other), true),
             false => silent(),
         });
         with(observation(nodes[own], own), peers.collect(), 0)
@@ -174,25 +153,26 @@ fn what_sticks_counts_although_the_peer_is_silent() {
     let promoted = statement(node(Role::Primary, 3), 1);
     let follower = statement(node(Role::Standby, 3), 2);
     for said in [promoted, follower] {
-        assert_eq!(reason(vec![heard(said.clone(), false)]), Some(Reason::Superseded));
+        assert_eq!(reason(vec![PeerNews::of(said.clone(), false)]), Some(Reason::Superseded));
         let foreign = Statement { system_identifier: Some(8), ..said };
-        assert_eq!(reason(vec![heard(foreign, true)]), None, "another cluster");
+        assert_eq!(reason(vec![PeerNews::of(foreign, true)]), None, "another cluster");
     }
     let rival = statement(node(Role::Primary, 2), 1);
-    assert_eq!(reason(vec![heard(rival.clone(), false)]), Some(Reason::TwoPrimaries));
-    let both = vec![heard(rival.clone(), true), heard(statement(node(Role::Standby, 3), 2), false)];
+    assert_eq!(reason(vec![PeerNews::of(rival.clone(), false)]), Some(Reason::TwoPrimaries));
+    let both =
+        vec![PeerNews::of(rival.clone(), true), PeerNews::of(statement(node(Role::Standby, 3), 2), false)];
     assert_eq!(reason(both), Some(Reason::Superseded), "the more certain of both");
     // A second agent beside this very instance, or an address more of this host.
     let itself = Statement { postmaster_started_unix_s: Some(0.0), ..rival };
-    assert_eq!(reason(vec![heard(itself, true)]), None);
+    assert_eq!(reason(vec![PeerNews::of(itself, true)]), None);
 }
 
 #[test]
 fn a_primary_has_to_be_heard_by_as_many_as_the_administrator_says() {
-    let down = || heard(statement(Node { role: None, is_draining: false }, 1), true);
+    let down = || PeerNews::of(statement(Node { role: None, is_draining: false }, 1), true);
     let foreign =
-        heard(Statement { system_identifier: Some(8), ..statement(node(Role::Standby, 1), 2) }, true);
-    let oneself = PeerNews { is_self: true, ..heard(statement(node(Role::Primary, 2), 0), true) };
+        PeerNews::of(Statement { system_identifier: Some(8), ..statement(node(Role::Standby, 1), 2) }, true);
+    let oneself = PeerNews { is_self: true, ..PeerNews::of(statement(node(Role::Primary, 2), 0), true) };
     let verdict_of = |peers: Vec<PeerNews>, min_peers| {
         verdict("/primary", &with(observation(node(Role::Primary, 2), 0), peers, min_peers))
     };
@@ -211,13 +191,13 @@ fn a_primary_has_to_be_heard_by_as_many_as_the_administrator_says() {
 fn the_primary_that_is_furthest_says_how_far_a_standby_has_to_go() {
     let said = |timeline, lsn, number| {
         let said = statement(node(Role::Primary, timeline), number);
-        heard(Statement { lsn: Some(Lsn(lsn)), ..said }, true)
+        PeerNews::of(Statement { lsn: Some(Lsn(lsn)), ..said }, true)
     };
     let primary = |peers| with(observation(node(Role::Standby, 2), 0), peers, 0).evidence.primary;
     let position = |timeline, lsn| Some(PrimaryPosition { timeline, lsn: Lsn(lsn) });
     assert_eq!(primary(vec![said(1, 900, 1), said(2, 300, 2)]), position(2, 300));
     assert_eq!(primary(vec![PeerNews { is_fresh: false, ..said(2, 300, 1) }]), None, "too old");
-    assert_eq!(primary(vec![heard(statement(node(Role::Standby, 2), 1), true)]), None);
+    assert_eq!(primary(vec![PeerNews::of(statement(node(Role::Standby, 2), 1), true)]), None);
 }
 
 #[test]
@@ -238,7 +218,7 @@ fn a_survey_says_what_the_nodes_amount_to() {
     ];
     let own_name = crate::system::own_name::OwnName::get();
     for ([own, other], expected) in table {
-        let news = News { peers: vec![heard(statement(other, 1), true)] };
+        let news = News { peers: vec![PeerNews::of(statement(other, 1), true)] };
         let observation = observation(own, 0);
         let evidence = weigh(&observation, &news, 0);
         let observation = Observation { evidence, ..observation };
