@@ -24,11 +24,16 @@ struct Site {
 
 impl Site {
     fn start(write: &[&str], read: &[&str]) -> Site {
+        Site::start_with(&[], write, read)
+    }
+
+    /// The same with further options of both agents.
+    fn start_with(options: &[&str], write: &[&str], read: &[&str]) -> Site {
         let primary = Cluster::primary();
         let standby = Cluster::standby_of(&primary);
         let agent = |cluster: &Cluster| {
             let knocks = ["--knock-interval", "100ms", "--timeout", "1s"];
-            Agent::start(&[&["--dsn", &cluster.dsn()][..], &knocks].concat())
+            Agent::start(&[&["--dsn", &cluster.dsn()][..], &knocks, options].concat())
         };
         let a = (agent(&primary), primary);
         let b = (agent(&standby), standby);
@@ -78,9 +83,23 @@ impl Site {
 
     /// What a client of a pool reaches: the port of the PostgreSQL behind it.
     fn reaches(&self, pool_port: u16) -> String {
-        let dsn = format!("host=127.0.0.1 port={pool_port} user=postgres dbname=postgres");
-        run(psql_command().args(["-d", &dsn, "-c", "SELECT inet_server_port()"])).trim().to_owned()
+        run(psql_command().args(["-d", &dsn(pool_port), "-c", "SELECT inet_server_port()"])).trim().to_owned()
     }
+
+    /// How many of so many new clients of the write pool can write.
+    fn writes(&self, clients: usize) -> usize {
+        let write = || {
+            let mut psql = psql_command();
+            psql.args(["-d", &dsn(self.write_port), "-c", "INSERT INTO writes DEFAULT VALUES"]);
+            psql.output().expect("run psql").status.success()
+        };
+        (0..clients).filter(|_| write()).count()
+    }
+}
+
+/// How a client of a pool connects.
+fn dsn(pool_port: u16) -> String {
+    format!("host=127.0.0.1 port={pool_port} user=postgres dbname=postgres")
 }
 
 #[test]
@@ -130,8 +149,8 @@ fn patroni_paths_follow_a_failover_and_name_the_reason() {
 fn a_frozen_postmaster_takes_its_server_out_with_the_reason_and_ends_its_sessions() {
     let site = Site::classic();
     site.expect("ReadWrite", "a", ["UP", "L7OK", "200", ""]);
-    let dsn = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", site.write_port);
-    let mut client = postgres::Client::connect(&dsn, postgres::NoTls).expect("a session through HAProxy");
+    let mut client =
+        postgres::Client::connect(&dsn(site.write_port), postgres::NoTls).expect("a session through HAProxy");
     let frozen = Frozen::new(site.a.0.postmaster_pid());
     site.expect("ReadWrite", "a", ["DOWN", "L7STS", "503", "postmaster-not-answering"]);
     assert!(client.simple_query("SELECT 1").is_err(), "on-marked-down shutdown-sessions");
@@ -151,6 +170,40 @@ fn a_check_without_expect_takes_primary_and_standby_alike() {
     site.expect("ReadWrite", "a", ["DOWN", "L7STS", "503", "connection-refused"]);
     site.expect("ReadOnly", "a", ["DOWN", "L7STS", "503", "connection-refused"]);
     site.expect("ReadOnly", "b", ["UP", "L7OK", "200", ""]);
+}
+
+/// Made for Patroni, whose API is 503 on `/` of a standby.
+#[test]
+fn a_check_without_path_and_expect_lets_writes_reach_the_primary_alone_where_root_path_says_so() {
+    let pools: [&[&str]; 2] = [&["option httpchk"], &["option httpchk GET /replica"]];
+    let count = |cluster: &Cluster| cluster.psql("SELECT count(*) FROM writes");
+
+    let site = Site::start_with(&[], pools[0], pools[1]);
+    site.a.0.psql("CREATE TABLE writes(number serial)");
+    site.expect("ReadWrite", "a", ["UP", "L7OK", "200", ""]);
+    site.expect("ReadWrite", "b", ["UP", "L7OK", "206", ""]);
+    assert_eq!(site.writes(10), 5, "every other one went to the standby");
+    assert_eq!(count(&site.a.0), "5");
+    drop(site);
+
+    let site = Site::start_with(&["--root-path", "/primary"], pools[0], pools[1]);
+    let ((a, _), (b, _)) = (&site.a, &site.b);
+    a.psql("CREATE TABLE writes(number serial)");
+    site.expect("ReadWrite", "a", ["UP", "L7OK", "200", ""]);
+    site.expect("ReadWrite", "b", ["DOWN", "L7STS", "503", "in-recovery"]);
+    site.expect("ReadOnly", "a", ["DOWN", "L7STS", "503", "not-in-recovery"]);
+    site.expect("ReadOnly", "b", ["UP", "L7OK", "200", ""]);
+    assert_eq!(site.writes(10), 10);
+    assert_eq!(count(a), "10");
+    eventually(SOON, "the standby has them", || count(b) == "10");
+
+    a.stop(StopMode::Fast);
+    site.expect("ReadWrite", "a", ["DOWN", "L7STS", "503", "connection-refused"]);
+    assert_eq!(site.writes(2), 0, "no server is up");
+    b.promote();
+    site.expect("ReadWrite", "b", ["UP", "L7OK", "200", ""]);
+    assert_eq!(site.writes(10), 10);
+    assert_eq!(count(b), "20");
 }
 
 /// Holds what HAProxy sends on the check of a server behind these lines against what they are here for.
