@@ -26,7 +26,7 @@ mod units;
 pub use allow::Allow;
 pub use libpq::{
     ConnectionSettings, Endpoint, Keepalives, PassfileProblem, PasswordSource, SOCKET_DIRECTORIES, Secret,
-    is_libpq_keyword,
+    is_libpq_keyword, value_of,
 };
 
 pub use peer::{MAX_PEERS, PeerAddress};

@@ -169,6 +169,36 @@ fn a_cascading_standby_takes_no_namesakes_row_for_its_own() {
     assert_eq!(primary.psql(seen), "twin sync");
 }
 
+/// After each failover: a receiver that follows its sender to a new timeline shows `primary_conninfo` as it was written.
+#[test]
+fn a_standby_knows_its_name_on_the_next_timeline() {
+    let primary = Cluster::primary();
+    let promoted = standby_named(&primary, "node2");
+    let by_cluster_name = standby_named(&primary, "node3");
+    let quoted = standby_named(&primary, "node4");
+    let sender = format!("host={} port={} user=postgres", promoted.socket_dir().display(), promoted.port());
+    for (standby, name) in [(&by_cluster_name, ""), (&quoted, " application_name=''a name of its own''")] {
+        standby.psql(&format!("ALTER SYSTEM SET primary_conninfo = '{sender}{name}'"));
+        standby.psql("SELECT pg_reload_conf()");
+    }
+    let names = "SELECT string_agg(application_name, ', ' ORDER BY application_name) FROM pg_stat_replication
+                 WHERE state = 'streaming'";
+    eventually(secs(20), "both receive from there", || promoted.psql(names) == "a name of its own, node3");
+    promoted.promote();
+    promoted.psql("ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (\"a name of its own\")'");
+    promoted.psql("SELECT pg_reload_conf()");
+    let is_bare = "SELECT received_tli = 2 AND conninfo NOT LIKE '%fallback%' FROM pg_stat_wal_receiver";
+    for standby in [&by_cluster_name, &quoted] {
+        eventually(secs(20), "PostgreSQL shows what was written", || standby.psql(is_bare) == "t");
+    }
+    let ring = Ring::of(3);
+    let servers = [&promoted, &by_cluster_name, &quoted].into_iter().enumerate();
+    let agents: Vec<Agent> = servers.map(|(node, server)| ring.start(node, server, &[])).collect();
+    eventually(secs(20), "one is not waited for", || line(&agents[1], "/async") == "200 Standby");
+    eventually(secs(20), "the other one is", || line(&agents[2], "/quorum") == "200 Standby");
+    assert_eq!(promoted.psql("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'quorum'"), "1");
+}
+
 #[test]
 fn a_slot_tells_apart_whom_names_do_not() {
     let primary = Cluster::primary();

@@ -12,6 +12,7 @@ pub(super) mod service;
 pub(super) mod uri;
 
 pub use connection::{ConnectionSettings, Endpoint, Keepalives, PasswordSource, SOCKET_DIRECTORIES};
+pub use conninfo::value_of;
 pub(super) use environment::{Environment, cause};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) use keywords::Keyword;

@@ -36,7 +36,7 @@ pub(crate) fn row(bytes: &[u8]) -> Option<Sighting> {
         (needs.writability, 1),
         (needs.timeline, 1),
         (needs.replication, 9),
-        (needs.replication && needs.sender, 4),
+        (needs.replication && needs.sender, 5),
         (needs.recovery, 1),
         (needs.recovery && !needs.replication, 1),
         (needs.recovery && needs.replay_delay, 1),

@@ -76,8 +76,11 @@ const REFUSAL_LIMIT: Duration = Duration::from_millis(20);
 /// Through jsonb, as PostgreSQL 10 does not know who sends.
 const SENDER: &str = ", pg_catalog.to_jsonb(r) ->> 'sender_host', pg_catalog.to_jsonb(r) ->> 'sender_port'";
 
-/// What is secret is obfuscated in `conninfo`.
-const NAMES: &str = ", r.slot_name, r.conninfo";
+/// What is secret is obfuscated in `conninfo`, mostly; and what `upstream` needs to read it: by that name a standby logs in
+/// from PostgreSQL 12 on where it is given no other.
+const NAMES: &str = ", r.slot_name, r.conninfo, \
+     CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 120000 \
+     THEN pg_catalog.current_setting('cluster_name') END";
 
 const SERVER: &str = ", (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
      pg_catalog.current_setting('server_version'), extract(epoch FROM pg_catalog.pg_postmaster_start_time())";
@@ -230,7 +233,10 @@ fn read_replication<'a>(
     }
     if needs.names {
         let slot_name = columns.next()?.map(str::to_owned);
-        let application_name = columns.next()?.and_then(upstream::application_name);
+        let conninfo = columns.next()?;
+        let cluster_name = columns.next()?;
+        let application_name =
+            conninfo.and_then(|conninfo| upstream::application_name(conninfo, cluster_name));
         details = details.map(|details| ReceiverDetails { slot_name, application_name, ..details });
     }
     let receiver = Receiver { timeout: timeout.filter(|timeout| !timeout.is_zero()), details };
@@ -327,7 +333,7 @@ mod tests {
         let needs = Needs { sender: true, names: true, ..REPLICATION_ONLY };
         let lag = [Some("t"), Some("0/1"), Some("0/1"), None, Some("4711"), Some("streaming")];
         let message = [Some("0/1"), Some("0.1"), Some("0"), Some("f")];
-        let sender = [Some("node1"), Some("5432"), None, Some("port=5432 application_name=node2")];
+        let sender = [Some("node1"), Some("5432"), None, Some("port=5432 application_name=node2"), Some("")];
         let row = [&lag[..], &message, &sender].concat();
         let replication = read_row(&row, needs).unwrap().replication.unwrap();
         let receiver = replication.receiver.unwrap();

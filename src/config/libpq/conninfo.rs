@@ -38,6 +38,12 @@ pub fn parse(text: &str) -> Result<Vec<(&'static Keyword, String)>, String> {
         .collect()
 }
 
+/// What a connection string gives for a keyword: the inner `None` where nothing. The outer one: it is no connection string.
+pub fn value_of(text: &str, keyword: &str) -> Option<Option<String>> {
+    let given = parse(text).ok()?.into_iter().rev().find(|(given, _)| given.name == keyword);
+    Some(given.map(|(_, value)| value))
+}
+
 /// `name = value` pairs: white space around `=`, values in single quotes, backslash before any character.
 fn key_values(text: &str) -> Result<Vec<(String, String)>, String> {
     let mut pairs = Vec::new();
