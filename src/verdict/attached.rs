@@ -109,17 +109,17 @@ fn is_attached_to<'a>(names: &Names, mut senders: impl Iterator<Item = &'a State
     senders.any(|said| said.cascaded.as_deref().is_some_and(|rows| names.rows(rows).next().is_some()))
 }
 
-/// Whether this standby receives from nobody of the cluster. `peers` holds one entry for each of the others, `None` where it
-/// is silent: it may be a primary, or the sender.
+/// Whether this standby receives from nobody of the cluster. One of the others that is silent may be a primary, or the
+/// sender.
 pub(super) fn is_fed_from_outside<'a>(
     sighting: &Sighting,
     own: Identity,
-    peers: impl Iterator<Item = Option<&'a Statement>>,
+    peers: impl Iterator<Item = &'a PeerNews>,
 ) -> Option<bool> {
     let names = Some(Names::of_receiver(sighting)).filter(Names::are_known);
     let verdicts: Vec<Option<bool>> = peers
-        .filter(|said| said.is_none_or(|said| counts(own, said)))
-        .map(|said| feeds(names.as_ref(), said?))
+        .filter(|peer| peer.fresh().is_none_or(|said| counts(own, said)))
+        .map(|peer| feeds(names.as_ref(), peer.fresh()?, peer.rival.is_some()))
         .collect();
     let is_fed_by = |verdict| verdicts.contains(&verdict);
     match verdicts.is_empty() {
@@ -130,11 +130,11 @@ pub(super) fn is_fed_from_outside<'a>(
 }
 
 /// Whether a peer could be the sender, or is the primary that makes this standby an ordinary one.
-fn feeds(names: Option<&Names>, said: &Statement) -> Option<bool> {
+fn feeds(names: Option<&Names>, said: &Statement, was_primary: bool) -> Option<bool> {
     match said.role {
         Some(Role::Primary) => Some(true),
-        // It may be the primary that lets nobody in, and feeds its standbys on.
-        None => said.is_down().then_some(false),
+        // It may be the primary that lets nobody in, and feeds its standbys on; over TCP also where its socket has gone.
+        None => (said.is_down() && !was_primary).then_some(false),
         Some(Role::Standby) => {
             let rows = said.cascaded.as_deref()?;
             let is_fed = names?.rows(rows).next().is_some();

@@ -24,7 +24,7 @@ pub fn weigh(observation: &Observation, news: &News, min_peers: usize) -> Eviden
             against: None,
             primary: furthest_primary(own, others()),
             sync_state: sync_state(sighting, own, others()),
-            is_fed_from_outside: is_fed_from_outside(sighting, own, others().map(PeerNews::fresh)),
+            is_fed_from_outside: is_fed_from_outside(sighting, own, others()),
         },
     }
 }

@@ -144,8 +144,11 @@ fn who_is_silent_may_be_attached_by_the_names_that_it_told() {
     assert_eq!(beside(PeerNews::of(promoted, false)), None);
 }
 
+/// `None` is a peer that is silent.
 fn outside(own: &Sighting, peers: &[Option<Statement>]) -> Option<bool> {
-    is_fed_from_outside(own, OWN, peers.iter().map(Option::as_ref))
+    let news = |peer: &Option<Statement>| PeerNews::of(peer.clone().unwrap_or(said(None)), peer.is_some());
+    let peers: Vec<PeerNews> = peers.iter().map(news).collect();
+    is_fed_from_outside(own, OWN, peers.iter())
 }
 
 #[test]
@@ -157,6 +160,12 @@ fn who_receives_from_outside_is_on_nobodys_list() {
     let down = || failing(Reason::ConnectionRefused);
     assert_eq!(outside(&own, &[feeds(vec![])]), Some(true));
     assert_eq!(outside(&own, &[feeds(vec![other()]), down()]), Some(true), "one is down");
+    let last_seen_as = |role: Statement| {
+        let peer = PeerNews { rival: PeerNews::of(role, true).rival, ..PeerNews::of(down().unwrap(), true) };
+        is_fed_from_outside(&own, OWN, std::iter::once(&peer))
+    };
+    assert_eq!(last_seen_as(primary(vec![])), None, "only its socket may have gone");
+    assert_eq!(last_seen_as(standby(None, "node2", None)), Some(true));
     for reason in [Reason::TooManyClients, Reason::AuthenticationFailed, Reason::PostmasterNotAnswering] {
         assert_eq!(outside(&own, &[failing(reason)]), None, "{reason}: it may be the primary, and feed");
         assert_eq!(outside(&own, &[feeds(vec![other()]), failing(reason)]), None, "{reason}");
