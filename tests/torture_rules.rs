@@ -223,7 +223,8 @@ fn behind_a_moved_address_it_is_the_server_that_new_clients_reach() {
 #[test]
 fn a_deadline_that_is_said_to_have_passed_before_it_has_is_wrong() {
     let passed = || Said::Unverified("deadline-passed".into());
-    for (ended, wrong) in [(1016, 1), (1999, 1), (2000, 0), (2100, 0)] {
+    // A look that is given up at the deadline of who began it takes those along who came a tenth of it later.
+    for (ended, wrong) in [(1016, 1), (1899, 1), (1900, 0), (2100, 0)] {
         assert_eq!(counts(&findings(&failover(), 1000, ended, passed())), (wrong, 0, 0), "{ended}");
     }
     assert_eq!(counts(&findings(&failover(), 1000, 1016, down())), (0, 0, 0));

@@ -261,3 +261,29 @@ impl State {
         due
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::Stage;
+
+    /// A deadline that was said to have passed had not quite: seen once in thousands of faults.
+    #[test]
+    fn who_shares_a_look_that_hangs_ends_with_it_a_tenth_early_at_most() {
+        let timeout = Duration::from_secs(1);
+        for (later_ms, told) in [(0, 2), (100, 2), (101, 1)] {
+            let mut state = State::new(timeout, Arc::default());
+            let arrived = Instant::now();
+            // Both wait until the look before theirs has ended.
+            let begun = arrived + Duration::from_millis(later_ms);
+            for arrived in [arrived, begun] {
+                state.park(Needs::default(), arrived + timeout, Box::new(|_| {}));
+            }
+            let (flight, _) = state.take_waiting().unwrap();
+            let stage = Arc::new(StageCell::new());
+            stage.enter(Stage::Querying);
+            state.running = Some(Running { flight, begun, stage });
+            assert_eq!(state.expire(arrived + timeout).len(), told, "{later_ms} ms later");
+        }
+    }
+}
