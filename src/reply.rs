@@ -90,6 +90,19 @@ pub fn http_reply(target: Target, observation: &Observation, background: &Backgr
             let text = metrics::text(observation, survey.as_ref(), &(background.figures)());
             HttpReply::document(metrics::TEXT, text)
         }
-        _ => HttpReply::of_verdict(target, judge(target, observation)),
+        Path::Contract
+        | Path::Primary
+        | Path::ReadWrite
+        | Path::Standby
+        | Path::ReadOnly
+        | Path::Synchronous
+        | Path::Asynchronous
+        | Path::Quorum
+        | Path::ReadOnlySync
+        | Path::ReadOnlyQuorum
+        | Path::StandbyLeader
+        | Path::Health
+        | Path::Readiness
+        | Path::Liveness => HttpReply::of_verdict(target, judge(target, observation)),
     }
 }

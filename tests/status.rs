@@ -39,7 +39,7 @@ fn fields(document: &Value) -> BTreeMap<String, Vec<Value>> {
                 let dot = if name.is_empty() { "" } else { "." };
                 members.iter().for_each(|(key, value)| walk(&format!("{name}{dot}{key}"), value, found));
             }
-            Value::Array(_) if name == "standbys" => {
+            Value::Array(_) if ["standbys", "cascaded"].contains(&name) => {
                 // Its own fields stand in another table.
                 found.entry(name.to_owned()).or_default().push(value.clone());
             }
@@ -215,8 +215,9 @@ fn a_standby_is_described_with_its_lag_and_who_sends() {
         status(agent.addr())["lag"]["bytes"].as_u64().is_some_and(|bytes| bytes > 1_000_000)
     });
     let document = status(agent.addr());
-    let expected =
-        format!("{ALWAYS} {OF_A_SERVER} {OF_A_STANDBY} {OF_A_LAG} {OF_A_RECEIVER} receiver.details_visible");
+    let expected = format!(
+        "{ALWAYS} {OF_A_SERVER} {OF_A_STANDBY} {OF_A_LAG} {OF_A_RECEIVER} receiver.details_visible cascaded"
+    );
     // The last replayed commit may be none, of which there is no age.
     let seconds = names("lag.seconds lag.seconds_basis lag.unknown reason");
     let without_seconds = |set: BTreeSet<String>| set.difference(&seconds).cloned().collect::<BTreeSet<_>>();
@@ -248,7 +249,8 @@ fn what_the_role_may_not_see_is_null_and_said_to_be_hidden() {
     let agent = Agent::start(&["--dsn", &unprivileged(&standby)]);
     let hidden = |document: &Value| {
         assert_eq!(document["receiver"]["details_visible"], false, "{document:#}");
-        let expected = format!("{ALWAYS} {OF_A_SERVER} {OF_A_STANDBY} {OF_A_LAG} receiver.details_visible");
+        let expected =
+            format!("{ALWAYS} {OF_A_SERVER} {OF_A_STANDBY} {OF_A_LAG} receiver.details_visible cascaded");
         assert_eq!(observed(document), names(&expected), "{document:#}");
     };
     eventually(secs(20), "the standby receives", || status(agent.addr())["receiver"]["exists"] == true);

@@ -55,7 +55,7 @@ pub(super) fn json(document: &Document, observation: &Observation) -> String {
         slot: document.receiver.slot.as_deref(),
         application_name: document.receiver.application_name.as_deref(),
         standbys: document.standbys.as_deref(),
-        cascaded: sighting.and_then(|sighting| sighting.cascaded.as_deref()),
+        cascaded: document.cascaded.as_deref(),
     };
     // Strings, numbers and fields with names of ours: nothing here can fail.
     serde_json::to_string(&node).unwrap_or_else(|_| "null".into())

@@ -41,6 +41,7 @@ pub(super) struct Document {
     pub(super) replay_delay_seconds: Option<f64>,
     pub(super) receiver: ReceiverFields,
     pub(super) standbys: Option<Vec<AttachedStandby>>,
+    pub(super) cascaded: Option<Vec<AttachedStandby>>,
     pub(super) login: LoginFields,
     pub(super) transitions: Vec<TransitionFields>,
     pub(super) probe_seconds: Option<f64>,
@@ -144,6 +145,7 @@ impl Document {
             }),
             receiver: replication.map(ReceiverFields::new).unwrap_or_default(),
             standbys: sighting.and_then(|sighting| sighting.standbys.clone()),
+            cascaded: sighting.and_then(|sighting| sighting.cascaded.clone()),
             login: sighting
                 .and_then(|sighting| sighting.login_refused.as_ref())
                 .map(LoginFields::new)
