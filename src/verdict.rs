@@ -15,5 +15,5 @@ pub use judge::{Verdict, judge, judge_drain, weight_percent};
 pub use path::Path;
 pub use standing::{Standing, Tag};
 pub use survey::{Condition, Node, Survey};
-pub use target::{Limits, Mode, Target, TargetError, origin_form};
+pub use target::{Limits, Mode, Otherwise, Target, TargetError, origin_form};
 pub use weigh::{foreign, weigh};

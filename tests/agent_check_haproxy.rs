@@ -147,6 +147,19 @@ fn a_demoted_primary_loses_its_sessions() {
 }
 
 #[test]
+fn a_demoted_primary_loses_its_sessions_where_that_is_maintenance_as_well() {
+    let primary = Cluster::primary();
+    let site = Site::start(&primary, r#"agent-send "/primary?else=maint\n""#);
+    site.expect("UP", None);
+    let mut session = site.connect().expect("a session through HAProxy");
+    session.simple_query("SELECT 1").expect("it works");
+    primary.replace_pg_is_in_recovery("role := true");
+    eventually(secs(8), "it is in maintenance", || site.haproxy.server("Pool", "a").status == "MAINT");
+    assert!(session.simple_query("SELECT 1").is_err(), "on-marked-down shutdown-sessions");
+    assert!(site.connect().is_err(), "no new session");
+}
+
+#[test]
 fn a_frozen_primary_loses_its_sessions_and_comes_back() {
     let primary = Cluster::primary();
     let site = Site::start(&primary, r#"agent-send "/primary\n""#);
@@ -157,6 +170,62 @@ fn a_frozen_primary_loses_its_sessions_and_comes_back() {
     assert!(session.simple_query("SELECT 1").is_err(), "on-marked-down shutdown-sessions");
     frozen.thaw();
     site.expect("UP", None);
+}
+
+/// Beside `else=maint` a server that is down is one to look after. HTTP checks of the role are made as well.
+#[test]
+fn in_a_pool_for_writes_the_standby_is_in_maintenance_until_it_is_promoted() {
+    let first = Cluster::primary();
+    let second = Cluster::standby_of(&first);
+    let agents = [&first, &second].map(|cluster| beside(cluster, &["--timeout", "1s"]));
+    let port = free_port();
+    let server = |name: &str, cluster: &Cluster, agent: &Agent| {
+        format!(
+            "    server {name} 127.0.0.1:{} check port {} inter 100ms agent-check agent-port {} agent-inter 100ms \
+             agent-send \"/read-write?else=maint\\n\"\n",
+            cluster.port(),
+            agent.addr().port(),
+            agent.agent_check_addr().port(),
+        )
+    };
+    let haproxy = Haproxy::start(&format!(
+        "listen Writes\n    bind 127.0.0.1:{port}\n    option httpchk OPTIONS /read-write\n    \
+         http-check expect status 200\n{}{}",
+        server("first", &first, &agents[0]),
+        server("second", &second, &agents[1]),
+    ));
+    let comes_to = |expected: [&str; 2]| {
+        eventually(secs(20), &format!("{expected:?}"), || {
+            let now = ["first", "second"].map(|name| haproxy.server("Writes", name).status);
+            // `DOWN (agent)` where that has said so first.
+            now.iter().zip(expected).all(|(now, expected)| now.split(' ').next() == Some(expected))
+        });
+    };
+    let writer = || {
+        let dsn = format!("host=127.0.0.1 port={port} user=postgres dbname=postgres connect_timeout=5");
+        let mut client = postgres::Client::connect(&dsn, postgres::NoTls).ok()?;
+        client.batch_execute("CREATE TEMP TABLE something ()").ok()?;
+        Some(client.query_one("SELECT inet_server_port()", &[]).ok()?.get::<_, i32>(0))
+    };
+    // Nothing is down while all is well.
+    comes_to(["UP", "MAINT"]);
+    assert_eq!(writer(), Some(first.port().into()));
+    first.stop(StopMode::Fast);
+    comes_to(["DOWN", "MAINT"]);
+    assert_eq!(writer(), None);
+    second.promote();
+    comes_to(["DOWN", "UP"]);
+    assert_eq!(writer(), Some(second.port().into()));
+    first.rebuild_as_standby_of(&second);
+    first.start();
+    comes_to(["MAINT", "UP"]);
+    assert_eq!(writer(), Some(second.port().into()));
+    // docs/haproxy.md says so: HAProxy leaves in maintenance what is down since.
+    first.stop(StopMode::Fast);
+    eventually(secs(20), "the agent says that it is down", || {
+        haproxy.server("Writes", "first").last_agt == "via agent : down (connection-refused)"
+    });
+    comes_to(["MAINT", "UP"]);
 }
 
 #[test]

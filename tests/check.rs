@@ -163,7 +163,9 @@ fn every_path_has_its_line_and_its_exit_code() {
 #[test]
 fn what_cannot_be_asked_is_bad_usage_and_no_verdict() {
     let admin = Admin::new();
-    for path in ["/primry", "/replica?lag=16mb", "/primary?lag=16MB", "/status", "primary"] {
+    for path in
+        ["/primry", "/replica?lag=16mb", "/primary?lag=16MB", "/primary?else=maint", "/status", "primary"]
+    {
         let outcome = admin.check("host=/nowhere", &["--target", path]);
         assert_eq!((outcome.code, outcome.line.as_str()), (3, ""), "{path}: {outcome:?}");
         assert!(outcome.stderr.starts_with("pgsqlchk: --target "), "{outcome:?}");

@@ -367,6 +367,7 @@ fn agent_checks_set_the_weights_by_the_lag_and_drain() {
     let (a, b) = (&site.a, &site.b);
     let weight = |state: &ServerState| state.weight.parse::<u32>().expect("a weight");
     site.expect("ReadWrite", "node1", ["UP", "200", ""]);
+    site.expect_that("ReadWrite", "node2", "a standby in maintenance", |state| state.status == "MAINT");
     site.expect_that("ReadOnly", "node1", "a primary that is down", |state| state.status.starts_with("DOWN"));
     site.expect_that("ReadOnly", "node2", "all of the weight", |state| {
         state.status == "UP" && weight(state) == 100

@@ -132,6 +132,11 @@ fn assert_answers_agent_checks(front: Front) {
             expect(&what, talk(running.addr(), whole_line), answer);
         }
     }
+    expect(
+        "a standby wanted, else maintenance",
+        talk(running.addr(), "/replica?else=maint\n"),
+        "up maint #not-in-recovery",
+    );
     let long = |length: usize| {
         let padding = "0".repeat(length - "/replica?lag=1\n".len());
         format!("/replica?lag={padding}1\n")

@@ -41,6 +41,12 @@ fn a_parameter_that_means_nothing_is_a_400_that_says_which() {
         ("/readiness?lag=1&lag_time=1s", "lag_time: /readiness takes lag and mode alone"),
         ("/readiness?mode=write", "mode: it needs a limit beside it (lag=16MB)"),
         ("/readiness?lag=1MB&mode=read", "mode: expected apply or write"),
+        (
+            "/primary?else=maint",
+            r#"else: only in the line of an agent-check (agent-send "/primary?else=maint\n")"#,
+        ),
+        ("/replica?else=down", "else: expected maint"),
+        ("/health?else=maint", "else: /health takes no parameters"),
         ("/replica?mode=apply&lag=1MB", "mode: /replica takes no such parameter"),
         ("/standby-leader?lag=1MB", "lag: /standby-leader takes no parameters"),
         ("/replica?tag_dc=a&tag_dc=b", "tag_dc is given twice"),

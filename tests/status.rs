@@ -265,7 +265,7 @@ fn what_the_role_may_not_see_is_null_and_said_to_be_hidden() {
     eventually(secs(20), "the receiver goes", || status(agent.addr())["receiver"]["exists"] == false);
     let document = status(agent.addr());
     assert_eq!(document["lag"]["unknown"], "no-wal-receiver");
-    let expected = format!("{ALWAYS} {OF_A_SERVER} {OF_A_STANDBY} lag.unknown");
+    let expected = format!("{ALWAYS} {OF_A_SERVER} {OF_A_STANDBY} lag.unknown cascaded");
     assert_eq!(observed(&document), names(&expected), "{document:#}");
 }
 

@@ -64,11 +64,12 @@ pub fn log_target(value: &str) -> Result<LogTarget, String> {
 
 /// `--target`: something that can hold or not, under these standing rules.
 pub fn target(value: &str, standing: &Standing) -> Result<Target, String> {
-    let target = standing.read(value).map_err(|error| match error {
-        TargetError::Malformed => "expected a path (/, /primary, /replica, ...)".into(),
-        TargetError::UnknownPath => "unknown path (/, /primary, /replica, ...)".into(),
-        TargetError::BadQuery(what) => what,
-    })?;
+    let target =
+        standing.read(value).and_then(Target::outside_agent_checks).map_err(|error| match error {
+            TargetError::Malformed => "expected a path (/, /primary, /replica, ...)".into(),
+            TargetError::UnknownPath => "unknown path (/, /primary, /replica, ...)".into(),
+            TargetError::BadQuery(what) => what,
+        })?;
     match target.path.is_document() {
         true => Err("a document neither holds nor fails; ask for it over HTTP".into()),
         false => Ok(target),

@@ -6,7 +6,7 @@
 
 use crate::instance::Observation;
 use crate::reason::Reason;
-use crate::verdict::{Target, Verdict, judge, judge_drain, weight_percent};
+use crate::verdict::{Otherwise, Target, Verdict, judge, judge_drain, weight_percent};
 
 /// A line for HAProxy before it is put into bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum AgentReply {
     Drain,
     /// Out; the reason stands in HAProxy's log and on its stats page.
     Down(Reason),
+    /// Verified, but not what was asked for: out, and nothing to be alarmed at.
+    Maint(Reason),
 }
 
 impl AgentReply {
@@ -37,7 +39,11 @@ impl AgentReply {
         match AgentReply::judge(target, observation) {
             Verdict::Holds(_) => AgentReply::Up(weight_percent(target, observation)),
             Verdict::Draining => AgentReply::Drain,
-            Verdict::No(reason) | Verdict::Down(reason) => AgentReply::Down(reason),
+            Verdict::No(reason) => match target.otherwise {
+                Otherwise::Down => AgentReply::Down(reason),
+                Otherwise::Maint => AgentReply::Maint(reason),
+            },
+            Verdict::Down(reason) => AgentReply::Down(reason),
         }
     }
 
@@ -47,7 +53,7 @@ impl AgentReply {
             AgentReply::Up(_) => 200,
             AgentReply::Drain => 404,
             AgentReply::BAD_REQUEST => 400,
-            AgentReply::Down(_) => 503,
+            AgentReply::Down(_) | AgentReply::Maint(_) => 503,
         }
     }
 
@@ -57,6 +63,7 @@ impl AgentReply {
             AgentReply::Up(percent) => format!("up ready {percent}%"),
             AgentReply::Drain => "up drain".into(),
             AgentReply::Down(reason) => format!("down #{reason}"),
+            AgentReply::Maint(reason) => format!("up maint #{reason}"),
         }
     }
 }
@@ -103,6 +110,9 @@ mod tests {
             ("/replica?lag=100", "down #not-in-recovery", "up ready 37%"),
             ("/read-only?lag=63", "up ready 100%", "up ready 1%"),
             ("/?lag=62", "up ready 100%", "down #lag-exceeded"),
+            ("/primary?else=maint", "up ready 100%", "up maint #in-recovery"),
+            ("/replica?lag=100&else=maint", "up maint #not-in-recovery", "up ready 37%"),
+            ("/replica?else=maint&lag=62", "up maint #not-in-recovery", "up maint #lag-exceeded"),
         ] {
             assert_eq!(line(target, Drain::Off, primary()), on_primary, "{target}");
             assert_eq!(line(target, Drain::Off, standby()), on_standby, "{target}");

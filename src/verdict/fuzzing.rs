@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Limits, Mode, Path, Standing, Tag, Target, TargetError, origin_form};
+use super::{Limits, Mode, Otherwise, Path, Standing, Tag, Target, TargetError, origin_form};
 use crate::fuzzing::wire;
 use crate::reply::HttpReply;
 
@@ -26,7 +26,9 @@ pub(crate) fn target(bytes: &[u8]) {
 
 fn assert_target(target: Target) {
     let can_be_limited = target.path.takes_limits() || target.path == Path::Readiness;
-    assert!(can_be_limited || target == Target::plain(target.path), "{target:?}");
+    let plain = Target { otherwise: target.otherwise, ..Target::plain(target.path) };
+    assert!(can_be_limited || target == plain, "{target:?}");
+    assert!(target.otherwise == Otherwise::Down || target.path.is_drained(), "{target:?}");
     assert_eq!(Target::parse(&spell(target)), Ok(target), "what was understood can be said again");
 
     let standing = Limits { bytes: Some(1), time: Some(Duration::from_micros(1)) };
@@ -68,6 +70,7 @@ fn spell(target: Target) -> String {
         (target.mode == Mode::Write).then(|| "mode=write".to_owned()),
         target.has_other_tag.then(|| "tag_a=b".to_owned()),
         target.wants_running_replay.then(|| "replay=running".to_owned()),
+        (target.otherwise == Otherwise::Maint).then(|| "else=maint".to_owned()),
     ];
     let query: Vec<_> = parameters.into_iter().flatten().collect();
     format!("{}?{}", target.path.name(), query.join("&"))

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::standing::Tag;
-use super::{Limits, Mode, Path};
+use super::{Limits, Mode, Otherwise, Path};
 use crate::spelling::{self, printable, quote};
 
 /// The longest query. What it may hold is far shorter; but a number may have any count of zeros before it, and what
@@ -20,6 +20,7 @@ pub(super) struct Parameters {
     pub(super) wants_streaming: bool,
     pub(super) wants_running_replay: bool,
     pub(super) mode: Option<Mode>,
+    pub(super) otherwise: Otherwise,
     pub(super) tags: Vec<Tag>,
 }
 
@@ -74,6 +75,10 @@ impl Parameters {
                 };
                 self.mode.replace(mode).is_some()
             }
+            "else" if value == "maint" => {
+                std::mem::replace(&mut self.otherwise, Otherwise::Maint) == Otherwise::Maint
+            }
+            "else" => return Err("else: expected maint".into()),
             _ => {
                 let tag = name.strip_prefix(TAG_PREFIX).filter(|tag| !tag.is_empty()).ok_or_else(|| {
                     let known = "lag, lag_time, replication_state, replay, mode, tag_NAME";
@@ -91,6 +96,7 @@ fn is_taken_by(path: Path, name: &str) -> bool {
     match name {
         "lag" => path.takes_limits() || path == Path::Readiness,
         "mode" => path == Path::Readiness,
+        "else" => path.is_drained(),
         "lag_time" | "replication_state" | "replay" => path.takes_limits(),
         _ => path.takes_limits() || path.is_for_leaders(),
     }

@@ -25,6 +25,18 @@ pub struct Target {
     pub has_other_tag: bool,
     /// A standby here is not to get any reads (`noloadbalance`).
     pub refuses_load: bool,
+    /// What an agent-check says where this is verified not to hold.
+    pub otherwise: Otherwise,
+}
+
+/// The state of a server that is verified, and is not what was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Otherwise {
+    /// It is down.
+    #[default]
+    Down,
+    /// It is in maintenance, so that an alarm on servers that are down means something (`else=maint`).
+    Maint,
 }
 
 /// Which WAL a limit in bytes is about.
@@ -87,6 +99,17 @@ impl Target {
             mode: Mode::Apply,
             has_other_tag: false,
             refuses_load: false,
+            otherwise: Otherwise::Down,
+        }
+    }
+
+    /// The same for those who are told more than a state: `else` means nothing to them.
+    pub fn outside_agent_checks(self) -> Result<Target, TargetError> {
+        match self.otherwise {
+            Otherwise::Down => Ok(self),
+            Otherwise::Maint => Err(TargetError::BadQuery(
+                r#"else: only in the line of an agent-check (agent-send "/primary?else=maint\n")"#.into(),
+            )),
         }
     }
 
@@ -107,7 +130,8 @@ impl Target {
         };
         let parameters = parameters::parse(query, path, name).map_err(TargetError::BadQuery)?;
         let has_other_tag = !path.is_for_leaders() && !standing.has_tags(&parameters.tags);
-        let Parameters { limits, wants_streaming, wants_running_replay, mode, tags: _ } = parameters;
+        let Parameters { limits, wants_streaming, wants_running_replay, mode, otherwise, tags: _ } =
+            parameters;
         let target = Target {
             path,
             limits,
@@ -117,6 +141,7 @@ impl Target {
             mode: mode.unwrap_or_default(),
             has_other_tag,
             refuses_load: path.refuses_restores() && !path.is_for_leaders() && standing.refuses_load(),
+            otherwise,
         };
         Ok(target.limited_by(standing.limits))
     }

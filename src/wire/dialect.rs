@@ -19,7 +19,9 @@ pub(crate) fn what_is_asked(
     let target = standing.read(&request.target);
     match protocol {
         Protocol::Http if !request.has_known_method() => Err(HttpReply::method_not_allowed()),
-        Protocol::Http => target.map_err(|error| HttpReply::of_target_error(&error)),
+        Protocol::Http => {
+            target.and_then(Target::outside_agent_checks).map_err(|error| HttpReply::of_target_error(&error))
+        }
         Protocol::Agent => match target {
             Ok(target) if !target.path.is_document() => Ok(target),
             // No state of a server follows from a document.
