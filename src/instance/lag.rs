@@ -142,12 +142,7 @@ impl Observation {
 
 /// The end of the sender's WAL as of its last message, of a receiver that lives.
 fn sender_end(replication: &Replication) -> Result<Lsn, LagUnknown> {
-    let receiver = replication.receiver.as_ref().ok_or(LagUnknown::NoReceiver)?;
-    if is_silent(receiver) {
-        return Err(LagUnknown::ReceiverSilent);
-    }
-    let latest_end = receiver.details.as_ref().and_then(|details| details.latest_end);
-    latest_end.ok_or(LagUnknown::NothingReplayed)
+    latest_end(living_receiver(replication)?).ok_or(LagUnknown::NothingReplayed)
 }
 
 /// Without `pg_monitor` that of the last restartpoint is all there is to see, and while a receiver brings WAL of a newer one
@@ -181,13 +176,20 @@ fn to_primary(own: Result<LagBytes, LagUnknown>, bytes: u64) -> Result<LagBytes,
 }
 
 fn lag_bytes(replication: &Replication) -> Result<LagBytes, LagUnknown> {
-    let receiver = replication.receiver.as_ref().ok_or(LagUnknown::NoReceiver)?;
-    if is_silent(receiver) {
-        return Err(LagUnknown::ReceiverSilent);
-    }
+    let receiver = living_receiver(replication)?;
     let ends = replication.replayed.zip(known_end(replication, receiver));
     let (replayed, (end, basis)) = ends.ok_or(LagUnknown::NothingReplayed)?;
     Ok(LagBytes { bytes: end.bytes_since(replayed), basis })
+}
+
+/// One that would bring news.
+fn living_receiver(replication: &Replication) -> Result<&Receiver, LagUnknown> {
+    let receiver = replication.receiver.as_ref().ok_or(LagUnknown::NoReceiver)?;
+    if is_silent(receiver) { Err(LagUnknown::ReceiverSilent) } else { Ok(receiver) }
+}
+
+fn latest_end(receiver: &Receiver) -> Option<Lsn> {
+    receiver.details.as_ref().and_then(|details| details.latest_end)
 }
 
 fn since_last_commit(replication: &Replication) -> Result<LagTime, LagUnknown> {
@@ -212,7 +214,7 @@ fn is_silent(receiver: &Receiver) -> bool {
 /// The furthest position that is known of. Until its first message the first receiver since the server's start knows
 /// none, and a later one that of its predecessor.
 fn known_end(replication: &Replication, receiver: &Receiver) -> Option<(Lsn, BytesBasis)> {
-    let latest_end = receiver.details.as_ref().and_then(|details| details.latest_end);
+    let latest_end = latest_end(receiver);
     match (latest_end, replication.received) {
         (Some(sender), received) => Some((sender.max(received.unwrap_or(sender)), BytesBasis::Sender)),
         (None, Some(received)) => Some((received, BytesBasis::Received)),
