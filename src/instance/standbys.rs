@@ -52,7 +52,8 @@ fn cut_name(text: String) -> String {
 
 /// One column: all of them as JSON, an empty list where there is none. Those that a commit waits for come first. Base
 /// backups and `pg_receivewal` are among them; logical replication is not. What stands behind `pg_stat_replication` and
-/// `pg_replication_slots` is asked itself: to expand the views costs more than the answer.
+/// `pg_replication_slots` is asked itself: a session that has not prepared the question, as each new one and one through a
+/// pooler, answers in less than half the time; one that has, as soon either way.
 pub(super) const STANDBYS: &str = ", (SELECT coalesce(pg_catalog.jsonb_agg(s), '[]')::pg_catalog.text FROM \
      (SELECT a.application_name, l.slot_name AS slot, pg_catalog.host(a.client_addr) AS client_addr, \
      w.state, w.sync_state, w.replay_lsn AS replayed FROM pg_catalog.pg_stat_get_wal_senders() AS w \
