@@ -73,10 +73,7 @@ impl Frozen {
     /// Stops a process and waits until it stands still.
     #[track_caller]
     pub fn new(pid: u32) -> Frozen {
-        signal(pid, Signal::STOP);
-        let frozen = Frozen { pid };
-        super::eventually(Duration::from_secs(5), "a process stops", || state(pid) == Some('T'));
-        frozen
+        Frozen::unless_gone(pid).expect("a process stops and does not end")
     }
 
     /// The same of a process that may be about to end; `None` where it does.
