@@ -5,7 +5,8 @@
 //! run to run, and spread as the system likes, where waking an idle processor can cost more than the work.
 //! Nothing is asserted: the column `goal` says what is aimed at. `BENCH_CHECKS` is the number of checks of the
 //! whole run, 200,000 unless it says otherwise. `BENCH_ONLY=xinetd` makes those under xinetd only, `BENCH_ONLY=targets`
-//! those that ask for more than the role, `BENCH_ONLY=peers` what it costs to know other agents, `BENCH_ONLY=work` counts what a check makes server and agent do, and
+//! those that ask for more than the role, `BENCH_ONLY=peers` what it costs to know other agents, `BENCH_ONLY=clients` to
+//! see to it that clients can work, `BENCH_ONLY=work` counts what a check makes server and agent do, and
 //! `BENCH_ONLY=figures` looks at the program itself: its size, memory and start.
 
 #[path = "../tests/support/mod.rs"]
@@ -13,6 +14,8 @@ mod support;
 // Not in this folder itself, where Cargo would take them for benchmarks of their own.
 #[path = "checks/client.rs"]
 mod client;
+#[path = "checks/clients.rs"]
+mod clients;
 #[path = "checks/crowd.rs"]
 mod crowd;
 #[path = "checks/figures.rs"]
@@ -69,6 +72,9 @@ fn main() {
         }
         if is_wanted("peers") {
             peers::measure(checks / 40, title);
+        }
+        if is_wanted("clients") {
+            clients::measure(checks / 40, title);
         }
         if is_wanted("xinetd") {
             one_shots::measure(checks, title);

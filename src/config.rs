@@ -16,20 +16,24 @@ mod allow;
 mod file;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod host_port;
 mod layers;
 mod libpq;
 pub mod options;
 mod peer;
+mod pooler;
 pub(crate) mod table;
 mod units;
 
 pub use allow::Allow;
+pub use host_port::HostPort;
 pub use libpq::{
     ConnectionSettings, Endpoint, Keepalives, PassfileProblem, PasswordSource, SOCKET_DIRECTORIES, Secret,
     is_libpq_keyword, value_of,
 };
 
-pub use peer::{MAX_PEERS, PeerAddress};
+pub use peer::MAX_PEERS;
+pub use pooler::{MAX_POOLERS, PoolerAddress};
 
 use libpq::{Environment, Given};
 use table::option_table;

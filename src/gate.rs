@@ -13,6 +13,7 @@ pub(crate) mod client;
 pub(crate) mod dispatch;
 pub(crate) mod lane;
 pub(crate) mod listener;
+mod order;
 mod places;
 pub(crate) mod pool;
 pub(crate) mod roster;

@@ -1,5 +1,5 @@
-//! Observing the local instance: where it is, whether its postmaster answers, whether it lets new clients in, and what
-//! role it says it has.
+//! Observing the local instance: where it is, whether its postmaster answers, whether it lets new clients in, what role it
+//! says it has, and whether it commits.
 //!
 //! Everything here may block for as long as the server or the network pleases, unless it says otherwise;
 //! whoever needs an answer in time waits in [`crate::monitor`] instead.
@@ -17,6 +17,7 @@ mod lag;
 mod login;
 mod lsn;
 mod observation;
+mod pooler;
 mod prepared;
 mod probe;
 mod query;
@@ -28,8 +29,9 @@ mod standbys;
 mod startup;
 mod timeline;
 mod upstream;
+mod writer;
 
-pub use evidence::{Against, Evidence, PrimaryPosition, SyncState};
+pub use evidence::{Against, Evidence, Pooler, PrimaryPosition, SyncState, WriteProbe};
 pub use failure::Failure;
 pub use identity::Identity;
 pub use lag::{BytesBasis, Lag, LagBytes, LagTime, LagUnknown, TimeBasis};
@@ -38,8 +40,10 @@ pub use lsn::Lsn;
 pub use observation::{
     Drain, Needs, Observation, Receiver, ReceiverDetails, Replication, Role, Server, Sighting,
 };
+pub use pooler::PoolerKnocker;
 pub use probe::{Prober, Retired};
 pub use recovery::{Recovery, ReplayDelay, Sources};
 pub use settings::ProbeSettings;
 pub use stage::{Stage, StageCell};
 pub use standbys::{AttachedStandby, MAX_NAME_BYTES, MAX_STANDBYS};
+pub use writer::{NoCommit, Writer};

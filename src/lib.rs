@@ -9,6 +9,8 @@
 //! reply     how it is said                                 (pure)
 //! verdict   what is asked, and what an observation means   (pure)
 //! peers     what other agents say, and what sticks of it
+//! work      whether a client can work here: poolers answer, commits come back
+//! circle    those who are asked on threads of their own, and who waits for them
 //! monitor   one shared probe, everybody's own deadline
 //! instance  the session and the knock at the postmaster
 //! config    what the administrator said
@@ -18,6 +20,7 @@
 //! The tally stands beside them: gate and monitor count there, and `/metrics` reads it. `panics` says for every thread
 //! what a panic there costs.
 
+pub mod circle;
 pub mod cli;
 pub mod config;
 pub mod front;
@@ -37,6 +40,7 @@ pub mod system;
 pub mod tally;
 pub mod verdict;
 mod wire;
+pub mod work;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -9,12 +9,16 @@
 //! |---|---|---|
 //! | main (the gate; `--mode xinetd`'s one client) | anywhere | process |
 //! | `worker N` | taking a request | contained: 503 `agent-out-of-resources` |
-//! | `worker N`, `runner`, `first look`, `watch`, `peer N`, `peers` | answering a request | contained: 503 `agent-out-of-resources` |
+//! | `worker N`, `runner`, `first look`, `watch`, and those of peers, poolers and writes | answering a request | contained: 503 `agent-out-of-resources` |
 //! | `worker N`, `runner`, `first look` | a look at the instance | contained: 503 `agent-out-of-resources` for all who share it, and a new session |
 //! | `worker N`, `runner`, `first look` | anywhere else | process |
 //! | `watch` | anywhere else | process |
 //! | `peer N` | asking a peer | contained: the peer has not answered |
-//! | `peer N`, `peers` | anywhere else | process |
+//! | `pooler N` | knocking | contained: the pooler has not answered |
+//! | `writer` | committing | contained: 503 `write-failed` |
+//! | `peer N`, `peers`, `pooler N`, `poolers`, `writer`, `writes` | anywhere else | process |
+//! | `behind` | answering a request | contained: 503 `agent-out-of-resources` |
+//! | `closing` | anywhere | process |
 //! | `watchdog` | anywhere | process |
 //! | `log` | writing a line | contained: the line is lost |
 //! | `log` | anywhere else | process |

@@ -1,26 +1,26 @@
 //! What other agents say of their nodes. Each peer has a thread of its own that asks it when somebody wants to know, and
-//! never without; what was heard is good for `--peer-interval`, and what has to stick sticks (`memory.rs`).
-//!
-//! A request *calls* when it arrives, so that peers are asked while PostgreSQL is, and *attends* when PostgreSQL has
-//! answered: it gets the news at once where nothing is outstanding, else when the last answer comes or the limit is over.
-//! No thread waits for a peer but that peer's own.
+//! never without (`crate::circle`); what was heard is good for `--peer-interval`, and what has to stick sticks (`memory.rs`).
 
 mod ask;
-mod circle;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod memory;
 mod seat;
 mod statement;
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-pub use circle::{Call, Circle, Place};
 pub use memory::Claim;
+pub use seat::Seat;
 pub use statement::Statement;
 
-use crate::config::{Config, PeerAddress};
+use crate::circle::{Circle, Member};
+use crate::config::{Config, HostPort};
+use crate::panics;
+use ask::Asker;
+use seat::Answer;
 
 /// So long a check waits for peers at most, and for a quarter of its own deadline.
 const MAX_WAIT: Duration = Duration::from_millis(250);
@@ -29,7 +29,7 @@ const MAX_WAIT: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug)]
 pub struct PeerSettings {
     /// Who they are; this agent itself may be among them.
-    pub peers: Vec<PeerAddress>,
+    pub peers: Vec<HostPort>,
     /// How long an answer is good for, counted from the question.
     pub interval: Duration,
     /// The deadline of one question.
@@ -51,6 +51,28 @@ impl PeerSettings {
             agent: agent.to_owned(),
         }
     }
+}
+
+/// Starts a circle of them.
+pub fn start(settings: &PeerSettings) -> io::Result<Circle<Seat>> {
+    let members = settings.peers.iter().enumerate().map(|(number, peer)| {
+        let (seat, asker) = (Seat::new(peer, settings), Asker::new(peer, settings.timeout));
+        let peer = peer.clone();
+        let mut has_answered = None;
+        let work = move |()| {
+            panics::trip("asking a peer");
+            let outcome = asker.ask();
+            if has_answered.replace(outcome.is_ok()) != Some(outcome.is_ok()) {
+                match &outcome {
+                    Ok(_) => log::info!(target: "pgsqlchk", "peer {peer} answers"),
+                    Err(why) => log::info!(target: "pgsqlchk", "peer {peer} does not answer: {why}"),
+                }
+            }
+            Answer { said: outcome.ok(), at: SystemTime::now() }
+        };
+        Member { seat, thread: format!("peer {number}"), work: Box::new(work) }
+    });
+    Circle::start("peers", members.collect())
 }
 
 /// What is known of all peers, for one request.

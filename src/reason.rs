@@ -117,6 +117,12 @@ reasons! {
     TwoPrimaries => "two-primaries",
     /// A primary whose agent hears from fewer peers than `--min-peers` asks for.
     Isolated => "isolated",
+    /// What clients of this node go through (`--pooler`) does not answer the knock.
+    PoolerNotAnswering => "pooler-not-answering",
+    /// A primary on which no commit came back in time (`--write-probe`), or none that its synchronous standbys confirmed.
+    WriteStalled => "write-stalled",
+    /// A primary on which a commit (`--write-probe`) ended with an error.
+    WriteFailed => "write-failed",
     /// What HAProxy's agent-check sends is no target.
     BadRequest => "bad-request",
 }

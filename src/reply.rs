@@ -7,6 +7,7 @@ mod cluster_page;
 pub(crate) mod fuzzing;
 mod http;
 mod metrics;
+mod moment;
 mod node;
 mod page;
 mod status;

@@ -11,7 +11,7 @@ mod requests;
 use std::time::SystemTime;
 
 pub use clients::{Clients, Refusal};
-pub use probes::{BUCKETS_US, Outcome, ProbeCounts, Probes};
+pub use probes::{BUCKETS_US, Outcome, ProbeCounts, Probes, Writing};
 pub use requests::{RequestCounts, Requests};
 
 use crate::system::process::ProcessFigures;

@@ -26,6 +26,7 @@ const fn bad(name: &'static str, value: &'static str, why: &'static str) -> Bad 
 const DURATION: &str = "a duration needs a unit (2s, 500ms)";
 const ADDRESS: &str = "expected a numeric address and a port (0.0.0.0:23267, [::]:23267)";
 const BLOCK: &str = "expected an address or a CIDR block (192.0.2.7, 192.0.2.0/24, 2001:db8::/32)";
+const POOLER: &str = "expected HOST:PORT or the path of a socket";
 const NO_TLS: &str = "this build speaks no TLS: use the Unix socket, or sslmode=prefer on a trusted network";
 
 const BAD_VALUES: &[Bad] = &[
@@ -59,6 +60,18 @@ const BAD_VALUES: &[Bad] = &[
     bad("peer-interval", "1", DURATION),
     bad("peer-interval", "0", "expected 10ms to 1h"),
     bad("min-peers", "17", "expected a whole number from 0 to 16"),
+    bad("write-probe", "999ms", "expected 1s to 1h, or off"),
+    bad("write-probe", "61min", "expected 1s to 1h, or off"),
+    bad("write-probe", "0", "expected 1s to 1h, or off"),
+    bad("write-probe", "often", "expected a whole number and a unit (2s, 500ms), or off"),
+    bad("pooler", "6432", POOLER),
+    bad("pooler", "", POOLER),
+    bad("pooler", "run/.s.PGSQL.6432", POOLER),
+    bad(
+        "pooler",
+        "/run/postgresql/",
+        "expected the socket itself, not its folder (/run/postgresql/.s.PGSQL.6432)",
+    ),
     bad("workers", "0", "expected a whole number from 1 to 64"),
     bad("workers", "65", "expected a whole number from 1 to 64"),
     bad("workers", "four", "expected a whole number from 1 to 64"),
@@ -265,7 +278,7 @@ fn every_setting_has_a_bad_value_above() {
     let home = Home::new();
     let help = help(&home);
     let mut settings = help.lines().filter_map(|line| line.strip_prefix("  --")?.split(' ').next());
-    assert_eq!(settings.clone().count(), 26, "{help}");
+    assert_eq!(settings.clone().count(), 28, "{help}");
     let tested = |name: &str| BAD_VALUES.iter().any(|bad| bad.name == name);
     let others = ["dsn", "config", "version", "help"];
     let forgotten = settings.find(|name| !tested(name) && !others.contains(name));

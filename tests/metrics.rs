@@ -507,9 +507,15 @@ fn every_metric_is_documented_and_no_other() {
     eventually(secs(20), "the lag is known", || {
         Page::of(&agent).get("pgsqlchk_replication_lag_seconds").is_some()
     });
-    let page = Page::of(&agent);
-    let known: BTreeMap<String, String> =
-        page.families().into_iter().map(|(name, kind)| (with_labels(&page, &name), kind)).collect();
+    // Only a primary commits. The server answers a knock as a pooler does.
+    let pooler = servers.primary.socket_path().display().to_string();
+    let more = ["--write-probe", "1s", "--pooler", &pooler];
+    let primary = Agent::start(&[&["--dsn", &servers.primary.dsn()], &more[..]].concat());
+    let pages = [Page::of(&agent), Page::of(&primary)];
+    let known: BTreeMap<String, String> = pages
+        .iter()
+        .flat_map(|page| page.families().into_iter().map(|(name, kind)| (with_labels(page, &name), kind)))
+        .collect();
     let rows = documented(&pages::page("docs/monitoring.md"));
     let table: BTreeMap<String, String> =
         rows.iter().map(|[name, kind, _]| (name.clone(), kind.clone())).collect();
@@ -519,7 +525,7 @@ fn every_metric_is_documented_and_no_other() {
     let refusals = rows.iter().find(|[name, _, _]| name.contains("_refused_")).expect("a row about refusals");
     let meaning = &refusals[2];
     let explained = meaning.split('`').skip(1).step_by(2).filter(|word| !word.starts_with("--"));
-    let reasons = page.series.keys().filter_map(|series| {
+    let reasons = pages[0].series.keys().filter_map(|series| {
         series.strip_prefix("pgsqlchk_refused_connections_total{reason=\"")?.strip_suffix("\"}")
     });
     assert_eq!(explained.collect::<BTreeSet<_>>(), reasons.collect::<BTreeSet<_>>());

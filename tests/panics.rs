@@ -175,6 +175,32 @@ fn a_panic_over_a_peer_costs_its_answer_and_one_of_who_keeps_the_limits_ends_the
     assert_ends(agent, &tripwire, "peers", "peers");
 }
 
+#[test]
+fn a_panic_over_a_pooler_or_a_commit_costs_that_answer_and_one_of_who_keeps_the_limits_ends_the_agent() {
+    let primary = Cluster::primary();
+    let tripwire = Tripwire::new();
+    // The server answers a knock as a pooler does.
+    let pooler = primary.socket_path().display().to_string();
+    let options = ["--pooler", &pooler, "--write-probe", "1s", "--knock-interval", "10ms"];
+    let agent = start(&primary, &tripwire, &options);
+    assert_eq!(agent.get("/primary").line(), "200 Primary");
+    for (place, line) in
+        [("knocking at a pooler", "503 pooler-not-answering"), ("committing", "503 write-failed")]
+    {
+        for _ in 0..3 {
+            tripwire.set(place);
+            eventually(secs(5), line, || agent.get("/primary").line() == line);
+            eventually(secs(5), "the next one is", || agent.get("/primary").line() == "200 Primary");
+        }
+    }
+    // Who waits wakes the thread that keeps the limits.
+    tripwire.set("poolers");
+    let _frozen = Frozen::new(primary.postmaster_pid());
+    let mut wire = Wire::connect(agent.addr());
+    wire.send("GET /status HTTP/1.1\r\n\r\n");
+    assert_ends(agent, &tripwire, "poolers", "poolers");
+}
+
 /// A thread that takes over where a look hangs.
 #[test]
 fn a_panic_of_the_thread_that_takes_over_ends_the_agent_with_exit_code_1() {

@@ -39,8 +39,8 @@ fn fields(document: &Value) -> BTreeMap<String, Vec<Value>> {
                 let dot = if name.is_empty() { "" } else { "." };
                 members.iter().for_each(|(key, value)| walk(&format!("{name}{dot}{key}"), value, found));
             }
-            Value::Array(_) if ["standbys", "cascaded"].contains(&name) => {
-                // Its own fields stand in another table.
+            Value::Array(_) if ["standbys", "cascaded", "poolers"].contains(&name) => {
+                // Its own fields stand elsewhere.
                 found.entry(name.to_owned()).or_default().push(value.clone());
             }
             Value::Array(items) => items.iter().for_each(|item| walk(&format!("{name}[]"), item, found)),
@@ -138,7 +138,10 @@ fn every_field_is_documented_with_its_type_and_no_other() {
     let standby = Cluster::stopped_standby_of(&primary, &[("primary_slot_name", "of_the_standby")]);
     standby.start();
     let agents = [primary.dsn(), standby.dsn(), unprivileged(&standby)];
-    let agents = agents.map(|dsn| Agent::start(&["--dsn", &dsn]));
+    // The server answers a knock as a pooler does.
+    let pooler = primary.socket_path().display().to_string();
+    let more = ["--write-probe", "1s", "--pooler", &pooler];
+    let agents = agents.map(|dsn| Agent::start(&[&["--dsn", &dsn], &more[..]].concat()));
     // Just after its start a receiver has not heard from the sender.
     let has_heard = || status(agents[1].addr())["lag"]["bytes_basis"] == "sender";
     eventually(secs(20), "the standby streams", has_heard);

@@ -50,9 +50,10 @@ pub fn measure(turns: usize, title: &str) {
     say("");
 }
 
-fn print(agents: [(SocketAddr, (&str, &str)); 2], turns: usize, pause: Duration) {
+/// Checks of the agents in turns, each with its name and what is aimed at; the first one is the unit.
+pub fn print<const COUNT: usize>(agents: [(SocketAddr, (&str, &str)); COUNT], turns: usize, pause: Duration) {
     let mut buffer = buffer();
-    let mut timings = [(); 2].map(|()| Vec::with_capacity(turns));
+    let mut timings = [(); COUNT].map(|()| Vec::with_capacity(turns));
     for turn in 0..turns + turns / 10 {
         for ((addr, _), timings) in agents.iter().zip(&mut timings) {
             if pause.is_zero() {

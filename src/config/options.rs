@@ -10,7 +10,7 @@ use log::LevelFilter;
 use super::layers::Setting;
 use super::libpq::Given;
 use super::table::option_table;
-use super::{Allow, LogTarget, Mode, Options, PeerAddress, Protocol, peer, units};
+use super::{Allow, HostPort, LogTarget, Mode, Options, PoolerAddress, Protocol, peer, pooler, units};
 use crate::spelling;
 use crate::verdict::{Path, Standing, Tag};
 #[cfg(test)]

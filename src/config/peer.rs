@@ -1,69 +1,31 @@
 //! `--peer`: where another agent answers.
 
-use std::fmt;
+use super::HostPort;
 
 /// One thread each, and one request each when somebody asks.
 pub const MAX_PEERS: usize = 16;
 
 const EXPECTED: &str = "expected http://HOST:PORT or HOST:PORT";
 
-/// Another agent of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerAddress {
-    /// A name or a numeric address, without brackets, in lower case.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-}
-
-impl PeerAddress {
-    fn parse(value: &str) -> Result<PeerAddress, String> {
-        let authority = match value.split_once("://") {
-            None => value,
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
-            Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-                return Err("this build speaks no TLS: use http:// on a trusted network".into());
-            }
-            Some(_) => return Err(EXPECTED.into()),
-        };
-        let authority = authority.strip_suffix('/').unwrap_or(authority);
-        if authority.contains(['/', '?', '#']) {
-            return Err("a peer has no path: it is asked for /node".into());
+fn parse(value: &str) -> Result<HostPort, String> {
+    let authority = match value.split_once("://") {
+        None => value,
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
+            return Err("this build speaks no TLS: use http:// on a trusted network".into());
         }
-        let (host, port) = authority.rsplit_once(':').ok_or(EXPECTED)?;
-        let numeric = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let is_host = match numeric {
-            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => {
-                let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-                !host.is_empty() && host.len() <= 253 && host.bytes().all(is_name)
-            }
-        };
-        // `parse` would take a sign.
-        let port = Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
-        let port = port.and_then(|port| port.parse().ok()).filter(|port| *port != 0);
-        match port {
-            Some(port) if is_host => {
-                Ok(PeerAddress { host: numeric.unwrap_or(host).to_ascii_lowercase(), port })
-            }
-            Some(_) | None => Err(EXPECTED.into()),
-        }
+        Some(_) => return Err(EXPECTED.into()),
+    };
+    let authority = authority.strip_suffix('/').unwrap_or(authority);
+    if authority.contains(['/', '?', '#']) {
+        return Err("a peer has no path: it is asked for /node".into());
     }
-}
-
-/// As in a URL, and as it stands on `/cluster`.
-impl fmt::Display for PeerAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
-        }
-    }
+    HostPort::parse(authority).ok_or_else(|| EXPECTED.into())
 }
 
 /// One more of them.
-pub(super) fn add(peers: &mut Vec<PeerAddress>, value: &str) -> Result<(), String> {
-    let peer = PeerAddress::parse(value)?;
+pub(super) fn add(peers: &mut Vec<HostPort>, value: &str) -> Result<(), String> {
+    let peer = parse(value)?;
     if peers.contains(&peer) {
         return Err("the peer is given twice".into());
     }
@@ -87,7 +49,7 @@ mod tests {
             ("192.0.2.1:65535", "192.0.2.1:65535"),
             ("http://[2001:DB8::1]:23267", "[2001:db8::1]:23267"),
         ] {
-            let peer = PeerAddress::parse(value).map(|peer| peer.to_string());
+            let peer = parse(value).map(|peer| peer.to_string());
             assert_eq!(peer.as_deref(), Ok(expected), "{value}");
         }
         for value in [
@@ -112,7 +74,7 @@ mod tests {
             "a:b@node1:1",
             "http:///node1:1",
         ] {
-            assert!(PeerAddress::parse(value).is_err(), "{value}");
+            assert!(parse(value).is_err(), "{value}");
         }
     }
 

@@ -164,7 +164,7 @@ macro_rules! option_table {
                 store: |field, setting| setting.add(field, units::tag_unless_taken),
             }
             /// Agents of the other nodes; default none.
-            pub peer: Vec<PeerAddress> = Vec::new(), {
+            pub peer: Vec<HostPort> = Vec::new(), {
                 word: "peer",
                 value: "URL",
                 help: "agent of another node of this cluster, http://HOST:PORT or HOST:PORT, at most 16; repeatable",
@@ -199,6 +199,32 @@ macro_rules! option_table {
                 default: DefaultValue::Value("0"),
                 sample: (Group::Peers, "", &["0"]),
                 store: |field, setting| setting.store(field, |value| units::number(value, units::MIN_PEERS)),
+            }
+            /// How often at most a primary is made to commit; 1 s to 1 h, default never.
+            pub write_probe: Option<Duration> = None, {
+                word: "write-probe",
+                value: "DURATION",
+                help: "a primary whose last commit for this purpose is older has to commit again, 1s to 1h, or off",
+                default: DefaultValue::Value("off"),
+                sample: (
+                    Group::Work,
+                    "10s will do. A commit that hangs or fails is 503 write-stalled or write-failed on /, /primary and /read-write.",
+                    &["off"]
+                ),
+                store: |field, setting| setting.store(field, units::write_probe),
+            }
+            /// What clients of this node go through; default nothing.
+            pub pooler: Vec<PoolerAddress> = Vec::new(), {
+                word: "pooler",
+                value: "ADDR",
+                help: "pooler that clients of this node go through, HOST:PORT or the path of a socket, at most 8; repeatable",
+                default: DefaultValue::Described("none"),
+                sample: (
+                    Group::Work,
+                    "Where one does not answer, each path about the role is 503 pooler-not-answering.",
+                    &["127.0.0.1:6432", "/run/postgresql/.s.PGSQL.6432"]
+                ),
+                store: |field, setting| setting.add(field, pooler::add),
             }
             /// What xinetd mode speaks on its socket; default HTTP.
             pub protocol: Protocol = Protocol::Http, {

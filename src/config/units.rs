@@ -21,6 +21,8 @@ pub const KNOCK_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..
 pub const LOGIN_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(3600);
 /// `--peer-interval`: more often than every 10 ms is a question per check anyway; older than an hour it proves nothing.
 pub const PEER_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
+/// `--write-probe`, unless it is off: each is a commit that all standbys get; older than an hour it proves nothing.
+pub const WRITE_PROBE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 /// `--min-peers`: there cannot be more.
 pub const MIN_PEERS: RangeInclusive<usize> = 0..=MAX_PEERS;
 /// `--idle-exit`: shorter, and xinetd starts an agent per check; longer is standalone.
@@ -100,6 +102,14 @@ pub fn absolute_path(value: &str) -> Result<PathBuf, String> {
         (false, _) => Err("expected an absolute path".into()),
         (true, true) => Err("expected a file, without a slash at the end".into()),
         (true, false) => Ok(value.into()),
+    }
+}
+
+/// `--write-probe`.
+pub fn write_probe(value: &str) -> Result<Option<Duration>, String> {
+    match value {
+        "off" => Ok(None),
+        _ => duration(value, WRITE_PROBE, false).map(Some).map_err(|why| format!("{why}, or off")),
     }
 }
 

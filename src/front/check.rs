@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::one_shot;
 use crate::config::Config;
 use crate::instance::advice::{self, advice};
-use crate::instance::{Lag, Needs, Observation, Replication, Sighting};
+use crate::instance::{Lag, Needs, Observation, Replication, Sighting, WriteProbe};
 use crate::reason::Reason;
 use crate::system::drain_file;
 use crate::verdict::{Target, Verdict, judge};
@@ -45,7 +45,8 @@ fn report(target: Target, observation: &Observation, config: &Config) -> (String
             (format!("{seen}: {}{}", Reason::DrainUnknown, why_unknown(&config.drain_file)), 2)
         }
         Verdict::Down(reason) => {
-            (format!("{seen}: {reason}{}", advise_on_lag(reason, observation, config)), 2)
+            let more = advise_on_lag(reason, observation, config) + &why_no_work(reason, observation);
+            (format!("{seen}: {reason}{more}"), 2)
         }
     }
 }
@@ -69,6 +70,21 @@ fn advise_on_lag(reason: Reason, observation: &Observation, config: &Config) -> 
         true => format!("; {}", advice::let_monitor(&config.connection)).replace(char::is_control, " "),
         false => String::new(),
     }
+}
+
+/// Which pooler does not answer, or what the server said of the commit.
+fn why_no_work(reason: Reason, observation: &Observation) -> String {
+    let evidence = &observation.evidence;
+    let why = match (reason, &evidence.write) {
+        (Reason::PoolerNotAnswering, _) => {
+            let silent = evidence.poolers.iter().find(|pooler| pooler.is_up == Some(false));
+            silent.map(|pooler| format!(": {}", pooler.cause.as_ref().unwrap_or(&pooler.address)))
+        }
+        (Reason::WriteStalled, Some(WriteProbe::Stalled { cause: Some(cause), .. }))
+        | (Reason::WriteFailed, Some(WriteProbe::Failed { cause })) => Some(format!(": {cause}")),
+        _ => None,
+    };
+    why.unwrap_or_default().replace(char::is_control, " ")
 }
 
 /// `primary timeline 3`, `standby timeline 3 lag 1234 bytes 0.5 s`; the lag where it was asked about.

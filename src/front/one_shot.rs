@@ -14,8 +14,8 @@ use crate::reason::Reason;
 use crate::system::own_name::OwnName;
 use crate::verdict::Target;
 
-/// Looks at the instance for this target, and at what its peers make of it: they are asked at the same time, and nothing is
-/// remembered. Returns by the deadline.
+/// Looks at the instance for this target, and at what its peers make of it and whether a client could work: all are asked
+/// at the same time but the commit, which comes last, and nothing is remembered. Returns by the deadline.
 pub(super) fn check(config: &Config, target: Target, needs: Needs, arrived: Instant) -> (Observation, News) {
     check_with(config, PeerSettings::of(config, &OwnName::get().agent), target, needs, arrived)
 }
@@ -34,14 +34,11 @@ fn check_with(
     arrived: Instant,
 ) -> (Observation, News) {
     let deadline = arrived + config.timeout;
-    if !target.asks_peers() {
-        return (look(config, needs, deadline), News::none());
-    }
-    let witnesses = match Witnesses::with(config, settings) {
+    let witnesses = match Witnesses::for_one(config, settings, target) {
         Ok(Some(witnesses)) => witnesses,
         Ok(None) => return (look(config, needs, deadline), News::none()),
         Err(error) => {
-            let cause = format!("cannot start a thread for a peer: {error}");
+            let cause = format!("cannot start a thread: {error}");
             let failure = Failure::new(Reason::AgentOutOfResources, cause);
             return (Observation::failed(failure), News::none());
         }
@@ -54,7 +51,7 @@ fn check_with(
         let _ = sender.send((observation, news));
     });
     receiver.recv().unwrap_or_else(|_| {
-        let failure = Failure::new(Reason::AgentOutOfResources, "weighing the peers panicked");
+        let failure = Failure::new(Reason::AgentOutOfResources, "weighing the others' words panicked");
         (Observation::failed(failure), News::none())
     })
 }

@@ -56,8 +56,8 @@ pub(super) fn serve(
     let tally = Arc::new(Tally::new());
     let monitor = Monitor::start(ProbeSettings::of(&config), Arc::clone(&tally))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let witnesses =
-        Witnesses::start(&config).map_err(|error| format!("cannot start a thread for a peer: {error}"))?;
+    let witnesses = Witnesses::start(&config, Arc::clone(&tally))
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
     let standing = config.standing();
     let service = Arc::new(Service::new(monitor.clone(), witnesses, config.timeout, standing, tally));
     let roster = Arc::new(Roster::default());

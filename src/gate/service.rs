@@ -94,7 +94,7 @@ impl Service {
         };
         asked.path = Some(target.path);
         let protocol = asked.protocol;
-        match dialect::needs(protocol, target, self.witnesses.is_some()) {
+        match dialect::needs(protocol, target, self.witnesses.as_ref().is_some_and(|them| them.has_peers())) {
             None => asked.respond(&alive(protocol, target, &self.tally)),
             Some(needs) => {
                 let monitor = self.monitor.clone();

@@ -56,7 +56,7 @@ impl fmt::Display for Address {
     }
 }
 
-fn look_up(host: &str) -> Result<Vec<IpAddr>, Failure> {
+pub(super) fn look_up(host: &str) -> Result<Vec<IpAddr>, Failure> {
     let addresses = (host, 0)
         .to_socket_addrs()
         .map_err(|error| Failure::new(Reason::NameNotResolved, format!("{host}: {error}")))?;

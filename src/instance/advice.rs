@@ -58,6 +58,9 @@ pub fn advice(failure: &Failure, settings: &ConnectionSettings, os_user: Option<
         | Reason::Superseded
         | Reason::TwoPrimaries
         | Reason::Isolated
+        | Reason::PoolerNotAnswering
+        | Reason::WriteStalled
+        | Reason::WriteFailed
         | Reason::BadRequest => None,
     }
 }

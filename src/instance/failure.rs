@@ -52,6 +52,14 @@ impl Failure {
         }
     }
 
+    /// Whether it says no more than that nobody was reached at this address.
+    pub(super) fn is_next_address_worth_it(&self) -> bool {
+        matches!(
+            self.reason,
+            Reason::ConnectionRefused | Reason::Unreachable | Reason::PostmasterNotAnswering
+        )
+    }
+
     /// What a failed system call on the way to the server means. `place` names the address.
     pub fn from_io(place: &str, error: &io::Error) -> Failure {
         let (reason, hint) = match error.kind() {

@@ -132,7 +132,7 @@ fn judge(place: &str, answer: Answer) -> Result<(), Failure> {
         // Since 9.3 only a postmaster that could not fork answers with an error message here.
         Ok(Some(b'E')) => Err(Failure::new(
             Reason::NotAcceptingConnections,
-            format!("{place}: the postmaster answered the knock with an error"),
+            format!("{place}: the knock was answered with an error"),
         )),
         Ok(Some(byte)) => Err(Failure::new(
             Reason::NotPostgresql,

@@ -8,8 +8,8 @@ use super::address::Address;
 use super::advice::advice;
 use super::knock::Knocker;
 use super::login::{LoginRefused, Refusals};
-use super::session::{Learned, Session};
-use super::startup::TimeLimits;
+use super::session::Session;
+use super::startup::{Learned, TimeLimits};
 use super::timeline::SeenTimeline;
 use super::{Drain, Failure, Needs, Observation, ProbeSettings, Sighting, Stage, StageCell};
 use crate::reason::Reason;
@@ -234,7 +234,7 @@ impl Prober {
             let limit = if left > 1 { share } else { self.settings.timeout };
             left -= 1;
             match self.connect_to(address, now + share, limit) {
-                Err(failure) if is_next_address_worth_it(failure.reason) => last_failure = failure,
+                Err(failure) if failure.is_next_address_worth_it() => last_failure = failure,
                 result => return result,
             }
         }
@@ -316,11 +316,6 @@ impl Prober {
             None => deadline,
         }
     }
-}
-
-/// Whether the failure says no more than that nobody was reached at this address.
-fn is_next_address_worth_it(reason: Reason) -> bool {
-    matches!(reason, Reason::ConnectionRefused | Reason::Unreachable | Reason::PostmasterNotAnswering)
 }
 
 /// One line per process: the passfile is read at every login, and a log line per login helps nobody.

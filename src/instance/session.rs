@@ -1,4 +1,4 @@
-//! The one reusable session. The only user of the `postgres` crate.
+//! The one reusable session that looks. It and the one that writes (`writer.rs`) are the only users of the `postgres` crate.
 //!
 //! Every call here can block for ever: the crate's `connect_timeout` ends at the socket, queries have no client
 //! timeout, and even dropping a session waits for the backend. It therefore lives on a thread of its own (see
@@ -16,19 +16,10 @@ use postgres::{Client, Error, NoTls, SimpleQueryMessage, SimpleQueryRow};
 use super::address::Address;
 use super::failure::Asked;
 use super::prepared::Prepared;
-use super::startup::{TimeLimits, login_config, own_settings, prelude_for_a_shared_session};
+use super::startup::{Learned, TimeLimits, log_in, login_config, own_settings, prelude_for_a_shared_session};
 use super::{Failure, Identity, Needs, Role, Sighting, doubt, identity, query};
 use crate::config::{ConnectionSettings, Secret};
 use crate::reason::Reason;
-
-/// What earlier logins taught about whoever answers them.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Learned {
-    /// A pooler that refuses settings at the login: it is not asked to take any again.
-    takes_no_settings: bool,
-    /// `server_version_num`.
-    version: Option<u32>,
-}
 
 /// An open session.
 pub(super) struct Session {
@@ -86,23 +77,8 @@ impl Session {
         let place = address.to_string();
         let failed = |error, asked| Failure::from_postgres(&place, &error, asked);
         let plain = login_config(settings, address, password, limits);
-        let mut client = None;
-        if !learned.takes_no_settings {
-            let mut config = plain.clone();
-            config.options(&own_settings(settings.options.as_deref(), address, limits, learned.version));
-            match config.connect(NoTls) {
-                Ok(opened) => client = Some(opened),
-                // "unsupported startup parameter": PgBouncer.
-                Err(error) if error.code() == Some(&SqlState::PROTOCOL_VIOLATION) => {
-                    learned.takes_no_settings = true;
-                }
-                Err(error) => return Err(failed(error, Asked::Login)),
-            }
-        }
-        let mut client = match client {
-            Some(client) => client,
-            None => plain.connect(NoTls).map_err(|error| failed(error, Asked::Login))?,
-        };
+        let own = own_settings(settings.options.as_deref(), address, limits, learned.version);
+        let mut client = log_in(&plain, &own, learned).map_err(|error| failed(error, Asked::Login))?;
         let shared = prelude_for_a_shared_session(limits);
         let question = format!("{shared}{}; {}", query::LOGIN, query::LOGIN_SETTINGS);
         let answer = client.simple_query(&question).map_err(|error| failed(error, Asked::Query))?;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use postgres::{Config, config::SslMode};
+use postgres::config::SslMode;
+use postgres::error::SqlState;
+use postgres::{Client, Config, Error, NoTls};
 
 use super::address::Address;
 use super::query;
@@ -31,6 +33,15 @@ pub(super) struct TimeLimits {
     pub(super) connect: Duration,
     /// The server keeps to it, as `statement_timeout`.
     pub(super) statement: Duration,
+}
+
+/// What earlier logins taught about whoever answers them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Learned {
+    /// A pooler that refuses settings at the login: it is not asked to take any again.
+    takes_no_settings: bool,
+    /// `server_version_num`.
+    pub(super) version: Option<u32>,
 }
 
 /// The settings of a session that is the agent's own, after those of the administrator: nobody else gets it, so they may
@@ -71,6 +82,22 @@ pub(super) fn prelude_for_a_shared_session(limits: TimeLimits) -> String {
 /// Zero would mean "for ever".
 fn statement_limit_ms(limits: TimeLimits) -> u128 {
     limits.statement.as_millis().max(1)
+}
+
+/// Logs in with settings of one's own where they are taken, else without.
+pub(super) fn log_in(plain: &Config, own: &str, learned: &mut Learned) -> Result<Client, Error> {
+    if !learned.takes_no_settings {
+        let mut config = plain.clone();
+        config.options(own);
+        match config.connect(NoTls) {
+            // "unsupported startup parameter": PgBouncer.
+            Err(error) if error.code() == Some(&SqlState::PROTOCOL_VIOLATION) => {
+                learned.takes_no_settings = true;
+            }
+            result => return result,
+        }
+    }
+    plain.connect(NoTls)
 }
 
 pub(super) fn login_config(

@@ -117,9 +117,9 @@ impl State {
         Some(until)
     }
 
-    /// Whether one more session may hang in the server.
+    /// Whether one more session may hang in the server. One that commits may do so at any time.
     pub(super) fn may_hang_once_more(&self) -> bool {
-        self.abandoned + self.closing < MAX_ABANDONED
+        self.abandoned + self.closing + usize::from(self.tally.probes.is_writing()) < MAX_ABANDONED
     }
 
     /// Whether somebody has to look for the drain file apart from a flight, and then for the callers numbered below.

@@ -9,7 +9,7 @@ use ureq::unversioned::resolver::{ArrayVec, DefaultResolver, ResolvedSocketAddrs
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use super::statement::{self, MAX_ANSWER_BYTES, Statement};
-use crate::config::PeerAddress;
+use crate::config::HostPort;
 
 /// No peer's head is longer.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
@@ -41,7 +41,7 @@ pub(super) struct Asker {
 
 impl Asker {
     /// One deadline holds for connection and answer together.
-    pub(super) fn new(peer: &PeerAddress, timeout: Duration) -> Asker {
+    pub(super) fn new(peer: &HostPort, timeout: Duration) -> Asker {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(timeout))
             .max_redirects(0)

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::status::Moment;
+use super::moment::Moment;
 use crate::verdict::{Condition, Node, Survey};
 
 /// The document. Every field is always there, in this order.

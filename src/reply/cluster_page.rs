@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::time::SystemTime;
 
 use super::cluster::class;
-use super::page::{CLOCK, CSS, REFRESH_S};
-use super::status::Moment;
+use super::moment::Moment;
+use super::page::{CSS, REFRESH_S};
 use super::words::{bytes, duration, escape};
 use crate::instance::Role;
 use crate::verdict::{Condition, Node, Survey};
@@ -105,7 +105,7 @@ fn words(node: &Node) -> String {
 }
 
 fn footer(now: SystemTime) -> String {
-    let looked = Moment::of(now).map(|now| format!("Looked at {} UTC. ", now.format(CLOCK)));
+    let looked = Moment::of(now).map(|now| format!("Looked at {} UTC. ", now.clock()));
     let looked = looked.unwrap_or_default();
     format!("<p>{looked}Looks again every {REFRESH_S} seconds. pgsqlchk {}</p>", env!("CARGO_PKG_VERSION"))
 }

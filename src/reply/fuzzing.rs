@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::{Background, HttpReply, MAX_DOCUMENT_BYTES, MAX_REPLY_BYTES, Media, http_reply};
+use crate::config::MAX_POOLERS;
 use crate::fuzzing::source::Source;
 use crate::fuzzing::{exposition, html, wire};
 use crate::instance::{
-    AttachedStandby, Drain, Failure, Identity, LoginRefused, Lsn, MAX_STANDBYS, Observation, Receiver,
-    ReceiverDetails, Recovery, ReplayDelay, Replication, Role, Server, Sighting, Sources,
-    fuzzing as instance,
+    AttachedStandby, Drain, Evidence, Failure, Identity, LoginRefused, Lsn, MAX_STANDBYS, Observation,
+    Pooler, Receiver, ReceiverDetails, Recovery, ReplayDelay, Replication, Role, Server, Sighting, Sources,
+    WriteProbe, fuzzing as instance,
 };
 use crate::monitor::{Change, Chronicle, Condition, LAG_BUCKETS, LagSample, MAX_TRANSITIONS, Transition};
 use crate::peers::News;
@@ -85,7 +86,7 @@ fn body(reply: &HttpReply) -> String {
 fn assert_json(text: &str, observation: &Observation) {
     let json: serde_json::Value = serde_json::from_str(text).unwrap_or_else(|why| panic!("{why}: {text}"));
     let fields = json.as_object().expect("an object");
-    assert_eq!(fields.len(), 24, "every field is always there");
+    assert_eq!(fields.len(), 27, "every field is always there");
     let version =
         observation.sighting().and_then(|sighting| sighting.server.as_ref()).map(|server| &server.version);
     match (version, json["server_version"].as_str()) {
@@ -115,6 +116,9 @@ fn with_harmless_text(observation: &Observation) -> Observation {
     let harmless = |text: &mut String| {
         *text = text.chars().map(|_| 'x').collect();
     };
+    for pooler in &mut observation.evidence.poolers {
+        pooler.address = pooler.address.chars().map(|_| 'x').collect::<String>().into();
+    }
     if let Some(Ok(sighting)) = &mut observation.instance {
         if let Some(server) = &mut sighting.server {
             harmless(&mut server.version);
@@ -148,7 +152,28 @@ fn observation(source: &mut Source<'_>) -> Observation {
         1 => Some(Err(Failure::new(reason(source), source.text()))),
         _ => Some(Ok(sighting(source))),
     };
-    Observation::new(drain, instance, source.optional(Source::duration))
+    let took = source.optional(Source::duration);
+    let evidence = Evidence {
+        poolers: (0..source.below(MAX_POOLERS + 1)).map(|number| pooler(source, number)).collect(),
+        write: source.optional(write),
+        ..Evidence::default()
+    };
+    Observation { evidence, ..Observation::new(drain, instance, took) }
+}
+
+fn pooler(source: &mut Source<'_>, number: usize) -> Pooler {
+    // Two of one address there are not, and none has a character that stands for something else.
+    let text: String = source.text().chars().filter(char::is_ascii_alphanumeric).take(200).collect();
+    let address = format!("{number}{text}:1");
+    Pooler { address: address.into(), is_up: source.optional(Source::flag), cause: None }
+}
+
+fn write(source: &mut Source<'_>) -> WriteProbe {
+    match source.below(3) {
+        0 => WriteProbe::Committed(source.duration()),
+        1 => WriteProbe::Stalled { lasts: source.optional(Source::duration), cause: None },
+        _ => WriteProbe::Failed { cause: source.text().into() },
+    }
 }
 
 fn sighting(source: &mut Source<'_>) -> Sighting {

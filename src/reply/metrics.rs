@@ -3,7 +3,7 @@
 
 use std::fmt::{Display, Write};
 
-use crate::instance::{Drain, Observation, ReplayDelay, Role, Sighting};
+use crate::instance::{Drain, Evidence, Observation, ReplayDelay, Role, Sighting, WriteProbe};
 use crate::reason::Reason;
 use crate::tally::{BUCKETS_US, Figures, ProbeCounts};
 use crate::verdict::Survey;
@@ -17,6 +17,7 @@ const USUAL_BYTES: usize = 10 * 1024;
 pub(super) fn text(observation: &Observation, survey: Option<&Survey>, figures: &Figures) -> String {
     let mut page = Page(String::with_capacity(USUAL_BYTES));
     page.instance(observation);
+    page.work(&observation.evidence);
     if let Some(survey) = survey {
         page.cluster(observation, survey);
     }
@@ -109,6 +110,29 @@ impl Page {
             replay_delay_s,
             "How much later the standby replays commits on purpose.",
         );
+    }
+
+    /// Absent where nobody was to commit, and where there is no pooler.
+    fn work(&mut self, evidence: &Evidence) {
+        let write = evidence.write.as_ref();
+        self.gauge(
+            "pgsqlchk_writable",
+            write.map(|write| u8::from(write.is_committed())),
+            "Whether the primary's last write probe was committed in time.",
+        );
+        self.gauge(
+            "pgsqlchk_write_probe_seconds",
+            write.and_then(WriteProbe::seconds),
+            "How long the primary's last write probe took, or has been taking so far.",
+        );
+        let known = || evidence.poolers.iter().filter_map(|pooler| Some((&pooler.address, pooler.is_up?)));
+        if known().next().is_some() {
+            let name = "pgsqlchk_pooler_up";
+            self.head(name, "gauge", "Whether what clients go through answers.");
+            for (address, is_up) in known() {
+                self.sample(name, format_args!("{{pooler=\"{address}\"}}"), u8::from(is_up));
+            }
+        }
     }
 
     /// Absent where there are no peers.

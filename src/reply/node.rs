@@ -3,7 +3,8 @@
 
 use serde::Serialize;
 
-use super::status::{Document, Moment};
+use super::moment::Moment;
+use super::status::Document;
 use crate::instance::{AttachedStandby, Observation, Role};
 use crate::reason::Reason;
 

@@ -4,11 +4,10 @@ mod plot;
 
 use std::fmt::Write;
 
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
-
-use super::status::{Document, LagFields, Moment, TransitionFields};
+use super::moment::Moment;
+use super::status::{Document, LagFields, TransitionFields};
 use super::words::{bytes, duration, escape};
+use crate::instance::WriteProbe;
 use crate::monitor::Chronicle;
 use crate::peers::News;
 use crate::verdict::{Limits, Verdict};
@@ -17,11 +16,6 @@ pub(super) const CSS: &str = include_str!("page/page.css");
 
 /// Between two looks of a browser.
 pub(super) const REFRESH_S: u32 = 5;
-
-pub(super) const CLOCK: &[BorrowedFormatItem<'_>] = format_description!("[hour]:[minute]:[second]");
-const DAY: &[BorrowedFormatItem<'_>] = format_description!("[day padding:none] [month repr:short] [year]");
-const DAY_AND_CLOCK: &[BorrowedFormatItem<'_>] =
-    format_description!("[day padding:none] [month repr:short], [hour]:[minute]:[second]");
 
 /// The page, without its last line feed. `limits`: how far the standby may lag.
 pub(super) fn html(document: &Document, limits: Limits, chronicle: &Chronicle, news: &News) -> String {
@@ -97,9 +91,9 @@ fn since(document: &Document) -> String {
             // Not for the reason, which may be younger.
             let role = document.role.filter(|_| document.reason.is_some());
             let role = role.map(|role| format!("{role} ")).unwrap_or_default();
-            format!("{role}for {held}, since {} UTC", time_element(since, DAY_AND_CLOCK))
+            format!("{role}for {held}, since {} UTC", time_element(since))
         }
-        (None, Some(now)) => format!("at {} UTC", time_element(now, DAY_AND_CLOCK)),
+        (None, Some(now)) => format!("at {} UTC", time_element(now)),
         (_, None) => String::new(),
     }
 }
@@ -157,15 +151,15 @@ fn facts(document: &Document) -> String {
         (None, None) => None,
     };
     let started = document.server_started.zip(document.time).map(|(started, now)| {
-        let day = started.format(DAY);
-        let clock = started.format(CLOCK);
+        let day = started.date();
+        let clock = started.clock();
         format!("{day}, {clock} UTC, {} ago", duration(now.seconds_since(started).floor()))
     });
     let logins = document
         .login
         .refused
         .zip(document.login.since)
-        .map(|(refused, since)| format!("refused since {} UTC: {refused}", since.format(DAY_AND_CLOCK)));
+        .map(|(refused, since)| format!("refused since {} UTC: {refused}", since.day_and_clock()));
     let facts = [
         ("Writes", choose(document.read_only.filter(|_| is_primary), "refused: read-only", "accepted")),
         (
@@ -180,6 +174,7 @@ fn facts(document: &Document) -> String {
         ("Sender's WAL end", document.lsn.sender_end.clone()),
         ("Received", document.lsn.received.clone()),
         ("Replayed", document.lsn.replayed.clone()),
+        ("Commits", commits(document)),
         ("WAL position", document.lsn.current.clone()),
         ("Standbys", document.standbys.as_ref().map(|standbys| standbys.len().to_string())),
         ("Timeline", document.timeline.map(|timeline| timeline.to_string())),
@@ -192,8 +187,28 @@ fn facts(document: &Document) -> String {
     for (name, value) in facts.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
         let _ = writeln!(html, "<div><dt>{name}</dt><dd>{}</dd></div>", escape(value));
     }
+    for pooler in document.poolers.iter().flatten() {
+        let state = match pooler.up {
+            Some(true) => "answers",
+            Some(false) => "does not answer",
+            None => "unknown",
+        };
+        let _ = writeln!(html, "<div><dt>Pooler {}</dt><dd>{state}</dd></div>", escape(&pooler.address));
+    }
     html.push_str("</dl></section>\n");
     html
+}
+
+/// Whether they come back.
+fn commits(document: &Document) -> Option<String> {
+    let write = document.write.as_ref()?;
+    let seconds = write.seconds().map(duration);
+    Some(match (write, seconds) {
+        (WriteProbe::Committed(_), Some(seconds)) => format!("come back after {seconds}"),
+        (WriteProbe::Stalled { .. }, Some(seconds)) => format!("one hangs since {seconds}"),
+        (WriteProbe::Stalled { .. }, None) => "not confirmed".into(),
+        (WriteProbe::Committed(_) | WriteProbe::Failed { .. }, _) => "fail".into(),
+    })
 }
 
 /// What others say of themselves, in short; the whole is on `/cluster`.
@@ -261,7 +276,7 @@ fn change(transition: &TransitionFields, held: Option<f64>) -> String {
         "draining" | "not-draining" => "draining drain",
         _ => "down",
     };
-    let time = transition.time.map(|time| time_element(time, DAY_AND_CLOCK)).unwrap_or_default();
+    let time = transition.time.map(|time| time_element(time)).unwrap_or_default();
     let name = match transition.to {
         "not-draining" => "Draining no more".into(),
         word => capitalized(word),
@@ -273,14 +288,14 @@ fn change(transition: &TransitionFields, held: Option<f64>) -> String {
     format!("<li class=\"{class}\"><div class=\"row\"><b>{name}</b>{time}</div>{held}</li>\n")
 }
 
-fn time_element(time: Moment, format: &[BorrowedFormatItem<'_>]) -> String {
-    format!("<time datetime=\"{}\">{}</time>", time.rfc_3339(), time.format(format))
+fn time_element(time: Moment) -> String {
+    format!("<time datetime=\"{}\">{}</time>", time.rfc_3339(), time.day_and_clock())
 }
 
 fn footer(document: &Document) -> String {
     let took = document.probe_seconds.map(|seconds| format!(", which took {}", duration(seconds)));
     let looked = document.time.map(|time| {
-        let clock = time.format(CLOCK);
+        let clock = time.clock();
         format!("Looked at {clock} UTC{}. ", took.unwrap_or_default())
     });
     let looked = looked.unwrap_or_default();

@@ -1,16 +1,12 @@
 //! `/status`: everything that was observed, and what is remembered. What was not observed for this very request is
 //! null. docs/monitoring.md has a table of the fields; a test holds it against them.
 
-use std::time::SystemTime;
-
 use serde::{Serialize, Serializer};
-use time::OffsetDateTime;
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
 
+use super::moment::Moment;
 use crate::instance::{
-    AttachedStandby, Drain, Lag, LoginRefused, Lsn, Observation, Receiver, ReplayDelay, Replication, Role,
-    Sighting,
+    AttachedStandby, Drain, Lag, LoginRefused, Lsn, Observation, Pooler, Receiver, ReplayDelay, Replication,
+    Role, Sighting, WriteProbe,
 };
 use crate::monitor::{Change, Chronicle, Condition, Transition};
 use crate::reason::Reason;
@@ -43,6 +39,9 @@ pub(super) struct Document {
     pub(super) standbys: Option<Vec<AttachedStandby>>,
     pub(super) cascaded: Option<Vec<AttachedStandby>>,
     pub(super) login: LoginFields,
+    pub(super) writable: Option<bool>,
+    pub(super) write_probe_seconds: Option<f64>,
+    pub(super) poolers: Option<Vec<PoolerFields>>,
     pub(super) transitions: Vec<TransitionFields>,
     pub(super) probe_seconds: Option<f64>,
     pub(super) time: Option<Moment>,
@@ -50,6 +49,9 @@ pub(super) struct Document {
     /// Also where nobody knows by how much.
     #[serde(skip)]
     pub(super) is_replay_delayed: bool,
+    /// Why it is not writable.
+    #[serde(skip)]
+    pub(super) write: Option<WriteProbe>,
     /// What `/` says: the page takes its colour from it.
     #[serde(skip)]
     pub(super) verdict: Verdict,
@@ -92,6 +94,13 @@ pub(super) struct ReceiverFields {
 pub(super) struct LoginFields {
     pub(super) refused: Option<Reason>,
     pub(super) since: Option<Moment>,
+}
+
+/// What clients go through.
+#[derive(Serialize)]
+pub(super) struct PoolerFields {
+    pub(super) address: String,
+    pub(super) up: Option<bool>,
 }
 
 /// A change that the agent noticed.
@@ -150,10 +159,14 @@ impl Document {
                 .and_then(|sighting| sighting.login_refused.as_ref())
                 .map(LoginFields::new)
                 .unwrap_or_default(),
+            writable: observation.evidence.write.as_ref().map(WriteProbe::is_committed),
+            write_probe_seconds: observation.evidence.write.as_ref().and_then(WriteProbe::seconds),
+            poolers: poolers(&observation.evidence.poolers),
             transitions: chronicle.transitions.iter().map(TransitionFields::new).collect(),
             probe_seconds: observation.took.map(|took| took.as_secs_f64()),
             time: Moment::of(chronicle.now),
             agent_version: env!("CARGO_PKG_VERSION"),
+            write: observation.evidence.write.clone(),
             is_replay_delayed: recovery.is_some_and(|recovery| recovery.is_delayed()),
             verdict,
         }
@@ -176,6 +189,10 @@ fn reason(verdict: Verdict, observation: &Observation) -> Option<Reason> {
         Verdict::Draining => Some(Reason::Draining),
         Verdict::No(reason) | Verdict::Down(reason) => Some(reason),
     }
+}
+
+fn poolers(poolers: &[Pooler]) -> Option<Vec<PoolerFields>> {
+    (!poolers.is_empty()).then(|| poolers.iter().map(PoolerFields::new).collect())
 }
 
 /// Whether a plain session cannot write.
@@ -248,6 +265,12 @@ impl LoginFields {
     }
 }
 
+impl PoolerFields {
+    fn new(pooler: &Pooler) -> PoolerFields {
+        PoolerFields { address: pooler.address.to_string(), up: pooler.is_up }
+    }
+}
+
 impl TransitionFields {
     fn new(transition: &Transition) -> TransitionFields {
         let time = Moment::of(transition.at);
@@ -283,50 +306,5 @@ fn cut(text: &str) -> String {
 impl Serialize for Reason {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.word())
-    }
-}
-
-/// A moment, in UTC.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
-pub(super) struct Moment(OffsetDateTime);
-
-/// RFC 3339, to the millisecond.
-const RFC_3339: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-
-impl Moment {
-    /// `None` where a clock is off by thousands of years.
-    pub(super) fn of(time: SystemTime) -> Option<Moment> {
-        let (seconds, sign) = match time.duration_since(SystemTime::UNIX_EPOCH) {
-            Ok(after) => (after.as_secs_f64(), 1.0),
-            Err(before) => (before.duration().as_secs_f64(), -1.0),
-        };
-        Moment::of_unix_seconds(seconds * sign)
-    }
-
-    fn of_unix_seconds(seconds: f64) -> Option<Moment> {
-        let time = OffsetDateTime::UNIX_EPOCH.checked_add(time::Duration::checked_seconds_f64(seconds)?)?;
-        // RFC 3339 has four digits for the year.
-        (0..=9999).contains(&time.year()).then_some(Moment(time))
-    }
-
-    /// Spelled as the format says.
-    pub(super) fn format(self, format: &[BorrowedFormatItem<'_>]) -> String {
-        self.0.format(format).unwrap_or_default()
-    }
-
-    pub(super) fn rfc_3339(self) -> String {
-        self.format(RFC_3339)
-    }
-
-    /// Seconds from `earlier` to this one; zero where the clock was set back.
-    pub(super) fn seconds_since(self, earlier: Moment) -> f64 {
-        (self.0 - earlier.0).as_seconds_f64().max(0.0)
-    }
-}
-
-impl Serialize for Moment {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.rfc_3339())
     }
 }

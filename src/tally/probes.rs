@@ -1,6 +1,6 @@
 //! Looks at the instance: how they ended, how long they took, and how often the role was another one.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::instance::{Observation, Role};
@@ -51,6 +51,16 @@ pub struct Probes {
     /// The role that was seen last, as its number and 1; 0: none yet.
     last_role: AtomicU8,
     abandoned: AtomicU64,
+    is_writing: AtomicBool,
+}
+
+/// A write probe is under way.
+pub struct Writing<'a>(&'a AtomicBool);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
+    }
 }
 
 /// How looks at the instance went.
@@ -78,6 +88,7 @@ impl Default for Probes {
             role_changes: AtomicU64::default(),
             last_role: AtomicU8::default(),
             abandoned: AtomicU64::default(),
+            is_writing: AtomicBool::default(),
         }
     }
 }
@@ -107,6 +118,17 @@ impl Probes {
     /// So many hang now.
     pub fn set_abandoned(&self, count: usize) {
         self.abandoned.store(count as u64, Relaxed);
+    }
+
+    /// A write probe begins; it ends when what is returned is dropped. There is one at a time.
+    pub fn write(&self) -> Writing<'_> {
+        self.is_writing.store(true, Relaxed);
+        Writing(&self.is_writing)
+    }
+
+    /// Whether a write probe is under way, which may hang.
+    pub fn is_writing(&self) -> bool {
+        self.is_writing.load(Relaxed)
     }
 
     pub(super) fn counts(&self) -> ProbeCounts {
@@ -180,6 +202,9 @@ fn ends_probe(reason: Reason) -> bool {
         | Reason::Superseded
         | Reason::TwoPrimaries
         | Reason::Isolated
+        | Reason::PoolerNotAnswering
+        | Reason::WriteStalled
+        | Reason::WriteFailed
         | Reason::BadRequest => false,
     }
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::path::Standbys;
 use super::{Mode, Path, Target};
-use crate::instance::{Drain, Lag, LagUnknown, Observation, Recovery, Replication, Role, Sighting};
+use crate::instance::{
+    Drain, Lag, LagUnknown, Observation, Recovery, Replication, Role, Sighting, WriteProbe,
+};
 use crate::reason::Reason;
 
 /// What the observation means for the target.
@@ -20,6 +22,12 @@ pub enum Verdict {
     Down(Reason),
 }
 
+impl Verdict {
+    fn holds(self) -> bool {
+        matches!(self, Verdict::Holds(_))
+    }
+}
+
 /// Judges. Primary means `pg_is_in_recovery()` was false in this very observation; unknown is never a role.
 pub fn judge(target: Target, observation: &Observation) -> Verdict {
     if target.path.is_drained()
@@ -32,17 +40,17 @@ pub fn judge(target: Target, observation: &Observation) -> Verdict {
         Some(Err(failure)) => return Verdict::Down(failure.reason),
         None => return Verdict::Down(Reason::QueryFailed),
     };
+    let is_about_role = target.path.is_drained();
+    if is_about_role && observation.evidence.poolers.iter().any(|pooler| pooler.is_up == Some(false)) {
+        return Verdict::Down(Reason::PoolerNotAnswering);
+    }
     if target.has_other_tag {
         return Verdict::No(Reason::OtherTag);
     }
-    let is_about_role = target.path.is_drained();
     match sighting.role {
         Role::Primary if !is_about_role => Verdict::Holds(Role::Primary),
         Role::Primary if !target.path.is_for_primaries() => Verdict::No(Reason::NotInRecovery),
-        Role::Primary => against(observation).unwrap_or_else(|| match target.path {
-            Path::ReadWrite => judge_writability(sighting),
-            _ => Verdict::Holds(Role::Primary),
-        }),
+        Role::Primary => against(observation).unwrap_or_else(|| judge_primary(target, sighting, observation)),
         Role::Standby if is_about_role && target.path.standbys().is_none() => Verdict::No(Reason::InRecovery),
         // Of a document the limits are but a part of what it says.
         Role::Standby if target.path.is_document() => Verdict::Holds(Role::Standby),
@@ -66,6 +74,22 @@ pub fn judge_drain(observation: &Observation) -> Option<Verdict> {
 fn against(observation: &Observation) -> Option<Verdict> {
     let reason = observation.evidence.against.as_ref()?.reason;
     Some(if reason == Reason::Isolated { Verdict::Down(reason) } else { Verdict::No(reason) })
+}
+
+fn judge_primary(target: Target, sighting: &Sighting, observation: &Observation) -> Verdict {
+    let verdict = match target.path {
+        Path::ReadWrite => judge_writability(sighting),
+        _ => Verdict::Holds(Role::Primary),
+    };
+    match &observation.evidence.write {
+        Some(WriteProbe::Stalled { .. }) if target.path.is_for_writers() && verdict.holds() => {
+            Verdict::Down(Reason::WriteStalled)
+        }
+        Some(WriteProbe::Failed { .. }) if target.path.is_for_writers() && verdict.holds() => {
+            Verdict::Down(Reason::WriteFailed)
+        }
+        Some(_) | None => verdict,
+    }
 }
 
 fn judge_writability(sighting: &Sighting) -> Verdict {

@@ -175,6 +175,21 @@ impl Path {
         }
     }
 
+    /// Whether who asks wants to write, so that a primary has to show that it commits.
+    pub(super) fn is_for_writers(self) -> bool {
+        matches!(self, Path::Contract | Path::Primary | Path::ReadWrite)
+    }
+
+    /// Whether what a client can do here is asked for it anew: everything about the role, and what shows it.
+    pub(super) fn is_about_work(self) -> bool {
+        self.is_drained() || matches!(self, Path::Status | Path::Metrics)
+    }
+
+    /// Whether it shows what is known of that, and neither asks nor waits for more: other agents do not wait long for it.
+    pub(crate) fn shows_work(self) -> bool {
+        matches!(self, Path::Node | Path::Cluster)
+    }
+
     /// Whether only what other nodes say decides about a standby.
     pub(super) fn compares_standbys(self) -> bool {
         matches!(self.standbys(), Some(Standbys::Of(_) | Standbys::FedFromOutside))

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Path;
+use super::judge::{Verdict, judge, judge_drain};
 use super::origin::{origin_form, strip_scheme};
 use super::parameters::{self, Parameters};
 use super::standing::Standing;
@@ -173,6 +174,28 @@ impl Target {
                     Role::Primary => !is_drained && self.path.is_for_primaries(),
                     Role::Standby => !is_drained && (self.limits.is_some() || self.path.compares_standbys()),
                 }))
+    }
+
+    /// Whether it matters that clients get through the poolers.
+    pub fn asks_poolers(self) -> bool {
+        self.path.is_about_work()
+    }
+
+    /// Whether it is worth waiting for the poolers, now that the instance has been looked at.
+    pub fn waits_for_poolers(self, observation: &Observation) -> bool {
+        let is_open = judge_drain(observation).is_none() && observation.sighting().is_some();
+        self.asks_poolers() && (self.path.is_document() || is_open)
+    }
+
+    /// Whether it can matter that a primary commits.
+    pub fn asks_for_commit(self) -> bool {
+        self.path.is_for_writers() || self.path.is_document() && self.path.is_about_work()
+    }
+
+    /// Whether this primary has to show now that it commits: all else speaks for it, so that clients would be sent here.
+    pub fn waits_for_commit(self, observation: &Observation) -> bool {
+        let path = if self.path.is_document() { Path::Contract } else { self.path };
+        self.asks_for_commit() && judge(Target { path, ..self }, observation) == Verdict::Holds(Role::Primary)
     }
 
     /// What has to be observed where there are peers to compare with.

@@ -21,10 +21,10 @@ pub fn weigh(observation: &Observation, news: &News, min_peers: usize) -> Eviden
             Evidence { against, ..Evidence::default() }
         }
         Role::Standby => Evidence {
-            against: None,
             primary: furthest_primary(own, others()),
             sync_state: sync_state(sighting, own, others()),
             is_fed_from_outside: is_fed_from_outside(sighting, own, others()),
+            ..Evidence::default()
         },
     }
 }

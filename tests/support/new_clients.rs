@@ -1,5 +1,6 @@
 //! What a client meets that logs in now, and agents that are held against it.
 
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -7,8 +8,9 @@ use serde_json::Value;
 
 use super::cluster::psql_command;
 use super::patience::{SLACK, TIMEOUT, at_the_same_time};
+use super::process::{Killed, wait_for_exit};
 use super::prometheus::Page;
-use super::{Agent, Cluster, millis};
+use super::{Agent, Cluster, millis, secs};
 
 /// `--login-interval` of the agents here.
 pub const LOGIN_INTERVAL: Duration = millis(500);
@@ -49,6 +51,17 @@ pub fn primary_with(settings: &[(&str, &str)]) -> Cluster {
     let primary = Cluster::primary_with(settings);
     primary.psql("CREATE ROLE pgsqlchk LOGIN; CREATE ROLE app LOGIN");
     primary
+}
+
+/// Whether a new client's commit comes back, that of a row of the table `written`. One that hangs is left to the server,
+/// as clients are.
+pub fn can_commit(dsn: &str) -> bool {
+    let mut psql = psql_command();
+    psql.env("PGCONNECT_TIMEOUT", "2");
+    psql.args(["-q", "-d", dsn, "-c", "INSERT INTO written VALUES (1)"]);
+    psql.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut client = Killed(psql.spawn().expect("start psql"));
+    wait_for_exit(&mut client.0, secs(2)).is_some_and(|status| status.success())
 }
 
 /// A new client's whole errand: it logs in, asks for the role and leaves. What psql says where it can't.

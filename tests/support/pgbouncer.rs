@@ -1,14 +1,17 @@
 //! A real PgBouncer in front of a cluster.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{env, fmt};
 
 use super::folder::Folder;
 use super::postgresql::{ServerUser, prepare};
 use super::process::wait_for_exit;
+use super::settings::make_certificate;
 use super::{Cluster, eventually, free_port, secs, show_log};
 
 /// When a server session goes back into the pool; the words are PgBouncer's.
@@ -46,13 +49,13 @@ pub struct Pool<'a> {
     pub forced_user: Option<&'a str>,
     /// Server sessions for each role: with one, everybody of the role shares it.
     pub size: usize,
-    /// Further lines of `[pgbouncer]`.
+    /// Further lines of `[pgbouncer]`; `FOLDER` stands for its own, where a certificate is put for those about TLS.
     pub more: &'a str,
 }
 
 /// A running PgBouncer; killed when dropped.
 pub struct Pgbouncer {
-    child: Child,
+    child: Mutex<Child>,
     folder: Folder,
     port: u16,
 }
@@ -81,25 +84,75 @@ impl Pgbouncer {
                 users.display(),
                 pool.mode,
                 pool.size,
-                pool.more,
+                pool.more.replace("FOLDER", &path.to_string()),
             ),
         );
-        let log = File::create(folder.path().join("pgbouncer.log")).expect("create PgBouncer's log");
-        let mut command = Command::new(program());
-        prepare(&mut command);
-        if let Some((uid, gid)) = user.switch() {
-            command.uid(uid).gid(gid);
+        if pool.more.contains("tls") {
+            make_certificate(folder.path(), &user);
         }
-        command.arg(config).stdout(log.try_clone().expect("a second handle")).stderr(log);
-        command.stdin(Stdio::null());
-        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let mut pgbouncer = Pgbouncer { child, folder, port };
-        eventually(secs(10), "PgBouncer accepts connections", || {
-            let ended = pgbouncer.child.try_wait().expect("wait for PgBouncer");
-            assert!(ended.is_none(), "PgBouncer ended: {ended:?}\n{}", pgbouncer.log());
-            postgres::Client::connect(&pgbouncer.dsn("app"), postgres::NoTls).is_ok()
-        });
+        File::create(folder.path().join("pgbouncer.log")).expect("create PgBouncer's log");
+        let child = spawn(&folder, &config);
+        let pgbouncer = Pgbouncer { child: Mutex::new(child), folder, port };
+        pgbouncer.wait_ready();
         pgbouncer
+    }
+
+    /// Over its socket: that takes no TLS.
+    #[track_caller]
+    fn wait_ready(&self) {
+        eventually(secs(10), "PgBouncer accepts connections", || {
+            let ended = self.child().try_wait().expect("wait for PgBouncer");
+            assert!(ended.is_none(), "PgBouncer ended: {ended:?}\n{}", self.log());
+            postgres::Client::connect(&self.socket_dsn("app"), postgres::NoTls).is_ok()
+        });
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Kills it.
+    pub fn kill(&self) {
+        let mut child = self.child();
+        let _ = child.kill();
+        wait_for_exit(&mut child, secs(5)).expect("PgBouncer ends");
+        // Nobody removes it then.
+        let _ = fs::remove_file(self.socket_path());
+        let _ = fs::remove_file(format!("{}.lock", self.socket_path().display()));
+    }
+
+    /// Starts it again after [`Pgbouncer::kill`].
+    #[track_caller]
+    pub fn start_again(&self) {
+        *self.child() = spawn(&self.folder, &self.folder.path().join("pgbouncer.ini"));
+        self.wait_ready();
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child().id()
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Its socket.
+    pub fn socket_path(&self) -> PathBuf {
+        self.folder.path().join(format!(".s.PGSQL.{}", self.port))
+    }
+
+    /// A word to its console: `PAUSE`, `RESUME`.
+    #[track_caller]
+    pub fn tell(&self, command: &str) {
+        let dsn = format!(
+            "host={} port={} user=postgres dbname=pgbouncer",
+            self.folder.path().display(),
+            self.port
+        );
+        let mut console = postgres::Client::connect(&dsn, postgres::NoTls).expect("PgBouncer's console");
+        console.simple_query(command).unwrap_or_else(|error| panic!("{command}: {error}"));
     }
 
     /// Connection string through it over TCP.
@@ -120,10 +173,25 @@ impl Pgbouncer {
 
 impl Drop for Pgbouncer {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = wait_for_exit(&mut self.child, secs(5));
+        let mut child = self.child();
+        let _ = child.kill();
+        let _ = wait_for_exit(&mut child, secs(5));
+        drop(child);
         show_log("log of PgBouncer", &self.log());
     }
+}
+
+fn spawn(folder: &Folder, config: &Path) -> Child {
+    let log =
+        OpenOptions::new().append(true).open(folder.path().join("pgbouncer.log")).expect("open its log");
+    let mut command = Command::new(program());
+    prepare(&mut command);
+    if let Some((uid, gid)) = ServerUser::current().switch() {
+        command.uid(uid).gid(gid);
+    }
+    command.arg(config).stdout(log.try_clone().expect("a second handle")).stderr(log);
+    command.stdin(Stdio::null());
+    command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
 
 /// The pgbouncer program: on PATH, or where Debian puts it, which is not on an ordinary user's PATH.

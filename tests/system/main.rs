@@ -2,7 +2,7 @@
 //! of each test's own, sandbox included; every major version of PostgreSQL ([`majors`]); and what is released: that the
 //! packages install ([`deb`], [`rpm`], [`xinetd`]), as the page says ([`readme`]), and that the programs for all machines
 //! run ([`programs`]); `/tmp`, which others can write to ([`shared_directory`]); names with several addresses
-//! ([`addresses`]); and the newest HAProxy ([`haproxy`]).
+//! ([`addresses`]); the newest HAProxy ([`haproxy`]); and disks of WAL that are frozen or full ([`wal_disk`]).
 
 mod addresses;
 mod container;
@@ -16,6 +16,7 @@ mod rpm;
 mod shared_directory;
 #[path = "../support/mod.rs"]
 mod support;
+mod wal_disk;
 mod xinetd;
 
 use std::fs;

@@ -5,6 +5,7 @@ mod log_lines;
 mod programs;
 mod replay;
 mod server;
+mod writes;
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -48,6 +49,7 @@ const RULES: &[Rule] = &[
     ("every path answers as the table says", every_path_answers_as_the_table_says),
     ("a check says role and timeline", checks_say_role_and_timeline),
     ("the documents name what was seen", documents_name_what_was_seen),
+    ("a commit that does not come back is told", writes::a_commit_that_does_not_come_back_is_told),
     ("passwords are good over TCP", passwords_are_good_over_tcp),
     ("/read-write asks what a plain session would see", read_write_asks_what_a_plain_session_would_see),
     ("a knock leaves no line in the server's log", knocks_leave_no_line),

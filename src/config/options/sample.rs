@@ -15,6 +15,7 @@ pub(super) enum Group {
     Clients,
     Standbys,
     Peers,
+    Work,
     Log,
     Running,
 }
@@ -30,8 +31,15 @@ const HEAD: &str = "\
 ";
 
 impl Group {
-    const ALL: [Group; 6] =
-        [Group::PostgreSql, Group::Clients, Group::Standbys, Group::Peers, Group::Log, Group::Running];
+    const ALL: [Group; 7] = [
+        Group::PostgreSql,
+        Group::Clients,
+        Group::Standbys,
+        Group::Peers,
+        Group::Work,
+        Group::Log,
+        Group::Running,
+    ];
 
     fn title(self) -> &'static str {
         match self {
@@ -39,6 +47,7 @@ impl Group {
             Group::Clients => "Clients",
             Group::Standbys => "Standbys and maintenance",
             Group::Peers => "Agents of the other nodes",
+            Group::Work => "Whether a client can work here",
             Group::Log => "Log",
             Group::Running => "How it runs: set by the units and by xinetd's files, seldom here",
         }

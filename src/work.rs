@@ -1,0 +1,8 @@
+//! Whether a client can work here, which no role tells: what clients go through answers (`--pooler`), and a commit comes back
+//! (`--write-probe`). Both are asked on threads of their own, when a request needs it (`crate::circle`).
+
+mod pooler;
+mod write;
+
+pub use pooler::{Seat as PoolerSeat, start as start_poolers};
+pub use write::{Seat as WriteSeat, start as start_writer};

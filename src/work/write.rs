@@ -1,0 +1,248 @@
+//! What is known of commits, and when a primary has to make one. One at a time, whatever is asked: while one hangs, that is
+//! the answer.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::circle::{self, Call, Circle, Member};
+use crate::instance::{Failure, NoCommit, ProbeSettings, WriteProbe, Writer};
+use crate::panics;
+use crate::reason::Reason;
+use crate::tally::Tally;
+
+/// Who commits.
+pub struct Seat {
+    /// How long a commit is good for, counted from its beginning.
+    interval: Duration,
+    /// The deadline of a check.
+    timeout: Duration,
+    is_wanted: bool,
+    /// The instance is none to be written to: the session is to be closed.
+    is_to_close: bool,
+    has_session: bool,
+    /// When the probe under way was begun.
+    writing: Option<Instant>,
+    last: Option<Last>,
+}
+
+/// A probe that has come to its end.
+struct Last {
+    begun: Instant,
+    outcome: Result<Duration, NoCommit>,
+}
+
+/// What the thread is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Commit.
+    Commit,
+    /// Close the session.
+    Close,
+}
+
+/// Starts the circle of one.
+pub fn start(settings: ProbeSettings, interval: Duration, tally: Arc<Tally>) -> io::Result<Circle<Seat>> {
+    let seat = Seat::new(interval, settings.timeout);
+    let mut writer = Writer::new(settings);
+    let work = move |task| match task {
+        Task::Commit => {
+            panics::trip("committing");
+            let _under_way = tally.probes.write();
+            Some(writer.commit())
+        }
+        Task::Close => {
+            writer.close();
+            None
+        }
+    };
+    let member = Member { seat, thread: "writer".into(), work: Box::new(work) };
+    Circle::start("writes", vec![member])
+}
+
+impl Seat {
+    fn new(interval: Duration, timeout: Duration) -> Seat {
+        Seat {
+            interval,
+            timeout,
+            is_wanted: false,
+            is_to_close: false,
+            has_session: false,
+            writing: None,
+            last: None,
+        }
+    }
+
+    /// The instance was seen to be no primary: nothing is begun any more, no session stays, and what was committed before
+    /// says nothing any more. Says whether there is something to do.
+    pub fn stop(&mut self) -> bool {
+        self.is_wanted = false;
+        self.last = None;
+        self.is_to_close = self.has_session;
+        self.is_to_close
+    }
+
+    /// How long the probe under way has been hanging, where it does: until it ends nothing else has to be known.
+    fn hangs(&self, now: Instant) -> Option<Duration> {
+        let lasts = now.saturating_duration_since(self.writing?);
+        (lasts >= self.timeout).then_some(lasts)
+    }
+
+    /// What the last probe that has ended tells this call: a commit is good for the interval, anything else for those who were
+    /// there already.
+    fn tells(&self, call: Call) -> Option<WriteProbe> {
+        let Last { begun, outcome } = self.last.as_ref()?;
+        match outcome {
+            Ok(took) => (*begun + self.interval >= call.arrived).then_some(WriteProbe::Committed(*took)),
+            Err(why) => (*begun >= call.arrived).then(|| told(why)),
+        }
+    }
+}
+
+fn told(why: &NoCommit) -> WriteProbe {
+    match why {
+        NoCommit::Failed(failure) => WriteProbe::Failed { cause: failure.cause.as_str().into() },
+        NoCommit::Stalled(cause) => WriteProbe::Stalled { lasts: None, cause: Some(cause.as_str().into()) },
+    }
+}
+
+impl circle::Seat for Seat {
+    type Task = Task;
+    type Outcome = Option<Result<Duration, NoCommit>>;
+    type News = Option<WriteProbe>;
+
+    fn want(&mut self, call: Call, now: Instant) -> bool {
+        if self.tells(call).is_some() || self.hangs(now).is_some() || self.is_wanted {
+            return false;
+        }
+        // Beside the one under way none is begun; after it only where it does not end well.
+        self.is_wanted = true;
+        self.writing.is_none()
+    }
+
+    fn begin(&mut self, now: Instant) -> Option<Task> {
+        if std::mem::take(&mut self.is_to_close) {
+            self.has_session = false;
+            return Some(Task::Close);
+        }
+        let is_wanted = std::mem::take(&mut self.is_wanted);
+        is_wanted.then(|| {
+            self.writing = Some(now);
+            self.has_session = true;
+            Task::Commit
+        })
+    }
+
+    fn end(&mut self, outcome: Option<Result<Duration, NoCommit>>, _: Instant) {
+        let begun = self.writing.take();
+        if let Some(Ok(_)) = outcome {
+            self.is_wanted = false;
+        }
+        self.last = begun.zip(outcome).map(|(begun, outcome)| Last { begun, outcome });
+    }
+
+    fn is_settled(&self, call: Call, now: Instant) -> bool {
+        self.tells(call).is_some() || self.hangs(now).is_some()
+    }
+
+    fn news(&self, call: Call, now: Instant) -> Option<WriteProbe> {
+        if let Some(lasts) = self.hangs(now) {
+            return Some(WriteProbe::Stalled { lasts: Some(lasts), cause: None });
+        }
+        self.tells(call).or_else(|| match call.is_deadline {
+            true => {
+                let lasts = self.writing.map(|begun| now.saturating_duration_since(begun));
+                (now >= call.limit).then_some(WriteProbe::Stalled { lasts, cause: None })
+            }
+            false => self.last.as_ref().and_then(|last| last.outcome.as_ref().err()).map(told),
+        })
+    }
+
+    fn panicked() -> Option<Result<Duration, NoCommit>> {
+        let failure = Failure::new(Reason::AgentOutOfResources, "the write probe panicked");
+        Some(Err(NoCommit::Failed(failure)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::circle::Seat as _;
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const INTERVAL: Duration = Duration::from_secs(10);
+    const TIMEOUT: Duration = Duration::from_secs(1);
+
+    fn call(arrived: Instant) -> Call {
+        Call { arrived, limit: arrived + TIMEOUT, is_deadline: true }
+    }
+
+    /// At work since then.
+    fn writing(since: Instant) -> Seat {
+        let mut seat = Seat::new(INTERVAL, TIMEOUT);
+        assert!(seat.want(call(since), since));
+        assert_eq!(seat.begin(since), Some(Task::Commit));
+        seat
+    }
+
+    #[test]
+    fn a_commit_is_good_for_the_interval() {
+        let t = Instant::now();
+        let mut seat = writing(t);
+        assert!(!seat.want(call(t + MS), t + MS), "one at a time");
+        seat.end(Some(Ok(MS)), t + 2 * MS);
+        assert!(seat.begin(t + 2 * MS).is_none(), "whoever came meanwhile is served");
+        for (later, is_known) in [(MS, true), (INTERVAL, true), (INTERVAL + MS, false)] {
+            let call = call(t + later);
+            let news = seat.news(call, call.arrived);
+            assert_eq!(news, is_known.then_some(WriteProbe::Committed(MS)), "{later:?}");
+            assert_eq!(seat.want(call, call.arrived), !is_known, "{later:?}");
+        }
+    }
+
+    #[test]
+    fn who_comes_while_one_hangs_knows_at_once_and_begins_no_other() {
+        let t = Instant::now();
+        let mut seat = writing(t);
+        assert_eq!(seat.news(call(t), t + TIMEOUT - MS), None);
+        let later = t + TIMEOUT;
+        let stalled = |lasts| Some(WriteProbe::Stalled { lasts: Some(lasts), cause: None });
+        assert_eq!(seat.news(call(t), later), stalled(TIMEOUT));
+        assert!(!seat.want(call(later), later) && seat.is_settled(call(later), later));
+        assert_eq!(seat.news(call(later), later + MS), stalled(TIMEOUT + MS));
+        assert!(seat.begin(later).is_none());
+        // It was begun too long ago to tell whoever comes now that a commit comes back in time.
+        seat.end(Some(Ok(INTERVAL)), t + 2 * INTERVAL);
+        let after = t + 2 * INTERVAL + MS;
+        assert!(seat.want(call(after), after));
+    }
+
+    #[test]
+    fn what_failed_counts_for_those_who_were_there() {
+        let t = Instant::now();
+        let mut seat = writing(t);
+        let (before, after) = (call(t), call(t + MS));
+        assert!(!seat.want(after, after.arrived));
+        seat.end(Some(Err(NoCommit::Failed(Failure::new(Reason::QueryFailed, "no")))), t + 2 * MS);
+        assert_eq!(seat.news(before, t + 2 * MS), Some(WriteProbe::Failed { cause: "no".into() }));
+        assert_eq!(seat.news(after, t + 2 * MS), None);
+        let shown = Call { is_deadline: false, ..after };
+        assert!(seat.news(shown, t + 2 * MS).is_some(), "what is only shown is what was known last");
+        assert_eq!(seat.begin(t + 2 * MS), Some(Task::Commit), "for who came after it");
+    }
+
+    #[test]
+    fn a_standby_is_never_written_to() {
+        let t = Instant::now();
+        let mut seat = Seat::new(INTERVAL, TIMEOUT);
+        assert!(!seat.stop(), "it has no session");
+        assert!(seat.want(call(t), t) && !seat.stop());
+        assert!(seat.begin(t).is_none());
+        let mut seat = writing(t);
+        seat.end(Some(Ok(MS)), t + MS);
+        assert!(seat.stop());
+        assert_eq!(seat.begin(t + MS), Some(Task::Close));
+        assert!(seat.begin(t + MS).is_none() && !seat.stop());
+        assert!(seat.want(call(t + MS), t + MS), "a primary again has to show it again");
+    }
+}
