@@ -48,7 +48,7 @@ fn what_only_a_new_session_in_the_server_shows_is_not_seen() {
 #[test]
 fn a_pooler_that_lets_its_clients_wait_or_does_not_answer_is_the_answer() {
     let primary = primary();
-    let (bouncer, agent) = behind(&primary);
+    let (mut bouncer, agent) = behind(&primary);
     bouncer.tell("PAUSE");
     assert_becomes(&agent, "503 deadline-passed");
     bouncer.tell("RESUME");
@@ -59,7 +59,7 @@ fn a_pooler_that_lets_its_clients_wait_or_does_not_answer_is_the_answer() {
     assert_becomes(&agent, "200 Primary");
     bouncer.kill();
     assert_becomes(&agent, "503 connection-refused");
-    bouncer.start_again();
+    bouncer.start();
     assert_becomes(&agent, "200 Primary");
 }
 

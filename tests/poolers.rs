@@ -71,8 +71,8 @@ fn a_dead_pooler_takes_its_node_out_on_every_path_about_the_role() {
     let primary = primary();
     let standby = Cluster::standby_of(&primary);
     for (cluster, role, up) in [(&primary, "primary", "200 Primary"), (&standby, "standby", "206 Standby")] {
-        let bouncer = Pgbouncer::before(cluster, POOL);
-        for address in [bouncer.addr().to_string(), bouncer.socket_path().display().to_string()] {
+        let mut bouncer = Pgbouncer::before(cluster, POOL);
+        for address in [bouncer.address().to_string(), bouncer.socket_path().display().to_string()] {
             let agent = agent_of(cluster, &[&address]);
             assert_eq!(timely(&agent, "/"), up);
             assert!(errand(&bouncer.dsn("app")).is_ok());
@@ -95,7 +95,7 @@ fn a_dead_pooler_takes_its_node_out_on_every_path_about_the_role() {
             let check = OneCheck::run(&cluster.dsn_of("pgsqlchk"), &["--pooler", &address]);
             assert_eq!(check.code, 2, "{check:?}");
             assert!(check.line.contains(&format!("pooler-not-answering: {address}")), "{check:?}");
-            bouncer.start_again();
+            bouncer.start();
             assert_becomes(&agent, up);
             agent.wait_for_log(&format!("the pooler {address} answers again"));
             let check = OneCheck::run(&cluster.dsn_of("pgsqlchk"), &["--pooler", &address]);
@@ -109,7 +109,7 @@ fn a_dead_pooler_takes_its_node_out_on_every_path_about_the_role() {
 fn frozen_poolers_are_waited_for_at_the_same_time() {
     let primary = primary();
     let bouncers: Vec<Pgbouncer> = (0..2).map(|_| Pgbouncer::before(&primary, POOL)).collect();
-    let tcp = bouncers.iter().map(|bouncer| bouncer.addr().to_string());
+    let tcp = bouncers.iter().map(|bouncer| bouncer.address().to_string());
     let unix = bouncers.iter().map(|bouncer| bouncer.socket_path().display().to_string());
     let addresses: Vec<String> = tcp.chain(unix).collect();
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
@@ -145,7 +145,7 @@ fn frozen_poolers_are_waited_for_at_the_same_time() {
 fn a_full_backlog_is_no_answer() {
     let primary = primary();
     let bouncer = Pgbouncer::before(&primary, Pool { more: "listen_backlog = 1", ..POOL });
-    let (tcp, unix) = (bouncer.addr(), bouncer.socket_path());
+    let (tcp, unix) = (bouncer.address(), bouncer.socket_path());
     for address in [tcp.to_string(), unix.display().to_string()] {
         let agent = agent_of(&primary, &[&address]);
         assert_eq!(timely(&agent, "/"), "200 Primary");
@@ -176,7 +176,7 @@ fn try_unix(path: &std::path::Path) -> Option<UnixStream> {
 fn a_paused_pooler_answers() {
     let primary = primary();
     let bouncer = Pgbouncer::before(&primary, POOL);
-    let agent = agent_of(&primary, &[&bouncer.addr().to_string()]);
+    let agent = agent_of(&primary, &[&bouncer.address().to_string()]);
     bouncer.tell("PAUSE");
     let mut psql = psql_command();
     psql.args(["-d", &bouncer.dsn("app"), "-c", "SELECT 1"]).stdout(Stdio::null());
@@ -195,9 +195,9 @@ fn a_pooler_that_wants_tls_answers() {
     // Beside its configuration.
     let more = "client_tls_sslmode = require\nclient_tls_key_file = FOLDER/server.key\n\
                 client_tls_cert_file = FOLDER/server.crt";
-    let bouncer = Pgbouncer::before(&primary, Pool { more, ..POOL });
+    let mut bouncer = Pgbouncer::before(&primary, Pool { more, ..POOL });
     assert_refused(&format!("{} sslmode=disable", bouncer.dsn("app")), "SSL required");
-    let agent = agent_of(&primary, &[&bouncer.addr().to_string()]);
+    let agent = agent_of(&primary, &[&bouncer.address().to_string()]);
     assert_stays(&agent, "200 Primary");
     let before = bouncer.log().lines().count();
     assert_stays(&agent, "200 Primary");
@@ -211,12 +211,12 @@ fn a_pooler_that_wants_tls_answers() {
 #[test]
 fn a_pooler_says_nothing_of_the_server_behind_it() {
     let primary = primary();
-    let bouncer = Pgbouncer::before(&primary, POOL);
-    let agent = agent_of(&primary, &[&bouncer.addr().to_string()]);
+    let mut bouncer = Pgbouncer::before(&primary, POOL);
+    let agent = agent_of(&primary, &[&bouncer.address().to_string()]);
     assert_eq!(timely(&agent, "/"), "200 Primary");
     primary.kill();
     assert_becomes(&agent, "503 connection-refused");
-    assert_eq!(is_up(&agent, &bouncer.addr().to_string()), Some(1.0));
+    assert_eq!(is_up(&agent, &bouncer.address().to_string()), Some(1.0));
     // What PostgreSQL lacks comes first.
     bouncer.kill();
     assert_stays(&agent, "503 connection-refused");
@@ -230,7 +230,7 @@ fn a_pooler_with_all_places_taken_answers() {
     let primary = primary();
     let more = "ignore_startup_parameters = options\nmax_client_conn = 3";
     let bouncer = Pgbouncer::before(&primary, Pool { more, ..POOL });
-    let agent = agent_of(&primary, &[&bouncer.addr().to_string()]);
+    let agent = agent_of(&primary, &[&bouncer.address().to_string()]);
     let connect = || postgres::Client::connect(&bouncer.dsn("app"), postgres::NoTls).ok();
     let clients: Vec<_> = std::iter::from_fn(connect).take(10).collect();
     assert!(clients.len() < 10, "there is no place left");
@@ -245,13 +245,13 @@ fn a_pooler_with_all_places_taken_answers() {
 fn haproxy_sends_nobody_to_a_node_whose_pooler_is_dead() {
     let primary = primary();
     let bouncer = Pgbouncer::before(&primary, POOL);
-    let agent = agent_of(&primary, &[&bouncer.addr().to_string()]);
+    let agent = agent_of(&primary, &[&bouncer.address().to_string()]);
     let port = free_port();
     let haproxy = Haproxy::start(&format!(
         "listen write\n    mode tcp\n    bind 127.0.0.1:{port}\n    option httpchk GET /primary\n    \
          default-server check inter 200ms fall 2 rise 1 on-marked-down shutdown-sessions\n    \
          server node1 {} check port {}\n",
-        bouncer.addr(),
+        bouncer.address(),
         agent.addr().port()
     ));
     let state = || haproxy.server("write", "node1");
@@ -271,7 +271,7 @@ fn haproxy_sends_nobody_to_a_node_whose_pooler_is_dead() {
 fn a_pooler_by_name_is_tried_at_all_its_addresses() {
     let primary = primary();
     let bouncer = Pgbouncer::before(&primary, POOL);
-    let name = format!("localhost:{}", bouncer.addr().port());
+    let name = format!("localhost:{}", bouncer.address().port());
     // It listens on one of them only.
     let agent = agent_of(&primary, &[&name]);
     assert_stays(&agent, "200 Primary");
@@ -284,8 +284,8 @@ fn a_pooler_by_name_is_tried_at_all_its_addresses() {
 #[test]
 fn without_knocks_at_the_postmaster_poolers_are_knocked_at_for_each_check() {
     let primary = primary();
-    let bouncer = Pgbouncer::before(&primary, POOL);
-    let pooler = bouncer.addr().to_string();
+    let mut bouncer = Pgbouncer::before(&primary, POOL);
+    let pooler = bouncer.address().to_string();
     let dsn = primary.dsn_of("pgsqlchk");
     let agent =
         Agent::start(&["--dsn", &dsn, "--timeout", "1s", "--knock-interval", "0", "--pooler", &pooler]);

@@ -22,7 +22,7 @@ pub fn measure(turns: usize, title: &str) {
     primary.psql("CREATE ROLE app LOGIN");
     let pool = Pool { mode: PoolMode::Transaction, forced_user: None, size: 4, more: "" };
     let bouncer = Pgbouncer::before(&primary, pool);
-    let pooler = bouncer.addr().to_string();
+    let pooler = bouncer.address().to_string();
     let (writes, knocks) = (["--write-probe", "10s"], ["--pooler", &pooler]);
     let both = [writes, knocks].concat();
     let options: [&[&str]; 4] = [&[], &writes, &knocks, &both];

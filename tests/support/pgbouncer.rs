@@ -1,11 +1,10 @@
 //! A real PgBouncer in front of a cluster.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{env, fmt};
 
 use super::folder::Folder;
@@ -13,6 +12,10 @@ use super::postgresql::{ServerUser, prepare};
 use super::process::wait_for_exit;
 use super::settings::make_certificate;
 use super::{Cluster, eventually, free_port, secs, show_log};
+
+/// Its files, in its folder.
+const CONFIG: &str = "pgbouncer.ini";
+const LOG: &str = "pgbouncer.log";
 
 /// When a server session goes back into the pool; the words are PgBouncer's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,30 +56,41 @@ pub struct Pool<'a> {
     pub more: &'a str,
 }
 
-/// A running PgBouncer; killed when dropped.
+/// A PgBouncer; killed when dropped.
 pub struct Pgbouncer {
-    child: Mutex<Child>,
+    child: Option<Child>,
     folder: Folder,
-    port: u16,
+    address: SocketAddr,
 }
 
 impl Pgbouncer {
     /// Starts it before the database `postgres` of a cluster, and waits until it accepts connections. Everybody is let
-    /// in; the roles `app`, `pgsqlchk` and `postgres` are known.
+    /// in; the roles `app`, `client`, `pgsqlchk` and `postgres` are known.
     #[track_caller]
     pub fn before(cluster: &Cluster, pool: Pool) -> Pgbouncer {
-        // It refuses root as PostgreSQL does.
+        let mut pgbouncer = Pgbouncer::stopped(cluster, Ipv4Addr::LOCALHOST, pool);
+        pgbouncer.start();
+        pgbouncer
+    }
+
+    /// The same at an address of the test's own, and not started yet; the cluster need not run either.
+    pub fn stopped(cluster: &Cluster, ip: Ipv4Addr, pool: Pool) -> Pgbouncer {
         let user = ServerUser::current();
         let folder = Folder::of_server("pgbouncer", &user);
+        if pool.more.contains("tls") {
+            make_certificate(folder.path(), &user);
+        }
         let port = free_port();
         let path = folder.path().display();
-        let users = folder.write("users.txt", "\"app\" \"\"\n\"pgsqlchk\" \"\"\n\"postgres\" \"\"\n");
+        let users: String =
+            ["app", "client", "pgsqlchk", "postgres"].map(|role| format!("\"{role}\" \"\"\n")).concat();
+        let users = folder.write("users.txt", &users);
         let forced = pool.forced_user.map_or(String::new(), |role| format!(" user={role}"));
-        let config = folder.write(
-            "pgbouncer.ini",
+        folder.write(
+            CONFIG,
             &format!(
                 "[databases]\npostgres = host={} port={} dbname=postgres{forced}\n[pgbouncer]\n\
-                 listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir = {path}\nauth_type = trust\n\
+                 listen_addr = {ip}\nlisten_port = {port}\nunix_socket_dir = {path}\nauth_type = trust\n\
                  auth_file = {}\npool_mode = {}\ndefault_pool_size = {}\nserver_login_retry = 1\n\
                  admin_users = postgres\n{}\n",
                 cluster.socket_dir().display(),
@@ -87,111 +101,98 @@ impl Pgbouncer {
                 pool.more.replace("FOLDER", &path.to_string()),
             ),
         );
-        if pool.more.contains("tls") {
-            make_certificate(folder.path(), &user);
-        }
-        File::create(folder.path().join("pgbouncer.log")).expect("create PgBouncer's log");
-        let child = spawn(&folder, &config);
-        let pgbouncer = Pgbouncer { child: Mutex::new(child), folder, port };
-        pgbouncer.wait_ready();
-        pgbouncer
+        Pgbouncer { child: None, folder, address: (ip, port).into() }
     }
 
-    /// Over its socket: that takes no TLS.
+    /// Starts it, and waits until its console answers, which needs no server.
     #[track_caller]
-    fn wait_ready(&self) {
+    pub fn start(&mut self) {
+        let log = File::options().create(true).append(true).open(self.folder.path().join(LOG));
+        let log = log.expect("open PgBouncer's log");
+        let mut command = Command::new(program());
+        prepare(&mut command);
+        // It refuses root as PostgreSQL does.
+        if let Some((uid, gid)) = ServerUser::current().switch() {
+            command.uid(uid).gid(gid);
+        }
+        command.arg(self.folder.path().join(CONFIG));
+        command.stdout(log.try_clone().expect("a second handle")).stderr(log).stdin(Stdio::null());
+        let child = self.child.insert(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
+        let console = console(&self.folder, self.address.port());
         eventually(secs(10), "PgBouncer accepts connections", || {
-            let ended = self.child().try_wait().expect("wait for PgBouncer");
-            assert!(ended.is_none(), "PgBouncer ended: {ended:?}\n{}", self.log());
-            postgres::Client::connect(&self.socket_dsn("app"), postgres::NoTls).is_ok()
+            let ended = child.try_wait().expect("wait for PgBouncer");
+            assert!(ended.is_none(), "PgBouncer ended: {ended:?}\n{}", read_log(&self.folder));
+            postgres::Client::connect(&console, postgres::NoTls).is_ok()
         });
     }
 
-    fn child(&self) -> MutexGuard<'_, Child> {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    /// SIGKILL, and its end.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = wait_for_exit(&mut child, secs(5));
+        }
     }
 
-    /// Kills it.
-    pub fn kill(&self) {
-        let mut child = self.child();
-        let _ = child.kill();
-        wait_for_exit(&mut child, secs(5)).expect("PgBouncer ends");
-        // Nobody removes it then.
-        let _ = fs::remove_file(self.socket_path());
-        let _ = fs::remove_file(format!("{}.lock", self.socket_path().display()));
-    }
-
-    /// Starts it again after [`Pgbouncer::kill`].
+    /// Its process id; panics where it does not run.
     #[track_caller]
-    pub fn start_again(&self) {
-        *self.child() = spawn(&self.folder, &self.folder.path().join("pgbouncer.ini"));
-        self.wait_ready();
-    }
-
-    /// Its process.
     pub fn pid(&self) -> u32 {
-        self.child().id()
+        self.child.as_ref().expect("PgBouncer runs").id()
     }
 
     /// Where it listens.
-    pub fn addr(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
-    /// Its socket.
+    /// Its socket file.
     pub fn socket_path(&self) -> PathBuf {
-        self.folder.path().join(format!(".s.PGSQL.{}", self.port))
+        self.folder.path().join(format!(".s.PGSQL.{}", self.address.port()))
+    }
+
+    /// Connection string to its own console, over its socket: what it says there it says without a server.
+    pub fn console_dsn(&self) -> String {
+        console(&self.folder, self.address.port())
     }
 
     /// A word to its console: `PAUSE`, `RESUME`.
     #[track_caller]
     pub fn tell(&self, command: &str) {
-        let dsn = format!(
-            "host={} port={} user=postgres dbname=pgbouncer",
-            self.folder.path().display(),
-            self.port
-        );
-        let mut console = postgres::Client::connect(&dsn, postgres::NoTls).expect("PgBouncer's console");
+        let mut console =
+            postgres::Client::connect(&self.console_dsn(), postgres::NoTls).expect("its console");
         console.simple_query(command).unwrap_or_else(|error| panic!("{command}: {error}"));
     }
 
     /// Connection string through it over TCP.
     pub fn dsn(&self, role: &str) -> String {
-        format!("host=127.0.0.1 port={} user={role} dbname=postgres", self.port)
+        format!("host={} port={} user={role} dbname=postgres", self.address.ip(), self.address.port())
     }
 
     /// Connection string through it over its socket.
     pub fn socket_dsn(&self, role: &str) -> String {
-        format!("host={} port={} user={role} dbname=postgres", self.folder.path().display(), self.port)
+        let folder = self.folder.path().display();
+        format!("host={folder} port={} user={role} dbname=postgres", self.address.port())
     }
 
     /// What it wrote so far.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("pgbouncer.log")).unwrap_or_default()
+        read_log(&self.folder)
     }
 }
 
 impl Drop for Pgbouncer {
     fn drop(&mut self) {
-        let mut child = self.child();
-        let _ = child.kill();
-        let _ = wait_for_exit(&mut child, secs(5));
-        drop(child);
+        self.kill();
         show_log("log of PgBouncer", &self.log());
     }
 }
 
-fn spawn(folder: &Folder, config: &Path) -> Child {
-    let log =
-        OpenOptions::new().append(true).open(folder.path().join("pgbouncer.log")).expect("open its log");
-    let mut command = Command::new(program());
-    prepare(&mut command);
-    if let Some((uid, gid)) = ServerUser::current().switch() {
-        command.uid(uid).gid(gid);
-    }
-    command.arg(config).stdout(log.try_clone().expect("a second handle")).stderr(log);
-    command.stdin(Stdio::null());
-    command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+fn console(folder: &Folder, port: u16) -> String {
+    format!("host={} port={port} user=postgres dbname=pgbouncer", folder.path().display())
+}
+
+fn read_log(folder: &Folder) -> String {
+    fs::read_to_string(folder.path().join(LOG)).unwrap_or_default()
 }
 
 /// The pgbouncer program: on PATH, or where Debian puts it, which is not on an ordinary user's PATH.
