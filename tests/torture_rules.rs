@@ -15,13 +15,17 @@ mod plan;
 mod primaries;
 #[path = "torture_rules/two_primaries.rs"]
 mod two_primaries;
+#[path = "torture/work.rs"]
+mod work;
+#[path = "torture_rules/working.rs"]
+mod working;
 
 use std::collections::HashSet;
 use std::mem::discriminant;
 use std::time::Duration;
 
 use checker::{Finding, Findings, Limits, Worst, check, worst};
-use history::{Against, Answer, At, Calm, History, Life, Moved, Reading, Role, Said, Sample, Span};
+use history::{Against, Answer, Asked, At, Calm, History, Life, Moved, Reading, Role, Said, Sample, Span};
 use plan::{LONGEST_HOLD_MS, Plan, Step};
 
 const LIMITS: Limits = Limits {
@@ -29,6 +33,7 @@ const LIMITS: Limits = Limits {
     slack: Duration::from_secs(1),
     knock: Duration::from_millis(350),
     login: Duration::from_millis(850),
+    write_probe: Duration::from_secs(1),
     peer_interval: Duration::from_millis(200),
     recovery: Duration::from_secs(2),
     sessions: 5,
@@ -55,7 +60,7 @@ fn reading(begun: u64, ended: u64, role: Role, sessions: usize) -> Reading {
 
 fn answer(begun: u64, ended: u64, said: Said) -> Answer {
     let takes_writes = said == Said::Is(Role::Primary);
-    Answer { node: 0, begun: ms(begun), ended: ms(ended), said, takes_writes }
+    Answer { node: 0, asked: Asked::Role, begun: ms(begun), ended: ms(ended), said, takes_writes }
 }
 
 /// A standby since the beginning that was told at 5 s to become a primary, was one at 5.1 s at the latest, was gone at
@@ -306,8 +311,16 @@ fn sessions_above_the_cap_are_a_leak_at_any_time() {
 
 #[test]
 fn what_an_agent_at_rest_holds_beyond_its_first_rest_is_a_leak() {
-    let first =
-        Sample { node: 0, pid: 7, at: ms(1), descriptors: 20, threads: 8, resident_kib: 2000, sessions: 1 };
+    let first = Sample {
+        node: 0,
+        pid: 7,
+        at: ms(1),
+        descriptors: 20,
+        threads: 8,
+        resident_kib: 2000,
+        sessions: 1,
+        writing: 0,
+    };
     let table = [
         (Sample { at: ms(2), ..first }, 0),
         (Sample { descriptors: 21, ..first }, 1),
@@ -351,7 +364,7 @@ fn the_same_seed_draws_the_same_faults_and_every_kind_has_its_turn() {
     assert_eq!(draw(7), draw(7));
     assert_ne!(draw(7), draw(8));
     let kinds: HashSet<_> = draw(7).iter().map(|step| discriminant(&step.fault)).collect();
-    assert_eq!(kinds.len(), 31, "one of the kinds of faults is never drawn");
+    assert_eq!(kinds.len(), 34, "one of the kinds of faults is never drawn");
     assert!(draw(7).len() > 600, "two at a time are never drawn");
     assert!(draw(7).iter().all(|step| step.hold < Duration::from_millis(LONGEST_HOLD_MS)));
 }

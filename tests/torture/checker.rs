@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::history::{Against, Answer, At, Calm, History, Moved, Node, Role, Said, Sample, Span};
 use super::lives::{Judged, judge_lives, phases};
 use super::primaries::{both_take_writes, left_behind, splits, unfounded};
+use super::work::{false_alarm, held_up, idle};
 
 /// What is allowed.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +18,8 @@ pub struct Limits {
     pub knock: Duration,
     /// The agents' `--login-interval`, with what a login that was under way may add.
     pub login: Duration,
+    /// The agents' `--write-probe`.
+    pub write_probe: Duration,
     /// The agents' `--peer-interval`.
     pub peer_interval: Duration,
     /// How long after a fault the answers may still be wrong-footed.
@@ -66,6 +69,7 @@ pub fn check(history: &History, limits: &Limits) -> Findings {
             let complaint = unfounded(answer, against, &nodes, &phases, history, limits);
             findings.wrong.extend(complaint.map(|complaint| describe(answer, &complaint)));
         }
+        findings.wrong.extend(unworkable(answer, history, limits));
         let complaints = left_behind.iter().filter_map(|left| left.complaint(answer));
         findings.wrong.extend(complaints.map(|complaint| describe(answer, &complaint)).next());
         findings.late.extend(lateness(answer, history, limits));
@@ -144,7 +148,7 @@ fn contradiction(
         Said::Refused(Against::Superseded | Against::TwoPrimaries) => Role::Primary,
         Said::Odd(what) => return Some(describe(answer, &format!("no answer to the question: {what}"))),
         Said::Unverified(reason) => return hasty(answer, reason, limits),
-        Said::Nothing(_) => return None,
+        Said::Alive | Said::Nothing(_) => return None,
     };
     let nodes = reached(answer, history, limits);
     let mut own = lives.iter().filter(|judged| nodes.contains(&judged.life.span.node));
@@ -159,6 +163,15 @@ fn contradiction(
     }
     let blind = history.frozen.iter().find(|span| covers(span, answer, limits.knock));
     blind.map(|span| describe(answer, &format!("the postmaster was frozen since {:?}", span.from)))
+}
+
+/// Nor that clients can work where they cannot, nor the other way round.
+fn unworkable(answer: &Answer, history: &History, limits: &Limits) -> Option<Finding> {
+    let nodes = reached(answer, history, limits);
+    let is_muted = || is_muted(history, answer.node, answer.begun, answer.ended, limits);
+    let alarm = || false_alarm(answer, &nodes, history, limits).filter(|_| !is_muted());
+    let complaint = idle(answer, &nodes, history, limits).or_else(alarm)?;
+    Some(describe(answer, &complaint))
 }
 
 /// A deadline that is said to have passed has passed, or nearly: requests that come one after the other may share a look,
@@ -211,12 +224,14 @@ fn lateness(answer: &Answer, history: &History, limits: &Limits) -> Option<Findi
         .sum();
     let complaint = match &answer.said {
         Said::Nothing(what) => format!("no answer: {what}"),
-        Said::Is(_) | Said::Refused(_) | Said::Unverified(_) | Said::Odd(_)
+        Said::Is(_) | Said::Refused(_) | Said::Unverified(_) | Said::Alive | Said::Odd(_)
             if took > limits.timeout + limits.slack + stalled =>
         {
             format!("after {took:?}")
         }
-        Said::Is(_) | Said::Refused(_) | Said::Unverified(_) | Said::Odd(_) => return None,
+        Said::Is(_) | Said::Refused(_) | Said::Unverified(_) | Said::Alive | Said::Odd(_) => {
+            held_up(answer, stalled, history, limits)?
+        }
     };
     let is_excused = is_muted(history, answer.node, answer.begun, answer.ended, limits);
     (!is_excused).then(|| describe(answer, &complaint))
@@ -231,7 +246,7 @@ fn is_muted(history: &History, node: Node, begun: At, ended: At, limits: &Limits
 
 /// In a calm time the first right answer comes soon, and all later ones are right.
 fn unrest(calm: &Calm, answers: &[&Answer], history: &History, limits: &Limits) -> Option<Finding> {
-    let right = |answer: &&&Answer| answer.said == Said::Is(calm.role);
+    let right = |answer: &&&Answer| [Said::Is(calm.role), Said::Alive].contains(&answer.said);
     let node = calm.span.node;
     let first = answers.iter().find(|answer| answer.is_wholly(calm.role)).map(|answer| answer.ended);
     let allowed = calm.span.from + limits.recovery + calm.grace;
@@ -277,16 +292,19 @@ fn is_within(answer: &Answer, span: &Span) -> bool {
         && span.until.is_none_or(|until| answer.ended <= until)
 }
 
-/// Every process is measured against its own first rest.
+/// Every process is measured against its own first rest, for descriptors against the first with as many sessions that commit:
+/// beside a primary there is one.
 fn growth(samples: &[Sample], limits: &Limits) -> Vec<Finding> {
     let mut found = Vec::new();
     for (index, sample) in samples.iter().enumerate() {
         let first = samples[..=index].iter().find(|first| first.pid == sample.pid).unwrap_or(sample);
+        let alike = samples[..=index].iter().find(|first| first.is_like(sample)).unwrap_or(sample);
         let figures = [
-            ("descriptors", sample.descriptors, first.descriptors + limits.descriptors),
+            ("descriptors", sample.descriptors, alike.descriptors + limits.descriptors),
             ("threads", sample.threads, first.threads + limits.threads),
             ("KiB of memory", sample.resident_kib, first.resident_kib + limits.memory_kib),
             ("sessions", sample.sessions, 1),
+            ("sessions that commit", sample.writing, 1),
         ];
         for (what, count, allowed) in figures {
             if count > allowed {

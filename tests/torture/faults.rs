@@ -9,10 +9,11 @@ use crate::network::{self, NODES};
 use crate::plan::{Fault, Memory, Other, Packets, Process, Seat, Step, Stop};
 use crate::refusals::{self, Refuses};
 use crate::splits;
+use crate::stoppages;
 use crate::support::process::status_number;
-use crate::support::{Frozen, Signal, StopMode, eventually, secs, signal};
+use crate::support::{Frozen, Signal, StopMode, eventually, millis, secs, signal};
 use crate::ways;
-use crate::world::World;
+use crate::world::{Server, World};
 
 /// Ends a fault.
 pub type Undo = Box<dyn FnOnce(&mut World)>;
@@ -23,6 +24,9 @@ const REST_PER_LINE: Duration = Duration::from_millis(1100);
 
 /// How often a session is looked for that does not end before it is frozen.
 const TRIES: usize = 5;
+
+/// What holds for less is to be over before anybody could have noticed for certain.
+const SHORT: Duration = millis(500);
 
 /// On which node a step happens: some faults concern only the agent that connects over TCP, or the other one.
 pub fn place(step: &Step, world: &World) -> Node {
@@ -54,7 +58,10 @@ pub fn place(step: &Step, world: &World) -> Node {
         | Fault::AgentRestart
         | Fault::AgentDescriptors
         | Fault::AgentThreads
-        | Fault::AgentMemory(_) => match step.seat {
+        | Fault::AgentMemory(_)
+        | Fault::WalFrozen
+        | Fault::PoolerFrozen
+        | Fault::PoolerKilled => match step.seat {
             Seat::Primary => world.primary,
             Seat::Standby => splits::other(world.primary, Other::Next),
             Seat::OtherStandby => splits::other(world.primary, Other::Last),
@@ -132,6 +139,7 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
         }
         Fault::TerminateSession => {
             world.terminate_sessions(node);
+            world.terminate_writing_sessions(node);
             nothing()
         }
         Fault::Freeze(process) => freeze(world, node, process),
@@ -231,6 +239,9 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
             world.terminate_sessions(node);
             restore
         }
+        Fault::WalFrozen => stoppages::freeze_wal(world, node),
+        Fault::PoolerFrozen => stoppages::freeze_pooler(world, node),
+        Fault::PoolerKilled => stoppages::kill_pooler(world, node),
     }
 }
 
@@ -306,25 +317,29 @@ fn freeze(world: &mut World, node: Node, process: Process) -> Undo {
 }
 
 fn fill_disk(world: &World, node: Node) -> Undo {
-    let cluster = &world.servers[node].cluster;
-    let ballast = cluster.socket_dir().join("ballast");
-    let path = ballast.display();
-    network::shell(&format!("cat /dev/zero >{path} 2>/dev/null || true"));
+    let Server { cluster, disk, .. } = &world.servers[node];
+    let ballasts = [cluster.socket_dir().join("ballast"), disk.ballast()];
+    for path in &ballasts {
+        network::shell(&format!("cat /dev/zero >{} 2>/dev/null || true", path.display()));
+    }
     // Something to write: segments that are recycled would hide the shortage for long.
     let load =
         "INSERT INTO load SELECT repeat('x', 1000) FROM generate_series(1, 20000); SELECT pg_switch_wal()";
     let _ = world.servers[world.primary].cluster.try_psql(load);
     Box::new(move |world| {
-        fs::remove_file(&ballast).expect("remove the ballast");
+        ballasts.iter().for_each(|path| fs::remove_file(path).expect("remove the ballast"));
         let primary = &world.servers[world.primary].cluster;
         let _ = primary.try_psql("TRUNCATE load");
     })
 }
 
-/// How long a step goes on: faults that are over at once need no time.
+/// How long a step goes on: faults that are over at once need no time, and what is to prove something needs it.
 pub fn hold(step: &Step) -> Duration {
     match step.fault {
         Fault::Restart(_) | Fault::KillBackend | Fault::TerminateSession => Duration::ZERO,
+        Fault::WalFrozen | Fault::PoolerFrozen | Fault::PoolerKilled if step.hold >= SHORT => {
+            step.hold + stoppages::RIPENING
+        }
         _ => step.hold,
     }
 }

@@ -37,8 +37,21 @@ pub enum Said {
     Unverified(String),
     /// No complete reply.
     Nothing(String),
+    /// `200 Alive`, which says nothing of a server.
+    Alive,
     /// Something that is no answer to what was asked.
     Odd(String),
+}
+
+/// What an answer depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The server, and whether clients can work there.
+    Role,
+    /// The server.
+    Health,
+    /// Nothing.
+    Liveness,
 }
 
 /// One question and its answer.
@@ -46,6 +59,8 @@ pub enum Said {
 pub struct Answer {
     /// Whose agent.
     pub node: Node,
+    /// What kind of path was asked.
+    pub asked: Asked,
     /// Before the connect.
     pub begun: At,
     /// After the end of the connection.
@@ -115,6 +130,36 @@ pub struct Reading {
     pub sessions: usize,
 }
 
+/// What a client did who wanted to work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Try {
+    /// Before it began.
+    pub begun: At,
+    /// After it had come to an end, whichever.
+    pub ended: At,
+    /// Whether it did what was wanted.
+    pub is_good: bool,
+}
+
+/// What one client on each node did, one try after the other.
+#[derive(Clone, Debug, Default)]
+pub struct Tries {
+    of: [Vec<Try>; 3],
+}
+
+impl Tries {
+    /// It has come to an end.
+    pub fn push(&mut self, node: Node, tried: Try) {
+        self.of[node].push(tried);
+    }
+
+    /// Those that ended then or later.
+    pub fn since(&self, node: Node, at: At) -> &[Try] {
+        let own = &self.of[node];
+        &own[own.partition_point(|tried| tried.ended < at)..]
+    }
+}
+
 /// A stretch of time in which one agent cannot hear another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deaf {
@@ -155,8 +200,17 @@ pub struct Sample {
     pub threads: u64,
     /// Resident memory.
     pub resident_kib: u64,
-    /// Its sessions in the server.
+    /// Its sessions in the server, without the one that commits.
     pub sessions: u64,
+    /// Sessions that commit. There is one beside a primary.
+    pub writing: u64,
+}
+
+impl Sample {
+    /// Whether this is the same process, with as many sessions that commit.
+    pub fn is_like(&self, other: &Sample) -> bool {
+        (self.pid, self.writing) == (other.pid, other.writing)
+    }
 }
 
 /// Everything.
@@ -168,6 +222,10 @@ pub struct History {
     pub lives: Vec<Life>,
     /// By the observers, and by the campaign itself once a server has started or was promoted.
     pub readings: Vec<Reading>,
+    /// Commits, for each server. On a standby they fail.
+    pub commits: Tries,
+    /// Questions to the pooler itself.
+    pub calls: Tries,
     /// Frozen postmasters: no new session is possible, so no role may be told.
     pub frozen: Vec<Span>,
     /// Servers that let no new client in, for a reason that is not the agent's alone: one was refused before the

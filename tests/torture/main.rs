@@ -5,6 +5,7 @@ mod agents;
 mod checker;
 mod clock;
 mod descriptors;
+mod disk;
 mod faults;
 mod hearing;
 mod history;
@@ -19,10 +20,13 @@ mod record;
 mod refusals;
 mod replication;
 mod splits;
+mod stoppages;
 #[path = "../support/mod.rs"]
 mod support;
 mod watchers;
 mod ways;
+mod work;
+mod workers;
 mod world;
 
 use std::env;
@@ -33,7 +37,7 @@ use std::sync::Arc;
 use std::thread;
 
 use checker::{Finding, Findings, Limits, Worst};
-use history::{Node, Said};
+use history::{Answer, Node, Said};
 use plan::{Lots, Plan, Step};
 use record::Record;
 use support::{millis, secs};
@@ -52,6 +56,7 @@ const LIMITS: Limits = Limits {
     slack: secs(1),
     knock: millis(350),
     login: millis(850),
+    write_probe: world::WRITE_PROBE,
     peer_interval: world::PEER_INTERVAL,
     recovery: secs(2),
     // The one in use, four that were given up, and some that the server does not know to be cut off until its keepalive
@@ -82,7 +87,17 @@ fn main() -> ExitCode {
     let refused = history.answers.iter().filter(|answer| matches!(answer.said, Said::Refused(_))).count();
     say(&format!("a primary was refused writes {refused} times, as another node was seen"));
     let told = history.answers.iter().filter(|answer| matches!(answer.said, Said::Is(_))).count();
-    say(&format!("a role was told {told} times, {} times none", history.answers.len() - told - refused));
+    let unverified = |reason: &str| {
+        let is_it = |answer: &&Answer| answer.said == Said::Unverified(reason.to_owned());
+        history.answers.iter().filter(is_it).count()
+    };
+    let [stalled, failed, silent] = ["write-stalled", "write-failed", "pooler-not-answering"].map(unverified);
+    say(&format!(
+        "commits were said to stall {stalled} times, to fail {failed} times, and the pooler to be silent {silent} times"
+    ));
+    let alive = history.answers.iter().filter(|answer| answer.said == Said::Alive).count();
+    let none = history.answers.len() - told - refused - alive;
+    say(&format!("a role was told {told} times, {none} times none"));
     report(&record, &findings, faults, history.answers.len())
 }
 

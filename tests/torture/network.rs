@@ -9,6 +9,7 @@ use std::{env, thread};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::disk::FOLDER;
 use crate::history::Node;
 use crate::support::postgresql::run;
 
@@ -35,8 +36,16 @@ pub fn enclose() -> Option<ExitStatus> {
     let program = env::current_exe().expect("the path of this program");
     let mut unshare = Command::new("unshare");
     unshare.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
-    // The shell stays, as the first process in there: it reaps the orphans of killed servers.
-    unshare.args(["sh", "-c", "\"$0\"; exit $?"]).arg(program).env(INSIDE, "1");
+    // The shell stays, as the first process in there: it reaps the orphans of killed servers, and lets disks go on. One
+    // that stands still would outlive its namespace.
+    let script = format!(
+        "\"$0\"; code=$?
+         while read -r _ place _; do
+             case $place in /tmp/pgsqlchk-{FOLDER}-*) fsfreeze -u \"$place\" 2>/dev/null;; esac
+         done </proc/mounts
+         exit $code"
+    );
+    unshare.args(["sh", "-c", &script]).arg(program).env(INSIDE, "1");
     // Where this was started may be below /tmp, which is another one in there.
     unshare.current_dir("/");
     Some(unshare.status().unwrap_or_else(|error| panic!("{unshare:?}: {error}; run make torture")))

@@ -217,6 +217,12 @@ pub enum Fault {
     AgentThreads,
     /// No new memory for the agent, while it needs a new session.
     AgentMemory(Memory),
+    /// The file system of the WAL is frozen.
+    WalFrozen,
+    /// SIGSTOP of the pooler.
+    PoolerFrozen,
+    /// SIGKILL of the pooler, and a new one.
+    PoolerKilled,
 }
 
 impl Fault {
@@ -253,7 +259,10 @@ impl Fault {
             | Fault::AgentRestart
             | Fault::AgentDescriptors
             | Fault::AgentThreads
-            | Fault::AgentMemory(_) => true,
+            | Fault::AgentMemory(_)
+            | Fault::WalFrozen
+            | Fault::PoolerFrozen
+            | Fault::PoolerKilled => true,
         }
     }
 }
@@ -318,7 +327,7 @@ impl Plan {
         let lot = lots.below(6);
         let flag = lot.is_multiple_of(2);
         let other = lots.pick(&[Other::Next, Other::Last]);
-        let fault = match lots.below(34) {
+        let fault = match lots.below(38) {
             0 => Fault::Down(lots.pick(&STOPS)),
             1 => Fault::Restart(lots.pick(&STOPS)),
             2 => Fault::KillBackend,
@@ -360,6 +369,9 @@ impl Plan {
             28 => Fault::Moved,
             29 | 30 => Fault::Severed(lots.pick(&WAYS), other),
             31 => Fault::Posed(lots.pick(&GUISES), other),
+            32 | 33 => Fault::WalFrozen,
+            34 => Fault::PoolerFrozen,
+            35 => Fault::PoolerKilled,
             _ => Fault::Split(
                 lots.pick(&[Split::LeftRunning, Split::Returns, Split::GivenUp, Split::Rivals]),
                 other,

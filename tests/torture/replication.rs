@@ -83,6 +83,7 @@ impl World {
     fn rebuild(&mut self, node: Node, primary: Node) {
         let (cluster, source) = (&self.servers[node].cluster, &self.servers[primary].cluster);
         cluster.rebuild_as_standby_of(source);
+        self.servers[node].disk.take_wal(&cluster.data());
         // Where it streams from stands in postgresql.conf, and goes over the network.
         fs::write(cluster.data().join("postgresql.auto.conf"), "").expect("empty postgresql.auto.conf");
         self.start(node, Role::Standby);

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
 
-use crate::history::{Against, Answer, Node, Reading, Role, Said};
+use crate::history::{Against, Answer, Asked, Node, Reading, Role, Said};
 use crate::network::{NODES, agent_address};
 use crate::record::Record;
 use crate::support::{http::Reply, millis, secs};
+use crate::workers::{self, Places};
 
 /// Clients of each agent.
 const CLIENTS: usize = 2;
@@ -29,7 +30,7 @@ const BEAT: Duration = millis(20);
 const STALL: Duration = millis(100);
 
 /// What the clients ask, one after the other.
-const PATHS: [&str; 6] = ["/", "/primary", "/", "/replica", "/", "/health"];
+const PATHS: [&str; 7] = ["/", "/primary", "/", "/replica", "/", "/health", "/liveness"];
 
 /// Those of them whose 200 sends writes to a node.
 const WRITE_PATHS: [&str; 2] = ["/", "/primary"];
@@ -43,12 +44,13 @@ pub struct Watchers {
 }
 
 impl Watchers {
-    /// Begins to watch; `dsns` are the superuser's, one for each node.
-    pub fn start(record: &Arc<Record>, dsns: [String; NODES.len()]) -> Watchers {
+    /// Begins to watch these places, one after the other for each node.
+    pub fn start(record: &Arc<Record>, places: [Places; NODES.len()]) -> Watchers {
         let (stop, gate) = (Arc::new(AtomicBool::new(false)), Arc::new(RwLock::new(())));
         let mut threads = Vec::new();
-        for (node, dsn) in dsns.into_iter().enumerate() {
-            let (record_, stop_) = (Arc::clone(record), Arc::clone(&stop));
+        for (node, places) in places.into_iter().enumerate() {
+            let (record_, stop_, dsn) = (Arc::clone(record), Arc::clone(&stop), places.server.clone());
+            threads.extend(workers::start(node, places, record, &stop));
             threads.push(thread::spawn(move || observe(node, &dsn, &record_, &stop_)));
             for client in 0..CLIENTS {
                 let (record, stop, gate) = (Arc::clone(record), Arc::clone(&stop), Arc::clone(&gate));
@@ -88,7 +90,8 @@ fn ask_on(node: Node, client: usize, record: &Record, stop: &AtomicBool, gate: &
             let takes_writes =
                 WRITE_PATHS.contains(&path) && reply.as_ref().is_ok_and(|reply| reply.status == 200);
             let said = meaning(path, reply);
-            record.lock().answers.push(Answer { node, begun, ended, said, takes_writes });
+            let asked = kind(path);
+            record.lock().answers.push(Answer { node, asked, begun, ended, said, takes_writes });
         }
         thread::sleep(CLIENT_PAUSE);
     }
@@ -103,6 +106,14 @@ fn ask(addr: SocketAddr, path: &str) -> io::Result<Reply> {
     stream.read_to_end(&mut raw)?;
     let shown = String::from_utf8_lossy(&raw).into_owned();
     Reply::parse(raw, began.elapsed()).ok_or_else(|| io::Error::other(format!("no whole reply: {shown:?}")))
+}
+
+fn kind(path: &str) -> Asked {
+    match path {
+        "/health" => Asked::Health,
+        "/liveness" => Asked::Liveness,
+        _ => Asked::Role,
+    }
 }
 
 fn meaning(path: &str, reply: io::Result<Reply>) -> Said {
@@ -123,6 +134,7 @@ fn meaning(path: &str, reply: io::Result<Reply>) -> Said {
         ("/" | "/primary", "503 two-primaries") if reply.body == "No: two-primaries\n" => {
             Said::Refused(Against::TwoPrimaries)
         }
+        ("/liveness", "200 Alive") => Said::Alive,
         (_, line) => match reply.body.strip_prefix("Down: ") {
             Some(reason) if reply.status == 503 => Said::Unverified(reason.trim().to_owned()),
             _ => Said::Odd(format!("{path}: {line}")),

@@ -1,5 +1,6 @@
 //! What the campaign is about: three servers, an agent beside each, HAProxy, and everyone who watches them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,23 +9,29 @@ use postgres::{Client, NoTls};
 
 use crate::clock::Clock;
 use crate::descriptors;
+use crate::disk::Disk;
 use crate::history::{Node, Role, Sample};
 use crate::names::NameServer;
 use crate::network::{self, BALANCER, NODES, address, agent_address};
 use crate::record::Record;
+use crate::support::pgbouncer::{Pgbouncer, Pool, PoolMode};
 use crate::support::{Agent, Cluster, Haproxy, StopMode, millis, secs};
 use crate::watchers::{self, Watchers};
+use crate::workers::{self, COMMIT, Places};
 
-/// The agents' `--timeout`, `--peer-interval`, `--knock-interval` and `--login-interval`.
+/// The agents' `--timeout`, `--write-probe`, `--peer-interval`, `--knock-interval` and `--login-interval`.
 pub const TIMEOUT: Duration = secs(1);
+pub const WRITE_PROBE: Duration = secs(1);
 pub const PEER_INTERVAL: Duration = millis(200);
 pub const KNOCK_INTERVAL: Duration = millis(100);
 pub const LOGIN_INTERVAL: Duration = millis(500);
+/// The name of the agents' session that commits.
+const WRITING: &str = "pgsqlchk write probe";
 /// The password of the agents' role.
 pub const PASSWORD: &str = "the-password";
 /// The name under which the server beside an agent is looked up, where it is looked up.
 pub const NAME: &str = "db.torture";
-/// The file system of each server: its data, its log, and room for WAL.
+/// The file system of each server: its data and its log. Its WAL is on a disk of its own.
 const DISK: &str = "256m";
 /// So long a server may need to be itself again; nothing of the agent's.
 pub const REVIVAL_LIMIT: Duration = secs(60);
@@ -46,6 +53,10 @@ const HBA_OF_AGENTS: &str = "local all pgsqlchk trust\nhost all pgsqlchk 10.77.0
 pub struct Server {
     /// PostgreSQL.
     pub cluster: Cluster,
+    /// Where its WAL is.
+    pub disk: Disk,
+    /// What clients go through.
+    pub pooler: Pgbouncer,
     /// The agent; none while it restarts.
     pub agent: Option<Agent>,
     /// The agent's connection string.
@@ -74,16 +85,17 @@ impl World {
     /// Everything runs, and node 0 is the primary.
     pub fn new(record: &Arc<Record>, tcp_node: Node) -> World {
         let servers = NODES.map(|node| {
-            let cluster = new_cluster();
+            let (cluster, disk) = new_cluster();
+            let pooler = new_pooler(node, &cluster);
             let port = cluster.port();
             let dsn = if node == tcp_node {
                 format!("host={NAME} port={port} user=pgsqlchk dbname=postgres password={PASSWORD}")
             } else {
                 format!("host={} port={port} user=pgsqlchk dbname=postgres", cluster.socket_dir().display())
             };
-            Server { cluster, agent: None, dsn }
+            Server { cluster, disk, pooler, agent: None, dsn }
         });
-        let haproxy = Haproxy::start(&sections());
+        let haproxy = Haproxy::start(&sections(NODES.map(|node| servers[node].pooler.address())));
         let names = NameServer::start(address(tcp_node));
         let (record_, clock) = (Arc::clone(record), Clock::new());
         let mut world =
@@ -94,13 +106,17 @@ impl World {
         world.start(0, Role::Primary);
         let roles = format!(
             "CREATE ROLE pgsqlchk LOGIN PASSWORD '{PASSWORD}'; CREATE ROLE filler LOGIN; CREATE ROLE client LOGIN; \
-            CREATE TABLE load (text text)"
+            CREATE TABLE load (text text); CREATE TABLE beats (at timestamptz); INSERT INTO beats VALUES (now())"
         );
         world.servers[0].cluster.psql(&roles);
         world.follow(0);
         NODES.into_iter().for_each(|node| world.start_agent(node));
-        let dsns = NODES.map(|node| world.servers[node].cluster.dsn());
-        world.watchers = Some(Watchers::start(record, dsns));
+        let places = NODES.map(|node| {
+            let Server { cluster, pooler, .. } = &world.servers[node];
+            let pool = pooler.socket_dsn("client");
+            Places { server: cluster.dsn(), console: pooler.console_dsn(), pool }
+        });
+        world.watchers = Some(Watchers::start(record, places));
         world.settle_all(&NODES, Duration::ZERO);
         world
     }
@@ -171,6 +187,14 @@ impl World {
             .map(|duration| format!("{}ms", duration.as_millis()));
         // One configuration for all: the agent itself is among them.
         let peers = NODES.map(|node| format!("--peer={}", agent_address(node)));
+        let pooler = &self.servers[node].pooler;
+        // One by its socket, the others as clients of other hosts reach it.
+        let pooler = if node == self.clock_node() {
+            pooler.socket_path().display().to_string()
+        } else {
+            pooler.address().to_string()
+        };
+        let write_probe = format!("{}s", WRITE_PROBE.as_secs());
         let mut wrapper = vec!["setpriv".to_owned(), uid, gid, "--clear-groups".to_owned()];
         if node == self.clock_node() {
             wrapper.push("env".to_owned());
@@ -183,6 +207,7 @@ impl World {
                 command.args(["--listen", &listen, "--dsn", &dsn]);
                 command.args(["--timeout", &timeout, "--knock-interval", &knock]);
                 command.args(["--login-interval", &login, "--peer-interval", &interval]).args(&peers);
+                command.args(["--write-probe", &write_probe, "--pooler", &pooler]);
             })
         });
         self.servers[node].agent = Some(agent);
@@ -193,11 +218,21 @@ impl World {
         self.servers[node].agent.as_mut().expect("an agent")
     }
 
-    /// Ends the agent's sessions.
+    /// Ends the agent's sessions, but for the one that commits.
     pub fn terminate_sessions(&self, node: Node) {
-        let sql =
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgsqlchk'";
-        self.servers[node].cluster.psql(sql);
+        self.terminate(node, "pgsqlchk");
+    }
+
+    /// Ends the agent's session that commits.
+    pub fn terminate_writing_sessions(&self, node: Node) {
+        self.terminate(node, WRITING);
+    }
+
+    fn terminate(&self, node: Node, application_name: &str) {
+        let sql = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{application_name}'"
+        );
+        self.servers[node].cluster.psql(&sql);
     }
 
     /// The fault is over for these nodes. The primary comes last: what its peers say of themselves may have to change first.
@@ -212,7 +247,7 @@ impl World {
     fn settle(&mut self, node: Node, grace: Duration) {
         let role = self.role(node);
         let began = Instant::now();
-        while !self.proves(node, role) {
+        while !(self.proves(node, role) && self.lets_clients_work(node, role)) {
             assert!(began.elapsed() < REVIVAL_LIMIT, "node {node} does not become a {role:?} again");
             // A full disk can have ended it.
             if self.servers[node].cluster.has_ended() {
@@ -237,6 +272,13 @@ impl World {
             let row = client.query_one("SELECT pg_is_in_recovery()", &[]);
             row.is_ok_and(|row| row.get::<_, bool>(0) == (role == Role::Standby))
         })
+    }
+
+    /// Whether a pooler answers, and a primary commits.
+    fn lets_clients_work(&self, node: Node, role: Role) -> bool {
+        let Server { cluster, pooler, .. } = &self.servers[node];
+        let commits = || role == Role::Standby || cluster.try_psql(COMMIT).is_ok();
+        workers::answers(&pooler.console_dsn()) && commits()
     }
 
     /// Nobody asks, no fault is left: what do the agents still hold, and what does HAProxy think?
@@ -264,9 +306,17 @@ impl World {
     fn settled_sample(&self, node: Node) -> Sample {
         let began = Instant::now();
         let mut sample = self.sample(node);
-        let first = self.record.lock().samples.iter().find(|first| first.pid == sample.pid).copied();
-        let Some(first) = first else { return self.least_sample(sample) };
-        while sample.sessions > 1 || sample.descriptors > first.descriptors || sample.threads > first.threads
+        let writing = u64::from(self.role(node) == Role::Primary);
+        let wanted = Sample { writing, ..sample };
+        let first_of =
+            |is_it: &dyn Fn(&&Sample) -> bool| self.record.lock().samples.iter().find(is_it).copied();
+        let first = first_of(&|first| first.pid == sample.pid);
+        let alike = first_of(&|first| first.is_like(&wanted));
+        let (Some(first), Some(alike)) = (first, alike) else { return self.least_sample(sample, writing) };
+        while sample.sessions > 1
+            || sample.writing > writing
+            || sample.descriptors > alike.descriptors
+            || sample.threads > first.threads
         {
             if began.elapsed() > REST_LIMIT {
                 let held = descriptors::describe(sample.pid);
@@ -281,13 +331,14 @@ impl World {
 
     /// The first of a process has to be the least there is: HAProxy's checks come and go, and the agents' questions to
     /// each other.
-    fn least_sample(&self, mut least: Sample) -> Sample {
+    fn least_sample(&self, mut least: Sample, writing: u64) -> Sample {
         let began = Instant::now();
-        while began.elapsed() < FIRST_REST || (least.sessions > 1 && began.elapsed() < REST_LIMIT) {
+        // One that is without a session for a moment would be less than it has a right to.
+        let is_whole = |sample: &Sample| (sample.sessions, sample.writing) == (1, writing);
+        while began.elapsed() < FIRST_REST || (!is_whole(&least) && began.elapsed() < REST_LIMIT) {
             thread::sleep(SAMPLE_PAUSE);
             let sample = self.sample(least.node);
-            // One that is without its session for a moment would be less than it has a right to.
-            if sample.sessions == 1 && (least.sessions != 1 || sample.descriptors < least.descriptors) {
+            if is_whole(&sample) && (!is_whole(&least) || sample.descriptors < least.descriptors) {
                 least = sample;
             }
         }
@@ -297,7 +348,8 @@ impl World {
     fn sample(&self, node: Node) -> Sample {
         let server = &self.servers[node];
         let agent = server.agent.as_ref().expect("an agent");
-        let sessions = server.cluster.backend_pids("pgsqlchk").len() as u64;
+        let [sessions, writing] =
+            ["pgsqlchk", WRITING].map(|name| server.cluster.backend_pids(name).len() as u64);
         Sample {
             node,
             pid: agent.pid(),
@@ -306,6 +358,7 @@ impl World {
             threads: agent.threads(),
             resident_kib: agent.rss_kib(),
             sessions,
+            writing,
         }
     }
 
@@ -337,8 +390,8 @@ pub fn agent_user(node: Node) -> usize {
     23_267 + node
 }
 
-/// A server that was never started, on a file system of its own.
-fn new_cluster() -> Cluster {
+/// A server that was never started, on a file system of its own, and the disk of its WAL.
+fn new_cluster() -> (Cluster, Disk) {
     let cluster = Cluster::stopped(&[
         ("listen_addresses", "*"),
         ("wal_keep_size", "32MB"),
@@ -347,6 +400,8 @@ fn new_cluster() -> Cluster {
         // A shutdown waits for a standby that does not read.
         ("wal_sender_timeout", "5s"),
         ("wal_retrieve_retry_interval", "200ms"),
+        // Observers, workers, and what the campaign itself asks.
+        ("superuser_reserved_connections", "6"),
     ]);
     let folder = cluster.socket_dir().display();
     network::shell(&format!(
@@ -354,10 +409,22 @@ fn new_cluster() -> Cluster {
          cp -a {folder}.copy/. {folder} && rm -rf {folder}.copy"
     ));
     cluster.write_hba(&format!("{HBA_OF_SUPERUSERS}{HBA_OF_CLIENTS}{HBA_OF_AGENTS}"));
-    cluster
+    let disk = Disk::new();
+    disk.take_wal(&cluster.data());
+    (cluster, disk)
 }
 
-fn sections() -> String {
+/// The pooler before this server.
+fn new_pooler(node: Node, cluster: &Cluster) -> Pgbouncer {
+    // Clients that wait for a server in vain are bounded.
+    let pool =
+        Pool { mode: PoolMode::Transaction, forced_user: None, size: 2, more: "query_wait_timeout = 5" };
+    let mut pooler = Pgbouncer::stopped(cluster, address(node), pool);
+    network::on(node, || pooler.start());
+    pooler
+}
+
+fn sections(poolers: [SocketAddr; NODES.len()]) -> String {
     let mut text = String::new();
     for (name, port, code) in [("write", 5000, 200), ("read", 5001, 206)] {
         text += &format!(
@@ -365,8 +432,8 @@ fn sections() -> String {
              http-check expect status {code}\n    default-server inter 300ms fall 2 rise 1\n"
         );
         for node in NODES {
-            let (server, agent) = (network::name(node), agent_address(node));
-            text += &format!("    server {server} {}:5432 check port {}\n", address(node), agent.port());
+            let (server, agent, pooler) = (network::name(node), agent_address(node), poolers[node]);
+            text += &format!("    server {server} {pooler} check port {}\n", agent.port());
         }
     }
     text

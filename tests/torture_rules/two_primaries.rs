@@ -1,7 +1,9 @@
 //! The rules of agents that know each other.
 
 use super::hearing::{Stretch, hearing, hears_since};
-use super::history::{Against, Answer, At, Calm, Deaf, History, Life, Node, Reading, Role, Said, Span};
+use super::history::{
+    Against, Answer, Asked, At, Calm, Deaf, History, Life, Node, Reading, Role, Said, Span,
+};
 use super::lives::phases;
 use super::primaries::{both_take_writes, left_behind, splits};
 use super::{LIMITS, check, counts, ms, worst};
@@ -22,7 +24,7 @@ fn deaf(listener: Node, speaker: Node, from: u64, until: u64) -> Deaf {
 
 fn answer(node: Node, begun: u64, said: Said) -> Answer {
     let takes_writes = said == Said::Is(Primary);
-    Answer { node, begun: ms(begun), ended: ms(begun + 5), said, takes_writes }
+    Answer { node, asked: Asked::Role, begun: ms(begun), ended: ms(begun + 5), said, takes_writes }
 }
 
 /// Node 0 is a primary on timeline 1 all the time. Node 1 follows it, is told at 5 s to become a primary, is seen to be one
