@@ -14,7 +14,9 @@ use support::one_check::OneCheck;
 use support::patience::{SLACK, TIMEOUT};
 use support::pgbouncer::{Pgbouncer, Pool, PoolMode};
 use support::prometheus::Page;
-use support::{Agent, Check, Cluster, OneShot, StopMode, Stream, agent_check, eventually, millis, secs};
+use support::{
+    Agent, Check, Cluster, Frozen, OneShot, StopMode, Stream, agent_check, eventually, millis, secs,
+};
 
 const NAME: &str = "pgsqlchk write probe";
 
@@ -296,6 +298,29 @@ fn an_error_is_write_failed_with_its_text_in_the_log() {
     crowded.wait_for_log("too many connections for role");
     primary.psql("ALTER ROLE pgsqlchk CONNECTION LIMIT 4");
     assert_becomes(&crowded, "200 Primary");
+}
+
+/// Seen: a pooler that went on a millisecond before the deadline left the commit no more than that, and a primary whose
+/// commits took two was `write-stalled`.
+#[test]
+fn a_commit_is_made_while_the_pooler_is_waited_for() {
+    let primary = primary();
+    primary.configure(&[("log_statement", "all")]);
+    let pool = Pool { mode: PoolMode::Transaction, forced_user: Some("app"), size: 4, more: "" };
+    let bouncer = Pgbouncer::before(&primary, pool);
+    let pooler = bouncer.address().to_string();
+    let agent =
+        agent_with(&primary.dsn_of("pgsqlchk"), &[&PROBING[..], &["--pooler", pooler.as_str()]].concat());
+    let commits = || primary.log().matches("pg_logical_emit_message").count();
+    let frozen = Frozen::new(bouncer.pid());
+    let stream = Stream::start(agent.addr(), &["/primary"]);
+    eventually(secs(10), "somebody commits", || commits() > 0);
+    let checks = stream.finish();
+    let others: Vec<&Check> =
+        checks.iter().filter(|check| check.line != "503 pooler-not-answering").collect();
+    assert!(others.is_empty(), "{others:?}");
+    frozen.thaw();
+    assert_becomes(&agent, "200 Primary");
 }
 
 /// A server that is restarted takes the session along.

@@ -1,5 +1,5 @@
 //! From a look at the instance to what others make of it: peers and poolers are called when a request arrives, a primary is
-//! made to commit when its look is done and all else speaks for it, and what came of all that is laid beside the look.
+//! made to commit when its look is done and its peers speak for it, and what came of all that is laid beside the look.
 
 mod told;
 
@@ -130,6 +130,7 @@ impl Witnesses {
         let witnesses = Arc::clone(self);
         self.hear_peers(target, peers, observation, move |observation, news| {
             let last = Arc::clone(&witnesses);
+            witnesses.call_writer(target, others, &observation);
             witnesses.hear_poolers(target, others, observation, move |observation| {
                 let teller = Arc::clone(&last);
                 last.hear_writer(target, others, observation, move |observation| {
@@ -176,6 +177,14 @@ impl Witnesses {
         if is_waiting { circle.attend(call, hear) } else { hear(circle.news(call)) }
     }
 
+    /// Has a primary commit for which all but the poolers speak. Beside them, not after them: one that answers at the last
+    /// moment would leave a commit no time, and it would be called stalled.
+    fn call_writer(&self, target: Target, call: Call, observation: &Observation) {
+        if let Some(circle) = self.writer.as_ref().filter(|_| target.waits_for_commit(observation)) {
+            circle.call(call);
+        }
+    }
+
     fn hear_writer(
         &self,
         target: Target,
@@ -195,7 +204,6 @@ impl Witnesses {
             then(observation);
         };
         if is_waiting {
-            circle.call(call);
             circle.attend(call, hear);
         } else if is_shown {
             hear(circle.news(call));

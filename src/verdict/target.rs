@@ -192,7 +192,8 @@ impl Target {
         self.path.is_for_writers() || self.path.is_document() && self.path.is_about_work()
     }
 
-    /// Whether this primary has to show now that it commits: all else speaks for it, so that clients would be sent here.
+    /// Whether this primary has to show now that it commits: all that is known of it speaks for it, so that clients would be
+    /// sent here.
     pub fn waits_for_commit(self, observation: &Observation) -> bool {
         let path = if self.path.is_document() { Path::Contract } else { self.path };
         self.asks_for_commit() && judge(Target { path, ..self }, observation) == Verdict::Holds(Role::Primary)
