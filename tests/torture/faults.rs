@@ -175,8 +175,12 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
         Fault::SocketGone => {
             let socket = world.servers[node].cluster.socket_path();
             let hidden = socket.with_extension("hidden");
+            world.record.cuts_off(node);
             fs::rename(&socket, &hidden).expect("hide the socket");
-            Box::new(move |_| fs::rename(&hidden, &socket).expect("put the socket back"))
+            Box::new(move |world| {
+                fs::rename(&hidden, &socket).expect("put the socket back");
+                world.record.rejoined(node);
+            })
         }
         Fault::DiskFull => fill_disk(world, node),
         Fault::Network(packets) => {
@@ -185,8 +189,12 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
                 Packets::Rejected => "reject",
                 Packets::Reset => "reject with tcp reset",
             };
+            world.record.cuts_off(node);
             network::filter(node, world.servers[node].cluster.port(), Some(verdict));
-            Box::new(move |_| network::filter(node, 0, None))
+            Box::new(move |world| {
+                network::filter(node, 0, None);
+                world.record.rejoined(node);
+            })
         }
         Fault::LinkDown => {
             world.record.mute(node);
@@ -205,9 +213,13 @@ pub fn begin(world: &mut World, fault: Fault, node: Node) -> Undo {
             agents::deprive(world, node, "nofile", &count.to_string())
         }
         Fault::NoDns => {
+            world.record.cuts_off(node);
             world.names.set_silent(true);
             world.terminate_sessions(node);
-            Box::new(|world| world.names.set_silent(false))
+            Box::new(move |world| {
+                world.names.set_silent(false);
+                world.record.rejoined(node);
+            })
         }
         Fault::ClockStep(seconds) => {
             world.clock.step(seconds);

@@ -231,6 +231,9 @@ pub struct History {
     /// Servers that let no new client in, for a reason that is not the agent's alone: one was refused before the
     /// beginning and after the end.
     pub closed: Vec<Span>,
+    /// Agents whose way to their server is lost, or the name that they look up; observers have another way, or a session
+    /// that they keep.
+    pub cut_off: Vec<Span>,
     /// Nodes whose address leads new connections to another server.
     pub moved: Vec<Moved>,
     /// Agents between which the way is cut, or where somebody else answers in a peer's place.

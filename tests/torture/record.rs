@@ -142,6 +142,18 @@ impl Record {
         close(&mut self.lock().closed, node, now);
     }
 
+    /// The agent is about to lose its way to the server.
+    pub fn cuts_off(&self, node: Node) {
+        let now = self.now();
+        self.lock().cut_off.push(Span { node, from: now, until: None });
+    }
+
+    /// It has it again.
+    pub fn rejoined(&self, node: Node) {
+        let now = self.now();
+        close(&mut self.lock().cut_off, node, now);
+    }
+
     /// The way to another server is about to be laid.
     pub fn moves(&self, node: Node, there: Node) {
         let possible = Span { node, from: self.now(), until: None };

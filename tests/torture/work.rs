@@ -36,7 +36,8 @@ pub fn false_alarm(answer: &Answer, nodes: &[Node], history: &History, limits: &
         !is_stalled && nodes.iter().all(|node| are_fine(tries, *node, from, answer.ended, limits.timeout / 2))
     };
     // Observers commit in a session that they have; that new ones are let in no more is noticed after it has happened.
-    let were_open = !history.closed.iter().chain(&history.frozen).any(|span| {
+    let mut shut = history.closed.iter().chain(&history.frozen).chain(&history.cut_off);
+    let were_open = !shut.any(|span| {
         nodes.contains(&span.node)
             && span.from <= answer.ended + limits.slack
             && span.until.is_none_or(|until| from <= until)

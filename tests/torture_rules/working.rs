@@ -174,10 +174,15 @@ fn an_alarm_is_false_where_clients_worked_the_whole_time() {
         let span = Span { node: 0, from: ms(10_500), until: Some(ms(10_600)) };
         let closed = History { closed: vec![span], ..history(fine()) };
         let frozen = History { frozen: vec![span], ..history(fine()) };
+        let cut_off = History { cut_off: vec![span], ..history(fine()) };
         for (begun, is_excused) in [(9400, false), (9600, true), (12_500, true), (12_700, false)] {
             let expected = usize::from(!(is_excused && are_commits));
-            for shut in [&closed, &frozen] {
-                assert_eq!(wrong(shut, alarm(begun)), expected, "{reason} {begun}: no new client was let in");
+            for shut in [&closed, &frozen, &cut_off] {
+                assert_eq!(
+                    wrong(shut, alarm(begun)),
+                    expected,
+                    "{reason} {begun}: no new client on the agent's way was let in"
+                );
             }
         }
         let mut stood_still = history(fine());
