@@ -276,7 +276,7 @@ fn change(transition: &TransitionFields, held: Option<f64>) -> String {
         "draining" | "not-draining" => "draining drain",
         _ => "down",
     };
-    let time = transition.time.map(|time| time_element(time)).unwrap_or_default();
+    let time = transition.time.map(time_element).unwrap_or_default();
     let name = match transition.to {
         "not-draining" => "Draining no more".into(),
         word => capitalized(word),
