@@ -8,6 +8,7 @@ use argh::FromArgs;
 
 use crate::config::Mode;
 use crate::config::options::{self, OptionInfo};
+use crate::config::suggestion;
 use crate::config::table::option_table;
 use crate::spelling::quote;
 
@@ -140,7 +141,8 @@ fn take_action(words: &mut Vec<String>) -> Result<Option<String>, Exit> {
             if !Mode::WORDS.contains(&first.as_str()) {
                 // Not shown: it may be the rest of a connection string that was not quoted.
                 let known = Mode::WORDS.join(", ");
-                return Err(bad_usage(&format!("the first word is none of {known}")));
+                let meant = suggestion::action(first, &Mode::WORDS);
+                return Err(bad_usage(&format!("the first word is none of {known}{meant}")));
             }
             Ok(Some(words.remove(0)))
         }
@@ -170,7 +172,7 @@ fn explain(early: argh::EarlyExit) -> Exit {
     let message = early.output.trim_end();
     let what = if let Some(word) = message.strip_prefix("Unrecognized argument: ") {
         match word.starts_with("--") {
-            true => format!("unknown option {}", quote(word)),
+            true => format!("unknown option {}{}", quote(word), suggestion::option(word, "--")),
             // Not shown: it may be the rest of a connection string that was not quoted.
             false => "an argument that is not an option; a value with spaces needs quotes".into(),
         }
@@ -214,7 +216,7 @@ mod tests {
         for (words, expected) in [
             (&["--bogus"][..], "unknown option \"--bogus\""),
             (&["--bogus=s3cret"], "unknown option \"--bogus\""),
-            (&["--dns=postgres://u:s3cret@h/"], "unknown option \"--dns\""),
+            (&["--dns=postgres://u:s3cret@h/"], "unknown option \"--dns\"; did you mean --dsn?"),
             (&["--timeout"], "option --timeout needs a value"),
             (&["--dsn", "s3cret", "--dsn", "s3cret"], "option --dsn is given twice"),
             (&["--dsn=it's'", "--dsn=s3cret\n's3cret"], "option --dsn is given twice"),

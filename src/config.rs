@@ -22,6 +22,7 @@ mod libpq;
 pub mod options;
 mod peer;
 mod pooler;
+pub(crate) mod suggestion;
 pub(crate) mod table;
 mod units;
 

@@ -258,7 +258,9 @@ fn a_bad_line_in_the_file_is_refused() {
     }
     for (text, line) in [
         ("foo = 1", "1: unknown option \"foo\""),
-        ("Timeout = 1s", "1: unknown option \"Timeout\""),
+        ("max_lag = 16MB", "1: unknown option \"max_lag\"; did you mean max-lag?"),
+        ("port = 5433", "1: unknown option \"port\"; it belongs into dsn (dsn = port=5433)"),
+        ("Timeout = 1s", "1: unknown option \"Timeout\"; did you mean timeout?"),
         ("config = /x", "1: config stands on the command line only"),
         ("timeout 1s", "1: expected name = value"),
         ("[pgsqlchk]", "1: expected name = value"),

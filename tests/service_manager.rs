@@ -72,6 +72,24 @@ impl Manager {
 }
 
 #[test]
+fn a_node_that_drains_says_so_beside_its_role() {
+    let primary = Cluster::primary();
+    let folder = Folder::new("drain");
+    let path = folder.path().join("drain");
+    let manager = Manager::new(false);
+    let drain_file = path.to_str().expect("UTF-8");
+    let agent = manager.start(&["--dsn", &primary.dsn(), "--drain-file", drain_file], |_| {});
+    manager.expect("STATUS=primary");
+    manager.expect("READY=1");
+    folder.write("drain", "");
+    assert_eq!(agent.get("/").line(), "404 draining");
+    manager.expect("STATUS=primary, draining");
+    std::fs::remove_file(path).expect("remove the drain file");
+    assert_eq!(agent.get("/").line(), "200 Primary");
+    manager.expect("STATUS=primary");
+}
+
+#[test]
 fn ready_is_said_after_listening_and_one_verdict_and_stopping_at_the_end() {
     for is_abstract in [false, true] {
         let manager = Manager::new(is_abstract);

@@ -4,6 +4,7 @@
 //! quotes, which keep white space and `#` inside it; inside them a doubled quote stands for one, as in
 //! `postgresql.conf`. Repeatable options repeat the line.
 use super::options::OptionInfo;
+use super::suggestion;
 use crate::spelling::quote;
 
 /// One line's setting.
@@ -31,8 +32,9 @@ pub fn parse(text: &str) -> Result<Vec<Line>, String> {
         // Nothing of the line is shown: it may be the rest of a connection string that was broken in two.
         let (word, value) = line.split_once('=').ok_or_else(|| error("expected name = value".into()))?;
         let word = word.trim_end();
-        let option =
-            OptionInfo::find(word).ok_or_else(|| error(format!("unknown option {}", quote(word))))?;
+        let option = OptionInfo::find(word).ok_or_else(|| {
+            error(format!("unknown option {}{}", quote(word), suggestion::option(word, "")))
+        })?;
         if !option.is_setting() {
             return Err(error(format!("{word} stands on the command line only")));
         }
@@ -129,8 +131,8 @@ mod tests {
     fn bad_lines_are_named_and_values_not_shown() {
         for (text, expected) in [
             ("\n\nfoo = s3cret", "3: unknown option \"foo\""),
-            ("Timeout = 2s", "1: unknown option \"Timeout\""),
-            ("--timeout = 2s", "1: unknown option \"--timeout\""),
+            ("Timeout = 2s", "1: unknown option \"Timeout\"; did you mean timeout?"),
+            ("--timeout = 2s", "1: unknown option \"--timeout\"; did you mean timeout?"),
             ("= s3cret", "1: unknown option \"\""),
             ("password s3cret", "1: expected name = value"),
             ("[section]", "1: expected name = value"),

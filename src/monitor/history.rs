@@ -72,8 +72,8 @@ impl History {
         let line = self.describe_change(condition, cause, now);
         let level = if self.damper.lets_through(now) { log::Level::Info } else { log::Level::Debug };
         log::log!(target: "pgsqlchk", level, "{line}");
-        notify::status(&condition.to_string());
         self.condition = Some((condition, now, SystemTime::now()));
+        self.tell_manager();
         self.rings.record_change(Change::Condition { from, to: condition });
     }
 
@@ -95,6 +95,17 @@ impl History {
             (true, true) | (false, false) => return,
         }
         self.rings.record_change(Change::Drain { from, to: is_draining });
+        self.tell_manager();
+    }
+
+    /// `primary, draining`: what stands in `systemctl status`.
+    fn tell_manager(&self) {
+        let condition = self.condition.map(|(condition, ..)| condition.to_string());
+        let draining = (self.is_draining == Some(true)).then(|| "draining".to_owned());
+        let parts: Vec<String> = condition.into_iter().chain(draining).collect();
+        if !parts.is_empty() {
+            notify::status(&parts.join(", "));
+        }
     }
 
     fn record_login(&mut self, outcome: &Observation) {
