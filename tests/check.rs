@@ -209,6 +209,18 @@ fn a_check_leaves_no_session_that_a_smart_shutdown_would_wait_for() {
 }
 
 #[test]
+fn where_a_server_listens_on_another_port_the_line_names_it() {
+    let admin = Admin::new();
+    let primary = Cluster::primary();
+    let (directory, port) = (primary.socket_dir().display(), primary.port());
+    let outcome = admin.check(&format!("host={directory} user=postgres"), &[]);
+    let advice = format!("a server listens on port {port} there: --dsn 'host={directory} port={port}'");
+    assert_says(&outcome, "connection-refused", &advice);
+    let helped = admin.check(&format!("host={directory} port={port} user=postgres"), &[]);
+    assert_eq!(helped.code, 0, "{helped:?}");
+}
+
+#[test]
 fn without_a_server_the_line_says_how_to_start_or_name_one() {
     let admin = Admin::new();
     let (folder, tcp) = (Folder::new("empty"), format!("host=127.0.0.1 port={} user=u", free_port()));

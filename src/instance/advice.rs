@@ -83,9 +83,25 @@ struct Advisor<'a> {
 
 impl Advisor<'_> {
     fn start_server(&self) -> String {
+        if let Some(port) = self.settings.another_port() {
+            return format!(
+                "a server listens on port {port} there: --dsn '{}'; in the configuration file: dsn = {}, which a running \
+                 agent reads when it is started again (systemctl restart pgsqlchk)",
+                self.dsn_with(port),
+                self.dsn_with(port)
+            );
+        }
         "start PostgreSQL (systemctl start postgresql), or say where it is: --dsn 'host=/run/postgresql \
          port=5432'; pg_lsclusters and SHOW port know"
             .into()
+    }
+
+    /// The shortest that leads to this port.
+    fn dsn_with(&self, port: u16) -> String {
+        match &self.settings.endpoint {
+            Endpoint::UnixDirectory(directory) => format!("host={} port={port}", directory.display()),
+            Endpoint::DefaultSocket | Endpoint::Tcp { .. } => format!("port={port}"),
+        }
     }
 
     fn grant(&self) -> String {
@@ -110,10 +126,13 @@ impl Advisor<'_> {
         let says = |text: &str| self.cause.contains(text);
         // Before everything else: the server would only be asked for what is there already.
         if let Err(problem) = self.settings.look_up_password() {
-            return match problem.is_too_open() {
-                true => format!("{problem}; chmod 600 {}", shell_word(&self.passfile())),
-                false => format!("{problem}; name another file in --dsn (passfile=...) or PGPASSFILE"),
+            let passfile = shell_word(&self.passfile());
+            let what = match (problem.is_too_open(), problem.is_denied(), self.os_user) {
+                (true, ..) => format!("chmod 600 {passfile}"),
+                (false, true, Some(os_user)) => format!("sudo chown {} {passfile}", shell_word(os_user)),
+                (false, ..) => "name another file in --dsn (passfile=...) or PGPASSFILE".into(),
             };
+            return format!("{problem}; {what}");
         }
         if says("password missing") {
             self.give_password()
@@ -132,6 +151,9 @@ impl Advisor<'_> {
             )
         } else if says("is not permitted to log in") {
             format!("on the primary: {}", self.as_superuser(&format!("ALTER ROLE {role} LOGIN")))
+        } else if says("does not exist") && self.os_user == Some("root") && self.settings.user == "root" {
+            // Nobody means a role of that name: it is who happens to run this.
+            "as the agent's user: sudo -u pgsqlchk pgsqlchk check; or name the role: --dsn user=NAME".into()
         } else if says("does not exist") {
             format!("create the role, on the primary: {}", self.create_role())
         } else if says("Peer authentication failed") {

@@ -99,6 +99,29 @@ impl ConnectionSettings {
         }
     }
 
+    /// The lowest other port of which there is a socket where this one is looked for, and which may be believed; `None` over
+    /// TCP.
+    pub fn another_port(&self) -> Option<u16> {
+        let found = |directory: &Path| {
+            let entries = fs::read_dir(directory).ok()?;
+            let ports = entries.filter_map(|entry| {
+                let entry = entry.ok()?;
+                let port = entry.file_name().to_str()?.strip_prefix(".s.PGSQL.")?.parse().ok()?;
+                let is_socket =
+                    entry.file_type().ok()?.is_socket() && runs_servers(entry.metadata().ok()?.uid());
+                (is_socket && port != self.port).then_some(port)
+            });
+            ports.min()
+        };
+        match &self.endpoint {
+            Endpoint::DefaultSocket => {
+                SOCKET_DIRECTORIES.iter().find_map(|directory| found(Path::new(directory)))
+            }
+            Endpoint::UnixDirectory(directory) => found(directory),
+            Endpoint::Tcp { .. } => None,
+        }
+    }
+
     /// A socket that was passed over for its owner, with the owner's id; `None` where one was found, or none is there.
     pub fn stranger(&self) -> Option<(PathBuf, u32)> {
         let shared = Path::new(SHARED_DIRECTORY).join(self.socket_name());

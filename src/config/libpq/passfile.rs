@@ -3,7 +3,7 @@
 //! It is read at every login and never kept, so a rotated password is picked up without a restart.
 use std::fmt;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -18,12 +18,18 @@ const MAX_BYTES: u64 = 1024 * 1024;
 pub struct PassfileProblem {
     what: String,
     is_too_open: bool,
+    is_denied: bool,
 }
 
 impl PassfileProblem {
     /// Whether others may read the file, and that is all.
     pub fn is_too_open(&self) -> bool {
         self.is_too_open
+    }
+
+    /// Whether this user may not read it: somebody else has made it.
+    pub fn is_denied(&self) -> bool {
+        self.is_denied
     }
 }
 
@@ -50,7 +56,7 @@ pub struct Login<'a> {
 pub fn look_up(path: &Path, login: &Login<'_>) -> Result<Option<Secret>, PassfileProblem> {
     let ignored = |why: &str| {
         let what = format!("passfile {} is ignored: {why}", path.display());
-        PassfileProblem { what, is_too_open: false }
+        PassfileProblem { what, is_too_open: false, is_denied: false }
     };
     // Looked at before it is opened: opening a FIFO would wait for a writer.
     let Ok(metadata) = fs::metadata(path) else {
@@ -65,9 +71,12 @@ pub fn look_up(path: &Path, login: &Login<'_>) -> Result<Option<Secret>, Passfil
         return Err(PassfileProblem { is_too_open: true, ..ignored(why) });
     }
     let mut content = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut content))
-        .map_err(|error| ignored(&cause(&error)))?;
+    File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut content)).map_err(
+        |error| {
+            let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+            PassfileProblem { is_denied, ..ignored(&cause(&error)) }
+        },
+    )?;
     if content.len() as u64 > MAX_BYTES {
         return Err(ignored("it is larger than 1 MiB"));
     }

@@ -35,6 +35,19 @@ fn in_another_language_the_advice_names_every_way_in() {
 }
 
 #[test]
+fn root_is_nobodys_role() {
+    let settings = settings(Endpoint::DefaultSocket, "root");
+    let failure = Failure::new(Reason::AuthenticationFailed, "role \"root\" does not exist");
+    let line = |os_user| advice(&failure, &settings, Some(os_user)).expect("an advice");
+    assert!(
+        line("root").starts_with("as the agent's user: sudo -u pgsqlchk pgsqlchk check"),
+        "{}",
+        line("root")
+    );
+    assert!(line("pgsqlchk").contains("createuser root"), "{}", line("pgsqlchk"));
+}
+
+#[test]
 fn odd_names_are_quoted_for_whoever_reads_them() {
     let settings = settings(Endpoint::DefaultSocket, "it's Bob");
     let line = told("role \"it's Bob\" does not exist", &settings);
