@@ -24,6 +24,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
+use crate::instance::advice::advice;
 use crate::instance::{Failure, Needs, Observation, ProbeSettings, Prober, Retired};
 use crate::panics;
 use crate::reason::Reason;
@@ -111,12 +112,13 @@ impl Shared {
                 panics::trip("probe");
                 prober.probe(needs, begun + self.settings.timeout, may_log_in_anew)
             });
-            let outcome = probe.unwrap_or_else(|_| {
+            let mut outcome = probe.unwrap_or_else(|_| {
                 // Nobody knows what its session would answer next.
                 prober.forget_session();
                 Observation::failed(Failure::new(Reason::AgentOutOfResources, "the probe panicked"))
             });
 
+            self.advise(&mut outcome);
             privilege::notice(&outcome, &self.settings.connection.user);
             let retired = prober.take_retired();
             let mut state = self.lock();
@@ -133,6 +135,19 @@ impl Shared {
             drop(state);
             deliver(due);
             self.close(retired);
+        }
+    }
+
+    /// Adds what to type, where this failure will be a line in the log. That looks at files and accounts, so not under the
+    /// lock.
+    fn advise(&self, outcome: &mut Observation) {
+        if outcome.failure().is_none() || !self.lock().history.is_news(outcome) {
+            return;
+        }
+        if let Some(Err(failure)) = &mut outcome.instance {
+            let os_user = whoami::username().ok();
+            let told = advice(failure, &self.settings.connection, os_user.as_deref());
+            failure.advice = told.map(|told| told.replace(char::is_control, " "));
         }
     }
 

@@ -2,8 +2,8 @@
 
 mod support;
 
-use support::Cluster;
 use support::one_check::OneCheck;
+use support::{Agent, Cluster};
 
 /// Through the socket, as this role.
 fn place(cluster: &Cluster) -> String {
@@ -113,4 +113,20 @@ fn a_login_that_fails_for_everybody_is_login_failed_with_what_to_do() {
     OneCheck::run(&dsn, &[]).assert_says("login-failed", &["no_such_library", "session_preload_libraries"]);
     primary.psql("ALTER ROLE pgsqlchk RESET session_preload_libraries");
     assert_helped(&dsn);
+}
+
+/// It had nothing of what a check says.
+#[test]
+fn the_log_of_an_agent_says_what_to_type_as_a_check_does() {
+    let primary = Cluster::primary();
+    let agent = Agent::start(&["--dsn", &primary.dsn_of("pgsqlchk")]);
+    let create =
+        format!("create the role, on the primary: sudo -u postgres createuser {} pgsqlchk", place(&primary));
+    for _ in 0..3 {
+        assert_eq!(agent.get("/").line(), "503 authentication-failed");
+    }
+    agent.wait_for_log(&create);
+    assert_eq!(agent.log().matches(&create).count(), 1, "once for each change: {}", agent.log());
+    primary.psql("CREATE ROLE pgsqlchk LOGIN");
+    support::eventually(support::secs(10), "it is let in", || agent.get("/").line() == "200 Primary");
 }

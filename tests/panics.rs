@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use support::folder::Folder;
+use support::pgbouncer::{Pgbouncer, Pool, PoolMode};
 use support::process::wait_for_exit;
 use support::wire::{self, Wire};
 use support::{Agent, Cluster, Frozen, agent, eventually, secs};
@@ -179,8 +180,10 @@ fn a_panic_over_a_peer_costs_its_answer_and_one_of_who_keeps_the_limits_ends_the
 fn a_panic_over_a_pooler_or_a_commit_costs_that_answer_and_one_of_who_keeps_the_limits_ends_the_agent() {
     let primary = Cluster::primary();
     let tripwire = Tripwire::new();
-    // The server answers a knock as a pooler does.
-    let pooler = primary.socket_path().display().to_string();
+    primary.psql("CREATE ROLE app LOGIN");
+    let pool = Pool { mode: PoolMode::Session, forced_user: None, size: 2, more: "" };
+    let bouncer = Pgbouncer::before(&primary, pool);
+    let pooler = bouncer.address().to_string();
     let options = ["--pooler", &pooler, "--write-probe", "1s", "--knock-interval", "10ms"];
     let agent = start(&primary, &tripwire, &options);
     assert_eq!(agent.get("/primary").line(), "200 Primary");
@@ -195,9 +198,9 @@ fn a_panic_over_a_pooler_or_a_commit_costs_that_answer_and_one_of_who_keeps_the_
     }
     // Who waits wakes the thread that keeps the limits.
     tripwire.set("poolers");
-    let _frozen = Frozen::new(primary.postmaster_pid());
+    let _frozen = Frozen::new(bouncer.pid());
     let mut wire = Wire::connect(agent.addr());
-    wire.send("GET /status HTTP/1.1\r\n\r\n");
+    wire.send("GET /primary HTTP/1.1\r\n\r\n");
     assert_ends(agent, &tripwire, "poolers", "poolers");
 }
 

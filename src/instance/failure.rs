@@ -14,6 +14,8 @@ pub struct Failure {
     pub reason: Reason,
     /// The whole cause chain on one line, for the log only: it may hold text from the server.
     pub cause: String,
+    /// What to type, for the log only; where nobody has worked that out, `None`.
+    pub advice: Option<String>,
     /// What the server itself said, where it said anything.
     pub(super) refusal: Option<Refusal>,
 }
@@ -37,7 +39,7 @@ pub(super) enum Asked {
 impl Failure {
     /// A failure with its cause, folded to one line.
     pub fn new(reason: Reason, cause: impl AsRef<str>) -> Failure {
-        Failure { reason, cause: one_line(cause.as_ref()), refusal: None }
+        Failure { reason, cause: one_line(cause.as_ref()), advice: None, refusal: None }
     }
 
     /// Whether a refused login says nothing of other clients: it may be that this role, this host or this password is

@@ -56,8 +56,9 @@ impl History {
         let Some(instance) = &outcome.instance else { return };
         let condition = Condition::of(instance);
         let cause = match instance {
-            Ok(_) => "",
-            Err(failure) => &failure.cause,
+            Ok(_) => String::new(),
+            Err(Failure { cause, advice: None, .. }) => cause.clone(),
+            Err(Failure { cause, advice: Some(advice), .. }) => format!("{cause}; {advice}"),
         };
         let from = self.condition.map(|(condition, ..)| condition);
         if let Some(count) = self.damper.take_held_back(now) {
@@ -69,12 +70,18 @@ impl History {
             }
             return;
         }
-        let line = self.describe_change(condition, cause, now);
+        let line = self.describe_change(condition, &cause, now);
         let level = if self.damper.lets_through(now) { log::Level::Info } else { log::Level::Debug };
         log::log!(target: "pgsqlchk", level, "{line}");
         self.condition = Some((condition, now, SystemTime::now()));
         self.tell_manager();
         self.rings.record_change(Change::Condition { from, to: condition });
+    }
+
+    /// Whether it differs from what was seen last.
+    pub(super) fn is_news(&self, outcome: &Observation) -> bool {
+        let condition = outcome.instance.as_ref().map(Condition::of);
+        condition.is_some() && condition != self.condition.map(|(condition, ..)| condition)
     }
 
     /// A copy of what is remembered.
