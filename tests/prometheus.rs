@@ -32,7 +32,18 @@ tests:
       - { series: 'pgsqlchk_replication_lag_bytes{job="pgsqlchk",instance="b"}', values: '9x18 stale' }
       - { series: 'pgsqlchk_replay_paused{job="pgsqlchk",instance="b"}', values: '0x19 stale 0x19 1x20' }
       - { series: 'pgsqlchk_replay_delay_seconds{job="pgsqlchk",instance="c"}', values: '0x40 300x20' }
+      - { series: 'pgsqlchk_writable{job="pgsqlchk",instance="a"}', values: '1x19 0x39' }
+      - { series: 'pgsqlchk_pooler_up{job="pgsqlchk",instance="b",pooler="b:6432"}', values: '1x59' }
+      - { series: 'pgsqlchk_pooler_up{job="pgsqlchk",instance="b",pooler="b:6433"}', values: '1x39 0x19' }
     alert_rule_test:
+      - { eval_time: 8m, alertname: ClientsCannotWork, exp_alerts: [] }
+      - eval_time: 28m
+        alertname: ClientsCannotWork
+        exp_alerts:
+          - exp_labels: { job: pgsqlchk, instance: a }
+            exp_annotations: { summary: 'a: no commit comes back, or a pooler does not answer' }
+          - exp_labels: { job: pgsqlchk, instance: b, pooler: 'b:6433' }
+            exp_annotations: { summary: 'b: no commit comes back, or a pooler does not answer' }
       - { eval_time: 8m, alertname: NotOnePrimary, exp_alerts: [] }
       - { eval_time: 8m, alertname: PostgresqlDown, exp_alerts: [] }
       - { eval_time: 8m, alertname: StandbyNotFollowing, exp_alerts: [] }
@@ -70,7 +81,7 @@ fn the_documented_alerts_are_valid_and_fire_when_they_should() {
     let folder = Folder::new("rules");
     let file = folder.write("rules.yml", &rules);
     let said = promtool(&["check", "rules"], &file);
-    assert!(said.contains("SUCCESS: 4 rules found"), "{said}");
+    assert!(said.contains("SUCCESS: 5 rules found"), "{said}");
     promtool(&["test", "rules"], &folder.write("scenes.yml", SCENES));
 }
 
