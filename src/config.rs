@@ -81,6 +81,15 @@ pub enum LogTarget {
     None,
 }
 
+/// In which words `pgsqlchk check` answers (`--format`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One line for people and scripts, with the exit codes of `pg_isready`'s kind.
+    Text,
+    /// As the guidelines of monitoring plugins have it.
+    Nagios,
+}
+
 macro_rules! make_options {
     ($(
         $(#[doc = $doc:literal])+

@@ -3,6 +3,7 @@
 mod check;
 mod cluster;
 mod drain;
+mod nagios;
 mod one_shot;
 mod standalone;
 mod stop_signal;
@@ -11,5 +12,6 @@ mod xinetd;
 pub use check::run as run_check;
 pub use cluster::{HOW_TO_ASK, run as run_cluster};
 pub use drain::{drain, undrain};
+pub use nagios::unknown as unknown_to_nagios;
 pub use standalone::run as run_standalone;
 pub use xinetd::{HOW_TO_RUN, run as run_xinetd};

@@ -57,8 +57,15 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     // Before anything can print: what is printed here would stand ahead of the reply.
     let shared_socket = stdio::claim_shared_socket();
     memory::limit();
-    let config = match Config::load(arguments) {
+    let arguments: Vec<OsString> = arguments.collect();
+    // Whoever started it as a plugin reads standard output, whatever else was wrong with its usage.
+    let is_plugin = arguments.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "nagios")
+        || arguments.iter().any(|argument| argument == "--format=nagios");
+    let config = match Config::load(arguments.into_iter()) {
         Ok(config) => config,
+        Err(exit) if is_plugin && !exit.on_stdout => {
+            return Exit { text: front::unknown_to_nagios(&exit.text), on_stdout: true, code: 3 }.report();
+        }
         Err(exit) => return refuse(&exit, shared_socket.is_some()),
     };
     match (config.mode, shared_socket) {

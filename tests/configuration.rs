@@ -27,6 +27,7 @@ const DURATION: &str = "a duration needs a unit (2s, 500ms)";
 const ADDRESS: &str = "expected a numeric address and a port (0.0.0.0:23267, [::]:23267)";
 const BLOCK: &str = "expected an address or a CIDR block (192.0.2.7, 192.0.2.0/24, 2001:db8::/32)";
 const POOLER: &str = "expected HOST:PORT or the path of a socket";
+const LAG: &str = "expected a size, a duration, or one of each (16MB, 10s, or 16MB,10s)";
 const NO_TLS: &str = "this build speaks no TLS: use the Unix socket, or sslmode=prefer on a trusted network";
 
 const BAD_VALUES: &[Bad] = &[
@@ -72,6 +73,10 @@ const BAD_VALUES: &[Bad] = &[
         "/run/postgresql/",
         "expected the socket itself, not its folder (/run/postgresql/.s.PGSQL.6432)",
     ),
+    bad("format", "xml", "expected text or nagios"),
+    bad("warning", "much", LAG),
+    bad("warning", "16MB,16MB", LAG),
+    bad("critical", "", LAG),
     bad("workers", "0", "expected a whole number from 1 to 64"),
     bad("workers", "65", "expected a whole number from 1 to 64"),
     bad("workers", "four", "expected a whole number from 1 to 64"),
@@ -280,7 +285,7 @@ fn every_setting_has_a_bad_value_above() {
     let home = Home::new();
     let help = help(&home);
     let mut settings = help.lines().filter_map(|line| line.strip_prefix("  --")?.split(' ').next());
-    assert_eq!(settings.clone().count(), 28, "{help}");
+    assert_eq!(settings.clone().count(), 31, "{help}");
     let tested = |name: &str| BAD_VALUES.iter().any(|bad| bad.name == name);
     let others = ["dsn", "config", "version", "help"];
     let forgotten = settings.find(|name| !tested(name) && !others.contains(name));

@@ -10,9 +10,11 @@ use log::LevelFilter;
 use super::layers::Setting;
 use super::libpq::Given;
 use super::table::option_table;
-use super::{Allow, HostPort, LogTarget, Mode, Options, PoolerAddress, Protocol, peer, pooler, units};
+use super::{
+    Allow, Format, HostPort, LogTarget, Mode, Options, PoolerAddress, Protocol, peer, pooler, units,
+};
 use crate::spelling;
-use crate::verdict::{Path, Standing, Tag};
+use crate::verdict::{Limits, Path, Standing, Tag};
 #[cfg(test)]
 use sample::Group;
 

@@ -288,6 +288,33 @@ macro_rules! option_table {
                     })
                 },
             }
+            /// In which words check mode answers; default text.
+            pub format: Format = Format::Text, {
+                word: "format",
+                value: "NAME",
+                help: "in which words pgsqlchk check answers: text or nagios (the guidelines of monitoring plugins)",
+                default: DefaultValue::Value("text"),
+                sample: (Group::Running, "", &["text"]),
+                store: |field, setting| setting.store(field, units::format),
+            }
+            /// From which lag on a plugin warns; default none.
+            pub warning: Limits = Limits { bytes: None, time: None }, {
+                word: "warning",
+                value: "LAG",
+                help: "with --format nagios: more lag than this (16MB, 10s, or 16MB,10s) is a warning",
+                default: DefaultValue::Described("none"),
+                sample: (Group::Running, "", &["16MB,10s"]),
+                store: |field, setting| setting.store(field, units::limits),
+            }
+            /// From which lag on that is critical; default none.
+            pub critical: Limits = Limits { bytes: None, time: None }, {
+                word: "critical",
+                value: "LAG",
+                help: "with --format nagios: more lag than this, likewise, is critical",
+                default: DefaultValue::Described("none"),
+                sample: (Group::Running, "", &["256MB,1min"]),
+                store: |field, setting| setting.store(field, units::limits),
+            }
         }
     };
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::{LogTarget, MAX_PEERS, Mode, Protocol};
+use super::{Format, LogTarget, MAX_PEERS, Mode, Protocol};
 use crate::spelling;
-use crate::verdict::{Path, Standing, Tag, Target, TargetError};
+use crate::verdict::{Limits, Path, Standing, Tag, Target, TargetError};
 
 /// `--timeout`: below 10 ms a busy but healthy server looks down; HAProxy's own check timeouts end long
 /// before a minute.
@@ -111,6 +111,29 @@ pub fn write_probe(value: &str) -> Result<Option<Duration>, String> {
         "off" => Ok(None),
         _ => duration(value, WRITE_PROBE, false).map(Some).map_err(|why| format!("{why}, or off")),
     }
+}
+
+/// `--format`.
+pub fn format(value: &str) -> Result<Format, String> {
+    match value {
+        "text" => Ok(Format::Text),
+        "nagios" => Ok(Format::Nagios),
+        _ => Err("expected text or nagios".into()),
+    }
+}
+
+/// `--warning` and `--critical`: a size, a duration, or one of each.
+pub fn limits(value: &str) -> Result<Limits, String> {
+    let mut limits = Limits::default();
+    for part in value.split(',').map(str::trim) {
+        let (bytes, time) = (spelling::size(part), spelling::duration(part));
+        match (bytes, time) {
+            (Ok(bytes), _) if limits.bytes.is_none() => limits.bytes = Some(bytes),
+            (Err(_), Ok(time)) if limits.time.is_none() => limits.time = Some(time),
+            _ => return Err("expected a size, a duration, or one of each (16MB, 10s, or 16MB,10s)".into()),
+        }
+    }
+    Ok(limits)
 }
 
 /// `--log-level`.

@@ -4,8 +4,8 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Instant;
 
-use super::one_shot;
-use crate::config::Config;
+use super::{nagios, one_shot};
+use crate::config::{Config, Format};
 use crate::instance::advice::{self, advice};
 use crate::instance::{Lag, Needs, Observation, Replication, Sighting, WriteProbe};
 use crate::reason::Reason;
@@ -17,10 +17,28 @@ use crate::verdict::{Target, Verdict, judge};
 pub fn run(config: Config) -> (String, u8) {
     let target = config.asked;
     let needs = if config.peer.is_empty() { target.needs() } else { target.needs_beside_peers() };
-    let Some(needs) = needs else { return ("alive".into(), 0) };
-    let needs = Needs { timeline: true, ..needs };
+    let Some(needs) = needs else { return alive(config.format) };
+    let has_thresholds =
+        config.format == Format::Nagios && (config.warning.is_some() || config.critical.is_some());
+    let lag = Needs { recovery: has_thresholds, replication: has_thresholds, ..Needs::default() };
+    let needs = Needs { timeline: true, ..needs }.union(lag);
     let (observation, _) = one_shot::check(&config, target, needs, Instant::now());
-    report(target, &observation, &config)
+    let (line, code) = report(target, &observation, &config);
+    match config.format {
+        Format::Text => (line, code),
+        Format::Nagios => {
+            let verdict = judge(target, &observation);
+            let seen = nagios::Seen { line: &line, verdict, lag: observation.lag(), took: observation.took };
+            nagios::say(&seen, config.warning, config.critical)
+        }
+    }
+}
+
+fn alive(format: Format) -> (String, u8) {
+    match format {
+        Format::Text => ("alive".into(), 0),
+        Format::Nagios => (nagios::ok("alive"), 0),
+    }
 }
 
 fn report(target: Target, observation: &Observation, config: &Config) -> (String, u8) {
