@@ -83,6 +83,17 @@ fn the_service_is_ready_when_it_listens_and_answers_inside_its_sandbox() {
     assert!(http::get(address(), "/").is_err(), "nobody listens any more");
 }
 
+/// It failed for that, and said nothing of it.
+#[test]
+fn a_mode_in_the_file_is_not_for_the_service() {
+    let primary = primary();
+    let container = Container::boot(&primary);
+    container.shell("echo 'mode = check' >>/etc/pgsqlchk/pgsqlchk.conf");
+    container.run(&["systemctl", "start", SERVICE]);
+    assert_eq!(container.show(SERVICE, "StatusText"), "primary");
+    assert_table();
+}
+
 #[test]
 fn bad_configuration_is_not_tried_again() {
     let container = Container::boot(&primary());
