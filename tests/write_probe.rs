@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::fs;
+use std::os::unix::fs::chown;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,7 @@ use support::new_clients::{
 use support::one_check::OneCheck;
 use support::patience::{SLACK, TIMEOUT};
 use support::pgbouncer::{Pgbouncer, Pool, PoolMode};
+use support::postgresql::{self, ServerUser};
 use support::prometheus::Page;
 use support::{
     Agent, Check, Cluster, Frozen, OneShot, StopMode, Stream, agent_check, eventually, millis, secs,
@@ -177,6 +180,36 @@ fn a_wait_that_somebody_ends_is_no_commit() {
     assert!(!can_commit(&primary.dsn_of("app")), "the judge");
     standby.start();
     assert_becomes(&agent, "200 Primary");
+}
+
+/// Seen: where 40 million transactions are left before it takes no more, a server warns of it at each, and the node was out.
+#[test]
+fn a_commit_with_another_warning_is_a_commit() {
+    /// Of transactions, in a file of `pg_xact` (clog.c, slru.h).
+    const IN_SEGMENT: u32 = 32 * 8192 * 4;
+    let primary = primary();
+    primary.psql("CREATE TABLE written (number int); GRANT INSERT ON written TO app");
+    // A vacuum that fails moves no limit away.
+    primary.psql("CREATE TABLE broken ()");
+    let broken = primary.data().join(primary.psql("SELECT pg_relation_filepath('broken')"));
+    primary.stop(StopMode::Fast);
+    fs::remove_file(&broken).expect("break a table");
+    let near = (1 << 31) / IN_SEGMENT - 8;
+    let user = ServerUser::current();
+    let mut reset = user.command("pg_resetwal");
+    postgresql::run(reset.arg("-x").arg((near * IN_SEGMENT).to_string()).arg(primary.data()));
+    let segment = primary.data().join(format!("pg_xact/{near:04X}"));
+    fs::write(&segment, vec![0; IN_SEGMENT as usize / 4]).expect("room for new transactions");
+    if let Some((uid, gid)) = user.switch() {
+        chown(&segment, Some(uid), Some(gid)).expect("give it to the server");
+    }
+    primary.start();
+    let agent = agent_with(&primary.dsn_of("pgsqlchk"), &PROBING);
+    assert_stays(&agent, "200 Primary");
+    let warned = || primary.log().matches("must be vacuumed within").count();
+    let before = warned();
+    assert!(can_commit(&primary.dsn_of("app")), "the judge");
+    assert!(warned() > before, "{}", primary.log());
 }
 
 /// Each process leaves its session behind, which waits for the standby as long as that is gone.
