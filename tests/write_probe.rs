@@ -299,6 +299,18 @@ fn a_role_that_is_not_let_in_any_more_goes_on_in_its_session() {
     assert_becomes(&newcomer, "200 Primary");
 }
 
+/// Its sessions go on as those of any role.
+#[test]
+fn a_role_that_is_dropped_goes_on_in_its_session() {
+    let primary = primary();
+    let agent = agent_with(&primary.dsn_of("pgsqlchk"), &PROBING);
+    assert_eq!(timely(&agent, "/primary"), "200 Primary");
+    primary.psql("DROP ROLE pgsqlchk");
+    // Until another commit is asked for.
+    thread::sleep(millis(1100));
+    assert_stays(&agent, "200 Primary");
+}
+
 #[test]
 fn an_error_is_write_failed_with_its_text_in_the_log() {
     let primary = primary();
@@ -388,5 +400,23 @@ fn commits_go_through_a_pool_as_well() {
         assert_eq!(probes(&primary).1, 1, "{mode}");
         standby.start();
         assert_becomes(&agent, "200 Primary");
+    }
+}
+
+/// Each client that goes away takes the session in the server along, and that waits on.
+#[test]
+fn one_check_after_the_other_leaves_one_session_behind_a_pool_that_names_its_clients() {
+    let (primary, standby) = synchronous();
+    let more = "ignore_startup_parameters = options\napplication_name_add_host = 1";
+    let pool = Pool { mode: PoolMode::Transaction, forced_user: None, size: 9, more };
+    let bouncer = Pgbouncer::before(&primary, pool);
+    let check = || OneCheck::run(&bouncer.dsn("pgsqlchk"), &[&["--timeout", "1s"], &PROBING[..]].concat());
+    assert_eq!(check().code, 0);
+    standby.stop(StopMode::Fast);
+    for _ in 0..3 {
+        let stalled = check();
+        assert!(stalled.line.starts_with("primary timeline 1: write-stalled"), "{stalled:?}");
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        assert_eq!(primary.psql(waiting), "1");
     }
 }

@@ -283,16 +283,18 @@ fn note(warning: &Mutex<Option<String>>, notice: &DbError) {
 /// read-only, too; needs no privilege and no `wal_level` (PostgreSQL manual, section 9.28.6, `pg_logical_emit_message`).
 /// Not beside another transaction of this kind that has an id already: who has one is on the way to its commit. What was
 /// left behind by a process that has ended can be there for as long as no synchronous standby is. (The view
-/// `pg_stat_activity` would look up names as well, and takes twice as long.)
+/// `pg_stat_activity` would look up names as well, and takes twice as long.) PgBouncer can put an address behind the name
+/// (`application_name_add_host`); and a role may have been dropped, which leaves `session_user` an error.
 fn text(limit: Duration) -> String {
     format!(
         "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; \
          SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'standby' ELSE coalesce(\
          (SELECT CASE WHEN pg_catalog.clock_timestamp() - a.query_start > interval '{} ms' \
-         THEN 'hanging' ELSE 'beside' END FROM pg_catalog.pg_stat_get_activity(NULL) AS a \
-         WHERE a.application_name = '{APPLICATION_NAME}' \
-         AND a.usesysid = pg_catalog.quote_ident(session_user)::pg_catalog.regrole \
-         AND a.pid <> pg_catalog.pg_backend_pid() AND a.backend_xid IS NOT NULL ORDER BY a.query_start LIMIT 1), \
+         THEN 'hanging' ELSE 'beside' END \
+         FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS own, \
+         pg_catalog.pg_stat_get_activity(NULL) AS a \
+         WHERE a.application_name LIKE '{APPLICATION_NAME}%' AND a.usesysid = own.usesysid \
+         AND a.pid <> own.pid AND a.backend_xid IS NOT NULL ORDER BY a.query_start LIMIT 1), \
          pg_catalog.pg_logical_emit_message(true, 'pgsqlchk', '')::pg_catalog.text) END",
         limit.as_millis()
     )
