@@ -19,7 +19,7 @@ use support::patience::{SLACK, TIMEOUT};
 use support::pgbouncer::{Pgbouncer, Pool, PoolMode};
 use support::process::{Killed, wait_for_exit};
 use support::prometheus::Page;
-use support::{Agent, Cluster, Frozen, Haproxy, agent_check, eventually, free_port, millis, secs};
+use support::{Agent, Cluster, Frozen, Haproxy, agent_check, eventually, free_port, impostor, millis, secs};
 
 /// What psql sends when it comes.
 const POOL: Pool = Pool {
@@ -205,6 +205,16 @@ fn a_pooler_that_wants_tls_answers() {
     assert_eq!(handshakes, 0, "{}", bouncer.log());
     bouncer.kill();
     assert_becomes(&agent, "503 pooler-not-answering");
+}
+
+/// Seen: from the second knock on the node was out.
+#[test]
+fn who_offers_tls_and_knows_no_gssapi_answers() {
+    let primary = primary();
+    let agent = agent_of(&primary, &[&impostor::speaking_tls_only().to_string()]);
+    assert_stays(&agent, "200 Primary");
+    let closing = agent_of(&primary, &[&impostor::closing().to_string()]);
+    assert_stays(&closing, "503 pooler-not-answering");
 }
 
 /// It knows nothing of PostgreSQL behind it: that is the agent's own look.

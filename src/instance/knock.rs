@@ -65,6 +65,23 @@ impl Knocker {
         }
         judge(&address.to_string(), answer)
     }
+
+    /// The same at what need not be PostgreSQL: stunnel, for one, drops whoever asks it for GSSAPI instead of TLS. It hears
+    /// SSLRequest at once, and from then on.
+    pub(super) fn knock_at_pooler(&mut self, address: &Address, deadline: Instant) -> Result<(), Failure> {
+        let is_gssenc = self.speech == Speech::Gssenc;
+        let result = self.knock(address, deadline, &StageCell::new());
+        let is_refused = result
+            .as_ref()
+            .is_err_and(|failure| matches!(failure.reason, Reason::ConnectionLost | Reason::NotPostgresql));
+        if !is_gssenc || !is_refused {
+            return result;
+        }
+        let answer = ask(address, SSL_REQUEST, deadline, &StageCell::new())?;
+        judge(&address.to_string(), answer)?;
+        self.speech = Speech::SslForGood;
+        Ok(())
+    }
 }
 
 /// The byte that answers the request; `None` is an end of file in its place.

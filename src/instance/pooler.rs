@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::Failure;
 use super::address::{Address, look_up};
 use super::knock::Knocker;
-use super::{Failure, StageCell};
 use crate::config::PoolerAddress;
 use crate::reason::Reason;
 
@@ -35,7 +35,7 @@ impl PoolerKnocker {
             let now = Instant::now();
             let share = deadline.saturating_duration_since(now) / left;
             left -= 1;
-            match self.knocker.knock(&address, now + share, &StageCell::new()) {
+            match self.knocker.knock_at_pooler(&address, now + share) {
                 Err(failure) if failure.is_next_address_worth_it() => last_failure = failure,
                 result => return result,
             }

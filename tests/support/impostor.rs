@@ -35,6 +35,22 @@ pub fn answering(answer: &'static [u8]) -> SocketAddr {
     addr
 }
 
+/// Offers TLS to whoever asks for it, and closes whatever else it is asked, as stunnel does with `protocol = pgsql`.
+pub fn speaking_tls_only() -> SocketAddr {
+    const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen");
+    let addr = listener.local_addr().expect("its address");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().take(MANY).flatten() {
+            let mut asked = [0; 8];
+            if stream.read_exact(&mut asked).is_ok() && asked == SSL_REQUEST {
+                let _ = stream.write_all(b"S");
+            }
+        }
+    });
+    addr
+}
+
 /// Accepts and closes at once.
 pub fn closing() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen");
