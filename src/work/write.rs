@@ -17,7 +17,8 @@ pub struct Seat {
     interval: Duration,
     /// The deadline of a check.
     timeout: Duration,
-    is_wanted: bool,
+    /// A commit is to be begun for who arrived then, and for who came before.
+    wanted: Option<Instant>,
     /// The instance is none to be written to: the session is to be closed.
     is_to_close: bool,
     has_session: bool,
@@ -65,7 +66,7 @@ impl Seat {
         Seat {
             interval,
             timeout,
-            is_wanted: false,
+            wanted: None,
             is_to_close: false,
             has_session: false,
             writing: None,
@@ -76,7 +77,7 @@ impl Seat {
     /// The instance was seen to be no primary: nothing is begun any more, no session stays, and what was committed before
     /// says nothing any more. Says whether there is something to do.
     pub fn stop(&mut self) -> bool {
-        self.is_wanted = false;
+        self.wanted = None;
         self.last = None;
         self.is_to_close = self.has_session;
         self.is_to_close
@@ -112,12 +113,13 @@ impl circle::Seat for Seat {
     type News = Option<WriteProbe>;
 
     fn want(&mut self, call: Call, now: Instant) -> bool {
-        if self.tells(call).is_some() || self.hangs(now).is_some() || self.is_wanted {
+        if self.tells(call).is_some() || self.hangs(now).is_some() {
             return false;
         }
-        // Beside the one under way none is begun; after it only where it does not end well.
-        self.is_wanted = true;
-        self.writing.is_none()
+        // Beside the one under way none is begun; after it only where that tells this call nothing.
+        let before = self.wanted;
+        self.wanted = before.max(Some(call.arrived));
+        before.is_none() && self.writing.is_none()
     }
 
     fn begin(&mut self, now: Instant) -> Option<Task> {
@@ -125,20 +127,23 @@ impl circle::Seat for Seat {
             self.has_session = false;
             return Some(Task::Close);
         }
-        let is_wanted = std::mem::take(&mut self.is_wanted);
-        is_wanted.then(|| {
-            self.writing = Some(now);
-            self.has_session = true;
-            Task::Commit
-        })
+        self.wanted.take()?;
+        self.writing = Some(now);
+        self.has_session = true;
+        Some(Task::Commit)
     }
 
-    fn end(&mut self, outcome: Option<Result<Duration, NoCommit>>, _: Instant) {
+    fn end(&mut self, outcome: Option<Result<Duration, NoCommit>>, now: Instant) {
+        // A commit that came back too late for a check is good for none: the next one shows whether they do again.
+        let is_late = self.hangs(now).is_some() && matches!(outcome, Some(Ok(_)));
         let begun = self.writing.take();
-        if let Some(Ok(_)) = outcome {
-            self.is_wanted = false;
+        self.last = begun.zip(outcome).filter(|_| !is_late).map(|(begun, outcome)| Last { begun, outcome });
+        // Who came longer ago than a deadline does not wait any more.
+        self.wanted = self.wanted.filter(|arrived| *arrived + self.timeout > now);
+        if let Some(Last { begun, outcome: Ok(_) }) = &self.last {
+            let until = *begun + self.interval;
+            self.wanted = self.wanted.filter(|arrived| *arrived > until);
         }
-        self.last = begun.zip(outcome).map(|(begun, outcome)| Last { begun, outcome });
     }
 
     fn is_settled(&self, call: Call, now: Instant) -> bool {
@@ -211,10 +216,26 @@ mod tests {
         assert!(!seat.want(call(later), later) && seat.is_settled(call(later), later));
         assert_eq!(seat.news(call(later), later + MS), stalled(TIMEOUT + MS));
         assert!(seat.begin(later).is_none());
-        // It was begun too long ago to tell whoever comes now that a commit comes back in time.
-        seat.end(Some(Ok(INTERVAL)), t + 2 * INTERVAL);
-        let after = t + 2 * INTERVAL + MS;
-        assert!(seat.want(call(after), after));
+        // It came back too late to tell anybody that a commit comes back in time.
+        seat.end(Some(Ok(TIMEOUT)), later + MS);
+        let after = later + 2 * MS;
+        assert_eq!(seat.news(call(after), after), None);
+        assert!(seat.want(call(after), after) && seat.begin(after).is_some());
+    }
+
+    #[test]
+    fn who_comes_when_the_one_under_way_is_too_old_for_him_gets_another_one() {
+        let t = Instant::now();
+        let mut seat = Seat { interval: TIMEOUT, timeout: INTERVAL, ..writing(t) };
+        let (served, late) = (call(t + TIMEOUT), call(t + TIMEOUT + MS));
+        assert!(!seat.want(served, served.arrived) && !seat.want(late, late.arrived));
+        assert!(!seat.want(served, late.arrived));
+        seat.end(Some(Ok(2 * TIMEOUT)), t + 2 * TIMEOUT);
+        assert!(seat.is_settled(served, t + 2 * TIMEOUT) && !seat.is_settled(late, t + 2 * TIMEOUT));
+        assert_eq!(seat.begin(t + 2 * TIMEOUT), Some(Task::Commit));
+        assert!(!seat.want(late, t + 2 * TIMEOUT));
+        seat.end(Some(Err(NoCommit::Stalled("no".into()))), t + 2 * INTERVAL);
+        assert!(seat.begin(t + 2 * INTERVAL).is_none(), "nobody waits any more");
     }
 
     #[test]
