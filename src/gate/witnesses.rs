@@ -103,10 +103,11 @@ impl Witnesses {
     /// Calls those whom the target may need. To be done in the order in which requests are taken.
     pub(crate) fn call(&self, protocol: Protocol, target: Target, arrived: Instant) -> Summons {
         let asks = Asks::of(target);
-        let peers = Call { arrived, limit: Instant::now() + self.wait, is_deadline: false };
+        let deadline = arrived + self.timeout;
+        let peers = Call { arrived, limit: deadline.min(Instant::now() + self.wait), is_deadline: false };
         let others = match target.path.is_document() {
             true => peers,
-            false => Call { arrived, limit: arrived + self.timeout, is_deadline: true },
+            false => Call { arrived, limit: deadline, is_deadline: true },
         };
         if let Some(circle) = self.peers.as_ref().filter(|_| asks.peers) {
             circle.call(peers);
