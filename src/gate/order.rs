@@ -129,7 +129,7 @@ mod tests {
             place.release(move || tell.send(number).unwrap());
         };
         let places: Vec<Place> = (0..4).map(|_| order.line_up(Way::Role)).collect();
-        let elsewhere = order.line_up(Way::Node);
+        let elsewhere = order.line_up(Way::Instance);
         let [first, second, third, fourth] = <[Place; 4]>::try_from(places).ok().unwrap();
         release(third, 3);
         release(second, 2);

@@ -2,7 +2,7 @@
 //! that can be waited for has a way of its own.
 
 use crate::config::Protocol;
-use crate::verdict::{Path, Target};
+use crate::verdict::Target;
 use crate::wire::dialect;
 
 /// What a request may have to wait for.
@@ -10,10 +10,10 @@ use crate::wire::dialect;
 pub(crate) enum Way {
     /// The instance, unless the node drains: then it says so at once.
     Role,
-    /// The instance, drained or not.
+    /// The instance, drained or not, and for a moment who is asked beside it.
+    Document,
+    /// The instance alone, drained or not. Other agents wait for `/node` themselves.
     Instance,
-    /// The instance, and never other agents: these wait for it themselves.
-    Node,
     /// Nothing.
     Nothing,
 }
@@ -26,9 +26,9 @@ impl Way {
     pub(crate) fn of(protocol: Protocol, target: Target) -> Way {
         match dialect::needs(protocol, target, false) {
             None => Way::Nothing,
-            Some(_) if target.path == Path::Node => Way::Node,
-            Some(needs) if needs.despite_drain => Way::Instance,
-            Some(_) => Way::Role,
+            Some(needs) if !needs.despite_drain => Way::Role,
+            Some(_) if target.asks_others() => Way::Document,
+            Some(_) => Way::Instance,
         }
     }
 }
@@ -36,12 +36,16 @@ impl Way {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verdict::Path;
 
     #[test]
     fn nobody_who_waits_for_others_stands_before_who_is_waited_for() {
         let way = |protocol, path| Way::of(protocol, Target::plain(path));
         assert_eq!(way(Protocol::Http, Path::Primary), Way::Role);
         assert_eq!(way(Protocol::Http, Path::Health), Way::Instance);
+        for path in [Path::Status, Path::Metrics, Path::Cluster] {
+            assert_eq!(way(Protocol::Http, path), Way::Document, "{path:?}");
+        }
         assert_eq!(
             way(Protocol::Agent, Path::Health),
             Way::Role,
@@ -49,8 +53,11 @@ mod tests {
         );
         assert_eq!(way(Protocol::Http, Path::Liveness), Way::Nothing);
         for path in Path::ALL {
-            assert!(!Target::plain(path).asks_peers() || way(Protocol::Http, path) != Way::Node, "{path:?}");
+            assert!(
+                !Target::plain(path).asks_others() || way(Protocol::Http, path) != Way::Instance,
+                "{path:?}"
+            );
         }
-        assert_eq!(way(Protocol::Http, Path::Node), Way::Node);
+        assert_eq!(way(Protocol::Http, Path::Node), Way::Instance);
     }
 }

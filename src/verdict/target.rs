@@ -192,6 +192,11 @@ impl Target {
         self.path.is_for_writers() || self.path.is_document() && self.path.is_about_work()
     }
 
+    /// Whether somebody is asked beside the instance.
+    pub fn asks_others(self) -> bool {
+        self.asks_peers() || self.asks_poolers() || self.asks_for_commit()
+    }
+
     /// Whether this primary has to show now that it commits: all that is known of it speaks for it, so that clients would be
     /// sent here.
     pub fn waits_for_commit(self, observation: &Observation) -> bool {
