@@ -255,7 +255,7 @@ fn a_process_per_check_commits_in_each_check_of_a_primary() {
         ("/node", "HTTP/1.1 200 OK", 3),
     ] {
         let (mut process, mut wire) = OneShot::with_client(&[], &settings);
-        wire.send(&format!("GET {path} HTTP/1.1\r\n\r\n"));
+        wire.send(format!("GET {path} HTTP/1.1\r\n\r\n"));
         let reply = wire.receive(secs(10));
         assert!(reply.text().starts_with(line), "{path}: {}", reply.text());
         drop(wire);

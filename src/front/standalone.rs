@@ -24,7 +24,7 @@ use crate::system::inherited::Inherited;
 use crate::tally::Tally;
 
 /// Descriptors beside the clients: standard ones, listeners, lanes, sessions, and reserve.
-const RESERVED_DESCRIPTORS: u64 = 64;
+const RESERVED_DESCRIPTORS: u64 = 128;
 
 /// Runs the agent. Where listening sockets were inherited, nothing else is listened on: who has passed them decides
 /// where the agent is reached. An `Err` is one line: what could not be started, or what failed.

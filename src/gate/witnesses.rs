@@ -193,8 +193,14 @@ impl Witnesses {
         mut observation: Observation,
         then: impl FnOnce(Observation) + Send + 'static,
     ) {
+        let Some(circle) = &self.writer else { return then(observation) };
         let role = observation.sighting().map(|sighting| sighting.role);
-        let Some(circle) = self.writer.as_ref().filter(|_| role.is_some()) else { return then(observation) };
+        if role.is_none() {
+            if observation.failure().is_some() {
+                circle.tell(WriteSeat::forget);
+            }
+            return then(observation);
+        }
         if role == Some(Role::Standby) {
             circle.tell(WriteSeat::stop);
             return then(observation);

@@ -74,6 +74,13 @@ impl Seat {
         }
     }
 
+    /// The instance was not to be seen: what was committed before says nothing of what comes back, which may be another
+    /// server. There is nothing to do.
+    pub fn forget(&mut self) -> bool {
+        self.last = None;
+        false
+    }
+
     /// The instance was seen to be no primary: nothing is begun any more, no session stays, and what was committed before
     /// says nothing any more. Says whether there is something to do.
     pub fn stop(&mut self) -> bool {
@@ -250,6 +257,17 @@ mod tests {
         let shown = Call { is_deadline: false, ..after };
         assert!(seat.news(shown, t + 2 * MS).is_some(), "what is only shown is what was known last");
         assert_eq!(seat.begin(t + 2 * MS), Some(Task::Commit), "for who came after it");
+    }
+
+    #[test]
+    fn after_a_failure_a_commit_has_to_come_back_again() {
+        let t = Instant::now();
+        let mut seat = writing(t);
+        seat.end(Some(Ok(MS)), t + MS);
+        assert!(!seat.want(call(t + MS), t + MS));
+        assert!(!seat.forget(), "nothing is to be done");
+        assert_eq!(seat.news(call(t + MS), t + MS), None);
+        assert!(seat.want(call(t + MS), t + MS));
     }
 
     #[test]

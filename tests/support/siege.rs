@@ -29,7 +29,7 @@ const MEMORY_LIMIT_KIB: u64 = 16 * 1024;
 const FURTHER_THREADS: u64 = 4;
 
 /// Descriptors beside the clients (standalone.rs, `RESERVED_DESCRIPTORS`).
-const RESERVED_DESCRIPTORS: usize = 64;
+const RESERVED_DESCRIPTORS: usize = 128;
 
 /// `--max-connections`, unless the test says something else.
 const DEFAULT_CONNECTIONS: usize = 128;
