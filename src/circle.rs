@@ -119,11 +119,7 @@ impl<S: Seat> Circle<S> {
 
     /// Tells each seat something; where one says that there is something to do, its thread is woken.
     pub fn tell(&self, tell: impl Fn(&mut S) -> bool) {
-        let mut is_any_wanted = false;
-        for seat in &mut self.shared.lock().seats {
-            is_any_wanted |= tell(seat);
-        }
-        if is_any_wanted {
+        if self.shared.lock().tell(tell) {
             self.shared.is_wanted.notify_all();
         }
     }
@@ -134,7 +130,8 @@ impl<S: Seat> Circle<S> {
     }
 
     /// `then` gets the news as soon as waiting is of no use any more: now, on this thread, or later on another one. Never
-    /// blocks for an answer.
+    /// blocks for an answer. What a seat knew when the request called it may have been forgotten since, so who waits calls
+    /// once more.
     pub fn attend(&self, call: Call, then: impl FnOnce(Vec<S::News>) + Send + 'static) {
         let mut state = self.shared.lock();
         let now = Instant::now();
@@ -143,8 +140,12 @@ impl<S: Seat> Circle<S> {
             drop(state);
             return then(news);
         }
+        let is_any_wanted = state.tell(|seat| seat.want(call, now));
         state.waiting.push(Waiting { call, then: Box::new(then) });
         drop(state);
+        if is_any_wanted {
+            self.shared.is_wanted.notify_all();
+        }
         self.shared.is_awaited.notify_one();
     }
 }
@@ -215,6 +216,15 @@ impl<S: Seat> Shared<S> {
 }
 
 impl<S: Seat> State<S> {
+    /// Tells each seat. Whether one has something to do now.
+    fn tell(&mut self, tell: impl Fn(&mut S) -> bool) -> bool {
+        let mut has_any = false;
+        for seat in &mut self.seats {
+            has_any |= tell(seat);
+        }
+        has_any
+    }
+
     fn is_settled(&self, call: Call, now: Instant) -> bool {
         now >= call.limit || self.seats.iter().all(|seat| seat.is_settled(call, now))
     }
@@ -256,8 +266,9 @@ mod tests {
         type Outcome = ();
         type News = u32;
 
-        fn want(&mut self, _: Call, _: Instant) -> bool {
-            !std::mem::replace(&mut self.is_wanted, true)
+        fn want(&mut self, call: Call, _: Instant) -> bool {
+            let is_asked = self.asked.is_some_and(|asked| asked >= call.arrived);
+            !is_asked && !std::mem::replace(&mut self.is_wanted, true)
         }
 
         fn begin(&mut self, now: Instant) -> Option<()> {
@@ -277,6 +288,29 @@ mod tests {
         }
 
         fn panicked() {}
+    }
+
+    /// What was known when the request called is forgotten before it waits: somebody else's look has failed.
+    #[test]
+    fn who_waits_for_what_was_forgotten_has_it_asked_again() {
+        let member = Member { seat: Counter::default(), thread: "a".into(), work: Box::new(|()| ()) };
+        let circle = Circle::start("circle", vec![member]).unwrap();
+        let (tell, told) = channel();
+        let arrived = Instant::now();
+        let call = Call { arrived, limit: arrived + Duration::from_secs(600), is_deadline: true };
+        let attend = |call| {
+            let tell = tell.clone();
+            circle.attend(call, move |news| tell.send(news).unwrap());
+        };
+        circle.call(call);
+        attend(call);
+        assert_eq!(told.recv().unwrap(), [1]);
+        circle.tell(|seat| {
+            seat.asked = None;
+            false
+        });
+        attend(call);
+        assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(vec![2]));
     }
 
     #[test]
