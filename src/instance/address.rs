@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use super::Failure;
 use crate::config::{ConnectionSettings, Endpoint};
@@ -56,6 +57,37 @@ impl fmt::Display for Address {
     }
 }
 
+/// How long one of several addresses has.
+#[derive(Clone, Copy)]
+pub(super) struct Share {
+    /// Until then it has its equal share of the time that was left.
+    pub(super) until: Instant,
+    /// The share's length; `None` for the last address, as nobody comes after it.
+    pub(super) limit: Option<Duration>,
+}
+
+/// Tries addresses in their order, as libpq does: `localhost` is often ::1 first, and the server listens on 127.0.0.1. Ends
+/// with the first one at which somebody is reached, whatever he says.
+pub(super) fn try_in_order<T>(
+    addresses: Vec<Address>,
+    deadline: Instant,
+    mut attempt: impl FnMut(Address, Share) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+    let mut last_failure = Failure::new(Reason::NameNotResolved, "no address");
+    for address in addresses {
+        let now = Instant::now();
+        let share = deadline.saturating_duration_since(now) / left;
+        let limit = (left > 1).then_some(share);
+        left -= 1;
+        match attempt(address, Share { until: now + share, limit }) {
+            Err(failure) if failure.is_next_address_worth_it() => last_failure = failure,
+            result => return result,
+        }
+    }
+    Err(last_failure)
+}
+
 pub(super) fn look_up(host: &str) -> Result<Vec<IpAddr>, Failure> {
     let addresses = (host, 0)
         .to_socket_addrs()
@@ -69,5 +101,42 @@ pub(super) fn look_up(host: &str) -> Result<Vec<IpAddr>, Failure> {
     match ips.is_empty() {
         false => Ok(ips),
         true => Err(Failure::new(Reason::NameNotResolved, format!("{host}: no address"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn three() -> Vec<Address> {
+        (1..=3).map(|port| Address::Tcp(SocketAddr::from(([192, 0, 2, 1], port)))).collect()
+    }
+
+    #[test]
+    fn an_address_that_swallows_everything_leaves_the_others_their_share() {
+        let begun = Instant::now();
+        let deadline = begun + Duration::from_secs(6);
+        let mut limits = Vec::new();
+        let result: Result<(), Failure> = try_in_order(three(), deadline, |_, share| {
+            limits.push(share.limit.map(|limit| limit.as_secs_f64().round()));
+            assert!(share.until <= deadline);
+            Err(Failure::new(Reason::Unreachable, "swallowed"))
+        });
+        assert_eq!(result.map_err(|failure| failure.reason), Err(Reason::Unreachable));
+        // Nothing was waited for here, so the second one has half of what is left.
+        assert_eq!(limits, [Some(2.0), Some(3.0), None]);
+    }
+
+    #[test]
+    fn whoever_is_reached_is_the_one_whatever_he_says() {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let mut tried = 0;
+        let result: Result<(), Failure> = try_in_order(three(), deadline, |_, _| {
+            tried += 1;
+            let reason = if tried == 1 { Reason::ConnectionRefused } else { Reason::AuthenticationFailed };
+            Err(Failure::new(reason, ""))
+        });
+        assert_eq!(result.map_err(|failure| failure.reason), Err(Reason::AuthenticationFailed));
+        assert_eq!(tried, 2);
     }
 }

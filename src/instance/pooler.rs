@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::Failure;
-use super::address::{Address, look_up};
+use super::address::{Address, look_up, try_in_order};
 use super::knock::Knocker;
 use crate::config::PoolerAddress;
-use crate::reason::Reason;
 
 /// Knocks at one pooler, again and again.
 pub struct PoolerKnocker {
@@ -29,18 +28,9 @@ impl PoolerKnocker {
     pub fn knock(&mut self) -> Result<(), Failure> {
         let addresses = self.resolve()?;
         let deadline = Instant::now() + self.timeout;
-        let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-        let mut last_failure = Failure::new(Reason::NameNotResolved, "no address");
-        for address in addresses {
-            let now = Instant::now();
-            let share = deadline.saturating_duration_since(now) / left;
-            left -= 1;
-            match self.knocker.knock_at_pooler(&address, now + share) {
-                Err(failure) if failure.is_next_address_worth_it() => last_failure = failure,
-                result => return result,
-            }
-        }
-        Err(last_failure)
+        try_in_order(addresses, deadline, |address, share| {
+            self.knocker.knock_at_pooler(&address, share.until)
+        })
     }
 
     fn resolve(&self) -> Result<Vec<Address>, Failure> {

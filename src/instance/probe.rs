@@ -4,7 +4,7 @@
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
-use super::address::Address;
+use super::address::{Address, try_in_order};
 use super::advice::advice;
 use super::knock::Knocker;
 use super::login::{LoginRefused, Refusals};
@@ -221,24 +221,13 @@ impl Prober {
         result
     }
 
-    /// Tries the addresses in their order, as libpq does: `localhost` is often ::1 first, and the server listens
-    /// on 127.0.0.1. Each gets an equal share of the time that is left.
     fn connect_to_any(&mut self, deadline: Instant) -> Result<Connected, Failure> {
         let addresses = self.resolve()?;
-        let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-        let mut last_failure = Failure::new(Reason::NameNotResolved, "no address");
-        for address in addresses {
-            let now = Instant::now();
-            let share = deadline.saturating_duration_since(now) / left;
-            // Nobody comes after the last one: it has until whoever waits gives up.
-            let limit = if left > 1 { share } else { self.settings.timeout };
-            left -= 1;
-            match self.connect_to(address, now + share, limit) {
-                Err(failure) if failure.is_next_address_worth_it() => last_failure = failure,
-                result => return result,
-            }
-        }
-        Err(last_failure)
+        try_in_order(addresses, deadline, |address, share| {
+            // The last one has until whoever waits gives up.
+            let limit = share.limit.unwrap_or(self.settings.timeout);
+            self.connect_to(address, share.until, limit)
+        })
     }
 
     fn resolve(&self) -> Result<Vec<Address>, Failure> {

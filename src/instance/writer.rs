@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use postgres::error::{DbError, Severity};
 use postgres::{Client, SimpleQueryMessage};
 
-use super::address::Address;
+use super::address::{Address, try_in_order};
 use super::failure::Asked;
 use super::login::Refusals;
 use super::startup::{Learned, TimeLimits, log_in, login_config, own_settings};
@@ -188,20 +188,13 @@ impl Writer {
         result
     }
 
-    /// Tries the addresses in their order, as the session that looks does.
     fn connect_to_any(&mut self, deadline: Instant) -> Result<WriteSession, Failure> {
-        let mut last_failure = Failure::new(Reason::NameNotResolved, "no address");
-        for address in Address::resolve(&self.settings.connection)? {
-            let limits = TimeLimits {
-                connect: deadline.saturating_duration_since(Instant::now()),
-                statement: self.settings.timeout,
-            };
-            match self.log_in(&address, limits) {
-                Err(failure) if failure.is_next_address_worth_it() => last_failure = failure,
-                result => return result,
-            }
-        }
-        Err(last_failure)
+        let addresses = Address::resolve(&self.settings.connection)?;
+        let timeout = self.settings.timeout;
+        try_in_order(addresses, deadline, |address, share| {
+            let limits = TimeLimits { connect: share.limit.unwrap_or(timeout), statement: timeout };
+            self.log_in(&address, limits)
+        })
     }
 
     fn log_in(&mut self, address: &Address, limits: TimeLimits) -> Result<WriteSession, Failure> {
