@@ -74,8 +74,8 @@ impl Writer {
 
     /// Commits something that nobody reads, and says how long that took. Blocks for as long as the server pleases; where a
     /// commit has to wait for a standby, that is until it is there. Never while another probe of this role is committing.
-    pub fn commit(&mut self) -> Result<Duration, NoCommit> {
-        let deadline = Instant::now() + self.settings.timeout;
+    /// After the deadline nothing is begun anew.
+    pub fn commit(&mut self, deadline: Instant) -> Result<Duration, NoCommit> {
         self.renew_when_due(deadline)?;
         for _ in 1..MAX_TRIES {
             let is_fresh = self.session.is_none();

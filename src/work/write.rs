@@ -36,8 +36,11 @@ struct Last {
 /// What the thread is told to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// Commit.
-    Commit,
+    /// Commit, for who waits until then.
+    Commit {
+        /// The deadline of the newest one.
+        deadline: Instant,
+    },
     /// Close the session.
     Close,
 }
@@ -47,10 +50,10 @@ pub fn start(settings: ProbeSettings, interval: Duration, tally: Arc<Tally>) -> 
     let seat = Seat::new(interval, settings.timeout);
     let mut writer = Writer::new(settings);
     let work = move |task| match task {
-        Task::Commit => {
+        Task::Commit { deadline } => {
             panics::trip("committing");
             let _under_way = tally.probes.write();
-            Some(writer.commit())
+            Some(writer.commit(deadline))
         }
         Task::Close => {
             writer.close();
@@ -134,10 +137,10 @@ impl circle::Seat for Seat {
             self.has_session = false;
             return Some(Task::Close);
         }
-        self.wanted.take()?;
+        let arrived = self.wanted.take()?;
         self.writing = Some(now);
         self.has_session = true;
-        Some(Task::Commit)
+        Some(Task::Commit { deadline: arrived + self.timeout })
     }
 
     fn end(&mut self, outcome: Option<Result<Duration, NoCommit>>, now: Instant) {
@@ -193,7 +196,7 @@ mod tests {
     fn writing(since: Instant) -> Seat {
         let mut seat = Seat::new(INTERVAL, TIMEOUT);
         assert!(seat.want(call(since), since));
-        assert_eq!(seat.begin(since), Some(Task::Commit));
+        assert_eq!(seat.begin(since), Some(Task::Commit { deadline: since + TIMEOUT }));
         seat
     }
 
@@ -239,7 +242,7 @@ mod tests {
         assert!(!seat.want(served, late.arrived));
         seat.end(Some(Ok(2 * TIMEOUT)), t + 2 * TIMEOUT);
         assert!(seat.is_settled(served, t + 2 * TIMEOUT) && !seat.is_settled(late, t + 2 * TIMEOUT));
-        assert_eq!(seat.begin(t + 2 * TIMEOUT), Some(Task::Commit));
+        assert_eq!(seat.begin(t + 2 * TIMEOUT), Some(Task::Commit { deadline: late.arrived + INTERVAL }));
         assert!(!seat.want(late, t + 2 * TIMEOUT));
         seat.end(Some(Err(NoCommit::Stalled("no".into()))), t + 2 * INTERVAL);
         assert!(seat.begin(t + 2 * INTERVAL).is_none(), "nobody waits any more");
@@ -256,7 +259,11 @@ mod tests {
         assert_eq!(seat.news(after, t + 2 * MS), None);
         let shown = Call { is_deadline: false, ..after };
         assert!(seat.news(shown, t + 2 * MS).is_some(), "what is only shown is what was known last");
-        assert_eq!(seat.begin(t + 2 * MS), Some(Task::Commit), "for who came after it");
+        assert_eq!(
+            seat.begin(t + 2 * MS),
+            Some(Task::Commit { deadline: after.arrived + TIMEOUT }),
+            "for who came after it"
+        );
     }
 
     #[test]
