@@ -54,6 +54,11 @@ impl Failure {
         }
     }
 
+    /// Whether somebody ended this session or cancelled this query, which says nothing of the next one.
+    pub(super) fn is_disturbance(&self) -> bool {
+        matches!(self.reason, Reason::SessionTerminated | Reason::QueryCanceled)
+    }
+
     /// Whether it says no more than that nobody was reached at this address.
     pub(super) fn is_next_address_worth_it(&self) -> bool {
         matches!(

@@ -66,6 +66,13 @@ impl Refusals {
         self.rest_until = (self.count >= PATIENCE).then(|| now + REST_PER_LINE * lines.max(1));
     }
 
+    /// Whether a session is to be replaced by a fresh login: where the last one was tried longer ago than the interval, and
+    /// would not only be refused once more. With an interval of zero a session may get as old as it pleases.
+    pub(super) fn is_login_due(&self, tried: Instant, interval: Duration, now: Instant) -> bool {
+        let rests = self.rest_until.is_some_and(|until| now < until);
+        !interval.is_zero() && !rests && now.saturating_duration_since(tried) >= interval
+    }
+
     /// Before that no login is to be made, unless a session was lost.
     pub(super) fn rest_until(&self) -> Option<Instant> {
         self.rest_until
@@ -98,6 +105,22 @@ mod tests {
         assert_eq!(refusals.rest_until(), Some(now + Duration::from_millis(1100)));
         refusals.record(&Failure::new(Reason::ConnectionRefused, "nobody there"), now);
         assert_eq!(refusals.rest_until(), None, "nobody refused that");
+    }
+
+    #[test]
+    fn a_login_is_due_after_the_interval_unless_it_would_be_refused_once_more() {
+        let (tried, interval) = (Instant::now(), Duration::from_secs(2));
+        let (early, due) = (tried + Duration::from_millis(1999), tried + interval);
+        let mut refusals = Refusals::default();
+        assert!(
+            !refusals.is_login_due(tried, interval, early) && refusals.is_login_due(tried, interval, due)
+        );
+        assert!(!refusals.is_login_due(tried, Duration::ZERO, due));
+        for _ in 0..PATIENCE {
+            refusals.record(&refused(Reason::AuthenticationFailed, 3), tried);
+        }
+        assert!(!refusals.is_login_due(tried, interval, due));
+        assert!(refusals.is_login_due(tried, interval, tried + Duration::from_millis(3300)));
     }
 
     #[test]

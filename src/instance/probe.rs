@@ -138,8 +138,7 @@ impl Prober {
     fn log_in_anew_when_due(&mut self, now: Instant, deadline: Instant) -> Result<(), Failure> {
         let interval = self.settings.login_interval;
         let Some(connected) = &mut self.session else { return Ok(()) };
-        let rests = self.refusals.rest_until().is_some_and(|until| now < until);
-        if interval.is_zero() || rests || now.duration_since(connected.tried) < interval {
+        if !self.refusals.is_login_due(connected.tried, interval, now) {
             return Ok(());
         }
         connected.tried = now;
@@ -156,14 +155,12 @@ impl Prober {
                 self.refused = Some(LoginRefused::after(self.refused.take(), &failure, advice));
                 Ok(())
             }
-            Err(failure) => match failure.reason {
-                // Somebody ended the new session, not the old one.
-                Reason::SessionTerminated | Reason::QueryCanceled => Ok(()),
-                _ => {
-                    self.forget_session();
-                    Err(failure)
-                }
-            },
+            // Somebody ended the new session, not the old one.
+            Err(failure) if failure.is_disturbance() => Ok(()),
+            Err(failure) => {
+                self.forget_session();
+                Err(failure)
+            }
         }
     }
 
@@ -186,8 +183,7 @@ impl Prober {
                 Ok(sighting) => return Ok(sighting),
                 Err(failure) => failure,
             };
-            let is_disturbed = matches!(failure.reason, Reason::SessionTerminated | Reason::QueryCanceled);
-            if (is_fresh && !is_disturbed) || Instant::now() >= deadline {
+            if (is_fresh && !failure.is_disturbance()) || Instant::now() >= deadline {
                 return Err(failure);
             }
             log::debug!("asking again: {}", failure.cause);

@@ -84,8 +84,7 @@ impl Writer {
                 result => return result,
             };
             self.close();
-            let is_disturbed = matches!(failure.reason, Reason::SessionTerminated | Reason::QueryCanceled);
-            if (is_fresh && !is_disturbed) || Instant::now() >= deadline {
+            if (is_fresh && !failure.is_disturbance()) || Instant::now() >= deadline {
                 return Err(NoCommit::Failed(failure));
             }
             log::debug!("committing again: {}", failure.cause);
@@ -110,30 +109,23 @@ impl Writer {
     /// An old session goes on writing while the server lets nobody else in, and what ALTER ROLE lays down reaches new ones
     /// only. A login that is refused, perhaps to the agent alone, leaves the old one in use.
     fn renew_when_due(&mut self, deadline: Instant) -> Result<(), NoCommit> {
-        let interval = self.settings.login_interval;
-        let now = Instant::now();
+        let (now, interval, may_close) = (Instant::now(), self.settings.login_interval, self.may_close());
         let Some(session) = &mut self.session else { return Ok(()) };
-        let rests = self.refusals.rest_until().is_some_and(|until| now < until);
-        if interval.is_zero() || rests || now.duration_since(session.tried) < interval || !self.may_close() {
+        if !may_close || !self.refusals.is_login_due(session.tried, interval, now) {
             return Ok(());
         }
-        if let Some(session) = &mut self.session {
-            session.tried = now;
-        }
+        session.tried = now;
         match self.connect(deadline) {
             Ok(fresh) => {
                 self.close();
                 self.session = Some(fresh);
                 Ok(())
             }
-            Err(failure) if failure.concerns_perhaps_the_agent_alone() => Ok(()),
-            Err(failure) => match failure.reason {
-                Reason::SessionTerminated | Reason::QueryCanceled => Ok(()),
-                _ => {
-                    self.close();
-                    Err(NoCommit::Failed(failure))
-                }
-            },
+            Err(failure) if failure.concerns_perhaps_the_agent_alone() || failure.is_disturbance() => Ok(()),
+            Err(failure) => {
+                self.close();
+                Err(NoCommit::Failed(failure))
+            }
         }
     }
 
