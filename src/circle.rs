@@ -52,6 +52,36 @@ pub struct Call {
     pub is_deadline: bool,
 }
 
+/// Whether somebody is to be asked, and since when he is: for seats whose questions are all alike.
+#[derive(Default)]
+pub struct Question {
+    is_wanted: bool,
+    begun: Option<Instant>,
+}
+
+impl Question {
+    /// Somebody needs one that was begun no earlier than this. Says whether nobody has said so yet, and none is under way.
+    pub fn want(&mut self, need: Instant) -> bool {
+        let is_under_way = self.begun.is_some_and(|begun| begun >= need);
+        !is_under_way && !std::mem::replace(&mut self.is_wanted, true)
+    }
+
+    /// Begins the one that is wanted.
+    pub fn begin(&mut self, now: Instant) -> Option<()> {
+        std::mem::take(&mut self.is_wanted).then(|| self.begun = Some(now))
+    }
+
+    /// Since when one is under way.
+    pub fn begun(&self) -> Option<Instant> {
+        self.begun
+    }
+
+    /// It has come to its end. When it was begun.
+    pub fn end(&mut self) -> Option<Instant> {
+        self.begun.take()
+    }
+}
+
 /// All of them.
 pub struct Circle<S: Seat> {
     shared: Arc<Shared<S>>,
@@ -256,7 +286,7 @@ mod tests {
     /// Counts how often it was asked, and is settled where that was after the call.
     #[derive(Default)]
     struct Counter {
-        is_wanted: bool,
+        question: Question,
         asked: Option<Instant>,
         count: u32,
     }
@@ -268,19 +298,20 @@ mod tests {
 
         fn want(&mut self, call: Call, _: Instant) -> bool {
             let is_asked = self.asked.is_some_and(|asked| asked >= call.arrived);
-            !is_asked && !std::mem::replace(&mut self.is_wanted, true)
+            !is_asked && self.question.want(call.arrived)
         }
 
         fn begin(&mut self, now: Instant) -> Option<()> {
-            std::mem::replace(&mut self.is_wanted, false).then(|| self.asked = Some(now))
+            self.question.begin(now)
         }
 
         fn end(&mut self, (): (), _: Instant) {
+            self.asked = self.question.end();
             self.count += 1;
         }
 
         fn is_settled(&self, call: Call, _: Instant) -> bool {
-            self.count > 0 && self.asked.is_some_and(|asked| asked >= call.arrived)
+            self.asked.is_some_and(|asked| asked >= call.arrived)
         }
 
         fn news(&self, _: Call, _: Instant) -> u32 {

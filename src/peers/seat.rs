@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::memory::Memory;
 use super::{Heard, PeerNews, PeerSettings, Statement};
-use crate::circle::{self, Call};
+use crate::circle::{self, Call, Question};
 use crate::config::HostPort;
 
 /// An agent that answered as ourselves is not asked again for so long; its address may become somebody else's.
@@ -20,10 +20,7 @@ pub struct Seat {
     interval: Duration,
     /// Who takes longer than this is silent.
     wait: Duration,
-    /// Somebody wants to know.
-    is_wanted: bool,
-    /// When the question under way was asked.
-    asking: Option<Instant>,
+    question: Question,
     last_try: Option<Try>,
     last: Option<Heard>,
     memory: Memory,
@@ -53,8 +50,7 @@ impl Seat {
             agent: settings.agent.clone(),
             interval: settings.interval,
             wait: settings.wait,
-            is_wanted: false,
-            asking: None,
+            question: Question::default(),
             last_try: None,
             last: None,
             memory: Memory::default(),
@@ -78,7 +74,8 @@ impl Seat {
     /// Whether it was silent the last time: who asks it once more does not wait for it.
     fn is_silent(&self, now: Instant) -> bool {
         let was_slow = self.last_try.as_ref().is_some_and(|last| last.took > self.wait);
-        was_slow || self.asking.is_some_and(|asked| now.saturating_duration_since(asked) > self.wait)
+        was_slow
+            || self.question.begun().is_some_and(|asked| now.saturating_duration_since(asked) > self.wait)
     }
 }
 
@@ -89,21 +86,15 @@ impl circle::Seat for Seat {
 
     fn want(&mut self, call: Call, now: Instant) -> bool {
         let need = self.need(call);
-        let is_under_way = self.asking.is_some_and(|asked| asked >= need);
-        if self.is_self(now) || self.has_tried_since(need) || is_under_way || self.is_wanted {
-            return false;
-        }
-        self.is_wanted = true;
-        true
+        !self.is_self(now) && !self.has_tried_since(need) && self.question.want(need)
     }
 
     fn begin(&mut self, now: Instant) -> Option<()> {
-        let is_wanted = std::mem::replace(&mut self.is_wanted, false);
-        is_wanted.then(|| self.asking = Some(now))
+        self.question.begin(now)
     }
 
     fn end(&mut self, answer: Answer, now: Instant) {
-        let Some(asked) = self.asking.take() else { return };
+        let Some(asked) = self.question.end() else { return };
         let took = now.saturating_duration_since(asked);
         self.last_try = Some(Try { asked, took, has_answer: answer.said.is_some() });
         let Some(said) = answer.said.map(Arc::new) else { return };

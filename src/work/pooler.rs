@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::circle::{self, Call, Circle, Member};
+use crate::circle::{self, Call, Circle, Member, Question};
 use crate::config::Config;
 use crate::instance::{Failure, Pooler, PoolerKnocker};
 use crate::panics;
@@ -15,9 +15,7 @@ use crate::reason::Reason;
 pub struct Seat {
     address: Arc<str>,
     interval: Duration,
-    is_wanted: bool,
-    /// When the knock under way was begun.
-    asking: Option<Instant>,
+    knock: Question,
     /// When the last one was begun, and why it was not answered.
     last: Option<(Instant, Option<Arc<str>>)>,
 }
@@ -38,7 +36,7 @@ pub fn start(config: &Config) -> io::Result<Circle<Seat>> {
 
 impl Seat {
     fn new(address: Arc<str>, interval: Duration) -> Seat {
-        Seat { address, interval, is_wanted: false, asking: None, last: None }
+        Seat { address, interval, knock: Question::default(), last: None }
     }
 
     /// What the last knock tells this call.
@@ -57,21 +55,15 @@ impl circle::Seat for Seat {
     type News = Pooler;
 
     fn want(&mut self, call: Call, _: Instant) -> bool {
-        let is_under_way = self.asking.is_some_and(|begun| begun >= call.arrived);
-        if self.tells(call).is_some() || is_under_way || self.is_wanted {
-            return false;
-        }
-        self.is_wanted = true;
-        true
+        self.tells(call).is_none() && self.knock.want(call.arrived)
     }
 
     fn begin(&mut self, now: Instant) -> Option<()> {
-        let is_wanted = std::mem::replace(&mut self.is_wanted, false);
-        is_wanted.then(|| self.asking = Some(now))
+        self.knock.begin(now)
     }
 
     fn end(&mut self, outcome: Result<(), Failure>, _: Instant) {
-        let Some(begun) = self.asking.take() else { return };
+        let Some(begun) = self.knock.end() else { return };
         self.last = Some((begun, outcome.err().map(|failure| failure.cause.into())));
     }
 
