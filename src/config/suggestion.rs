@@ -12,7 +12,7 @@ pub fn option(typed: &str, prefix: &str) -> String {
     if let Some(word) = nearest(&normal, options().map(|option| option.word)) {
         return format!("; did you mean {prefix}{word}?");
     }
-    match is_libpq_keyword(&normal) {
+    match is_libpq_keyword(&normal.replace('-', "_")) {
         true if prefix.is_empty() => format!("; it belongs into dsn ({})", in_dsn(&normal)),
         true => format!("; it belongs into --dsn ({})", in_dsn(&normal)),
         false => String::new(),
@@ -82,6 +82,8 @@ mod tests {
             ("--Timeout", "; did you mean --timeout?"),
             ("--dns", "; did you mean --dsn?"),
             ("--port", "; it belongs into --dsn (dsn = port=5433)"),
+            ("--application-name", "; it belongs into --dsn (dsn = host=/run/postgresql port=5432)"),
+            ("--connect_timeout", "; it belongs into --dsn (dsn = host=/run/postgresql port=5432)"),
             ("--bogus", ""),
             ("--x", ""),
             ("--", ""),
