@@ -1,6 +1,5 @@
 //! `pgsqlchk check --format nagios`: the same look in the words of the Monitoring Plugins Development Guidelines. Pure.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use crate::instance::Lag;
@@ -112,12 +111,7 @@ fn performance_data(seen: &Seen<'_>, warning: Limits, critical: Limits) -> Strin
     if let Some(took) = seen.took {
         data.push(format!("time={:.6}s;;;0", took.as_secs_f64()));
     }
-    let mut text = String::new();
-    for part in data {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{}{part}", if text.is_empty() { "" } else { " " });
-    }
-    text
+    data.join(" ")
 }
 
 #[cfg(test)]

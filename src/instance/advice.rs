@@ -84,11 +84,10 @@ struct Advisor<'a> {
 impl Advisor<'_> {
     fn start_server(&self) -> String {
         if let Some(port) = self.settings.another_port() {
+            let dsn = self.dsn_with(port);
             return format!(
-                "a server listens on port {port} there: --dsn '{}'; in the configuration file: dsn = {}, which a running \
-                 agent reads when it is started again (systemctl restart pgsqlchk)",
-                self.dsn_with(port),
-                self.dsn_with(port)
+                "a server listens on port {port} there: --dsn '{dsn}'; in the configuration file: dsn = {dsn}, which a running \
+                 agent reads when it is started again (systemctl restart pgsqlchk)"
             );
         }
         "start PostgreSQL (systemctl start postgresql), or say where it is: --dsn 'host=/run/postgresql \
