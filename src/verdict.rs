@@ -5,6 +5,7 @@ mod attached;
 pub(crate) mod fuzzing;
 mod judge;
 mod origin;
+mod others;
 mod parameters;
 mod path;
 mod standing;
