@@ -368,6 +368,23 @@ fn a_commit_is_made_while_the_pooler_is_waited_for() {
     assert_becomes(&agent, "200 Primary");
 }
 
+/// A smart shutdown waits for every session, the agent's too.
+#[test]
+fn a_smart_shutdown_does_not_wait_for_the_session_that_commits() {
+    let primary = primary();
+    let agent = agent_with(&primary.dsn_of("pgsqlchk"), &PROBING);
+    assert_eq!(timely(&agent, "/primary"), "200 Primary");
+    assert_eq!(probes(&primary), (1, 0));
+    let stream = Stream::start(agent.addr(), &["/primary"]);
+    stream.advance(5);
+    primary.stop(StopMode::Smart);
+    let checks = stream.finish();
+    assert!(checks.iter().any(|check| check.line == "503 shutting-down"), "{:?}", checks.last());
+    primary.start();
+    assert_becomes(&agent, "200 Primary");
+    assert_eq!(value(&agent, "pgsqlchk_writable"), Some(1.0));
+}
+
 /// A server that is restarted takes the session along.
 #[test]
 fn a_restart_costs_no_more_than_without_it() {

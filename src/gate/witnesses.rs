@@ -197,7 +197,7 @@ impl Witnesses {
         let role = observation.sighting().map(|sighting| sighting.role);
         if role.is_none() {
             if observation.failure().is_some() {
-                circle.tell(WriteSeat::forget);
+                circle.tell(WriteSeat::let_go);
             }
             return then(observation);
         }

@@ -78,19 +78,17 @@ impl Seat {
     }
 
     /// The instance was not to be seen: what was committed before says nothing of what comes back, which may be another
-    /// server. There is nothing to do.
-    pub fn forget(&mut self) -> bool {
-        self.last = None;
-        false
-    }
-
-    /// The instance was seen to be no primary: nothing is begun any more, no session stays, and what was committed before
-    /// says nothing any more. Says whether there is something to do.
-    pub fn stop(&mut self) -> bool {
-        self.wanted = None;
+    /// server, and no session stays, for which a smart shutdown would wait. Says whether there is something to do.
+    pub fn let_go(&mut self) -> bool {
         self.last = None;
         self.is_to_close = self.has_session;
         self.is_to_close
+    }
+
+    /// The instance was seen to be no primary: nothing is begun any more either.
+    pub fn stop(&mut self) -> bool {
+        self.wanted = None;
+        self.let_go()
     }
 
     /// How long the probe under way has been hanging, where it does: until it ends nothing else has to be known.
@@ -272,9 +270,12 @@ mod tests {
         let mut seat = writing(t);
         seat.end(Some(Ok(MS)), t + MS);
         assert!(!seat.want(call(t + MS), t + MS));
-        assert!(!seat.forget(), "nothing is to be done");
+        assert!(seat.let_go(), "no session stays");
         assert_eq!(seat.news(call(t + MS), t + MS), None);
-        assert!(seat.want(call(t + MS), t + MS));
+        seat.want(call(t + MS), t + MS);
+        assert_eq!(seat.begin(t + MS), Some(Task::Close));
+        seat.end(None, t + MS);
+        assert_eq!(seat.begin(t + MS), Some(Task::Commit { deadline: t + MS + TIMEOUT }));
     }
 
     #[test]
