@@ -82,7 +82,7 @@ impl Question {
     }
 }
 
-/// All of them.
+/// All of them. Where it is dropped its threads end, each as soon as what it is at lets it.
 pub struct Circle<S: Seat> {
     shared: Arc<Shared<S>>,
 }
@@ -98,6 +98,8 @@ struct Shared<S: Seat> {
 struct State<S: Seat> {
     seats: Vec<S>,
     waiting: Vec<Waiting<S>>,
+    /// Nobody calls any more.
+    is_over: bool,
 }
 
 struct Waiting<S: Seat> {
@@ -130,7 +132,7 @@ impl<S: Seat> Circle<S> {
             seats.push(seat);
             works.push((thread, work));
         }
-        let state = Mutex::new(State { seats, waiting: Vec::new() });
+        let state = Mutex::new(State { seats, waiting: Vec::new(), is_over: false });
         let shared = Arc::new(Shared { state, is_wanted: Condvar::new(), is_awaited: Condvar::new() });
         for (number, (thread, work)) in works.into_iter().enumerate() {
             let shared = Arc::clone(&shared);
@@ -152,6 +154,11 @@ impl<S: Seat> Circle<S> {
         if self.shared.lock().tell(tell) {
             self.shared.is_wanted.notify_all();
         }
+    }
+
+    /// What is known of all, in their order: for those who take their seats over.
+    pub fn look<R>(&self, look: impl FnOnce(&[S]) -> R) -> R {
+        look(&self.shared.lock().seats)
     }
 
     /// What is known now, whatever it is worth to this call.
@@ -180,6 +187,14 @@ impl<S: Seat> Circle<S> {
     }
 }
 
+impl<S: Seat> Drop for Circle<S> {
+    fn drop(&mut self) {
+        self.shared.lock().is_over = true;
+        self.shared.is_wanted.notify_all();
+        self.shared.is_awaited.notify_all();
+    }
+}
+
 fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name(name).stack_size(RUNNER_STACK_BYTES).spawn(work).map(drop)
 }
@@ -193,6 +208,9 @@ fn keep_working<S: Seat>(
     loop {
         let mut state = shared.lock();
         let task = loop {
+            if state.is_over {
+                return;
+            }
             if let Some(task) = state.seats[number].begin(Instant::now()) {
                 break task;
             }
@@ -209,11 +227,14 @@ fn keep_working<S: Seat>(
     }
 }
 
-/// Answers those whose limit is over.
+/// Answers those whose limit is over. Who waits holds the circle, so none is left where that is over.
 fn keep_limits<S: Seat>(shared: &Shared<S>, name: &'static str) {
     loop {
         panics::trip(name);
         let mut state = shared.lock();
+        if state.is_over {
+            return;
+        }
         let now = Instant::now();
         let due = state.take_due(now);
         if !due.is_empty() {

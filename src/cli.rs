@@ -45,6 +45,11 @@ impl Exit {
         ExitCode::from(self.code)
     }
 
+    /// The text without the program's name, for the log.
+    pub fn cause(&self) -> &str {
+        self.text.strip_prefix("pgsqlchk: ").unwrap_or(&self.text)
+    }
+
     fn success(text: String) -> Exit {
         Exit { text, on_stdout: true, code: 0 }
     }

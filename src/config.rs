@@ -93,7 +93,7 @@ pub enum Format {
 macro_rules! make_options {
     ($(
         $(#[doc = $doc:literal])+
-        $visibility:vis $field:ident: $type:ty = $unset:expr, { $($entry:tt)* }
+        $visibility:vis $field:ident: $type:ty = $unset:expr, { word: $word:literal, $($entry:tt)* }
     )+) => {
         /// What the options say, each by itself.
         #[derive(Debug, Clone)]
@@ -105,6 +105,11 @@ macro_rules! make_options {
             /// Nobody has said anything yet, not even the defaults.
             fn unset() -> Options {
                 Options { $($field: $unset,)+ }
+            }
+
+            /// Each option's word, and whether it says another thing there.
+            fn differ_from(&self, other: &Options) -> Vec<(&'static str, bool)> {
+                vec![$(($word, self.$field != other.$field),)+]
             }
         }
     };
@@ -126,6 +131,8 @@ impl Options {
 #[derive(Debug, Clone)]
 pub struct Config {
     options: Options,
+    /// What it was built from, beside files and environment; the program's name first.
+    arguments: Vec<OsString>,
     /// How PostgreSQL is reached.
     pub connection: ConnectionSettings,
     /// What `pgsqlchk check` asks.
@@ -144,7 +151,25 @@ impl Config {
     /// Builds the configuration from `arguments` (program name first), the configuration file and the
     /// environment. `Err` is also how `--help` and `--version` end.
     pub fn load(arguments: impl Iterator<Item = OsString>) -> Result<Config, Exit> {
-        build(cli::parse(arguments)?, &Environment::system()).map_err(Exit::bad_usage)
+        let arguments: Vec<OsString> = arguments.collect();
+        let config =
+            build(cli::parse(arguments.iter().cloned())?, &Environment::system()).map_err(Exit::bad_usage)?;
+        Ok(Config { arguments, ..config })
+    }
+
+    /// Reads files and environment once more, with the same arguments.
+    pub fn load_again(&self) -> Result<Config, Exit> {
+        Config::load(self.arguments.iter().cloned())
+    }
+
+    /// The words of the options that say another thing than in `before`, in the order of the help. What PostgreSQL's own
+    /// variables and files say of the connection counts as `dsn`.
+    pub fn changes_since(&self, before: &Config) -> Vec<&'static str> {
+        let is_elsewhere = self.connection != before.connection;
+        let changed = self.options.differ_from(&before.options).into_iter();
+        changed
+            .filter_map(|(word, differs)| (differs || (word == "dsn" && is_elsewhere)).then_some(word))
+            .collect()
     }
 
     /// Where the log goes; default stderr, which in xinetd mode is the client's socket: there the syslog.
@@ -180,7 +205,7 @@ fn assemble(arguments: Arguments, environment: &Environment) -> Result<Config, S
     let asked = units::target(&options.target, &options.standing())
         .map_err(|why| format!("target {}: {why}", spelling::quote(&options.target)))?;
     let connection = libpq::resolve(options.dsn.take(), environment)?;
-    Ok(Config { options, connection, asked })
+    Ok(Config { options, arguments: Vec::new(), connection, asked })
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ mod cluster;
 mod drain;
 mod nagios;
 mod one_shot;
+mod reload;
+mod signals;
 mod standalone;
-mod stop_signal;
 mod xinetd;
 
 pub use check::run as run_check;

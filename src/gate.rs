@@ -19,6 +19,7 @@ pub(crate) mod pool;
 pub(crate) mod roster;
 pub(crate) mod service;
 mod stopping;
+pub(crate) mod terms;
 mod waiting;
 pub(crate) mod watchdog;
 mod way;
@@ -38,6 +39,7 @@ use dispatch::{Dispatcher, Errand};
 use listener::Listener;
 use places::Places;
 use service::Service;
+use terms::DoorTerms;
 use waiting::Ready;
 use way::Way;
 
@@ -54,6 +56,8 @@ pub(crate) struct Gate {
     listeners: Vec<Listener>,
     rules: Rules,
     service: Arc<Service>,
+    /// What holds in this turn.
+    terms: Arc<DoorTerms>,
     dispatcher: Dispatcher,
     stop: Stop,
     places: Places,
@@ -76,6 +80,7 @@ impl Gate {
         Gate {
             listeners,
             rules,
+            terms: Arc::clone(&service.terms().door),
             service,
             dispatcher,
             stop,
@@ -92,6 +97,7 @@ impl Gate {
         loop {
             let ready = self.wait().map_err(|error| format!("poll failed: {error}"))?;
             let now = Instant::now();
+            self.terms = Arc::clone(&self.service.terms().door);
             for item in ready {
                 match item {
                     Ready::Lane(index) => {
@@ -136,7 +142,7 @@ impl Gate {
         let protocol = client.protocol();
         let is_head = request.is_head();
         self.last_request = now;
-        match dialect::what_is_asked(protocol, request, &self.service.standing) {
+        match dialect::what_is_asked(protocol, request, &self.terms.standing) {
             Ok(target) => self.dispatcher.submit(Errand {
                 client: index,
                 head: self.service.canonical_head(protocol, request, now),

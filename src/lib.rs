@@ -121,8 +121,7 @@ fn tell(result: Result<String, String>) -> ExitCode {
 /// Says why nothing was started: on stderr, or in the syslog where stderr is the client's socket.
 fn refuse(exit: &Exit, is_stderr_taken: bool) -> ExitCode {
     if is_stderr_taken && !exit.on_stdout {
-        let line = exit.text.strip_prefix("pgsqlchk: ").unwrap_or(&exit.text);
-        let _ = Syslog::open().and_then(|mut syslog| syslog.send(log::Level::Error, line));
+        let _ = Syslog::open().and_then(|mut syslog| syslog.send(log::Level::Error, exit.cause()));
     }
     exit.report()
 }

@@ -27,7 +27,6 @@ enum Entry {
 
 struct QueueLogger {
     queue: SyncSender<Entry>,
-    level: LevelFilter,
 }
 
 impl Log for QueueLogger {
@@ -38,7 +37,7 @@ impl Log for QueueLogger {
         }
         // Only our own lines: the driver logs every query, tiny_http reports the end of its accept loop, which
         // is ended on purpose, as an error.
-        metadata.level() <= self.level && metadata.target().starts_with("pgsqlchk")
+        metadata.level() <= log::max_level() && metadata.target().starts_with("pgsqlchk")
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -83,7 +82,7 @@ pub fn start(level: LevelFilter, target: LogTarget) -> Result<(), String> {
         .stack_size(128 * 1024)
         .spawn(move || write_entries(&entries, &mut sink))
         .map_err(|error| format!("cannot start a thread for the log: {error}"))?;
-    log::set_boxed_logger(Box::new(QueueLogger { queue, level }))
+    log::set_boxed_logger(Box::new(QueueLogger { queue }))
         .map_err(|error| format!("cannot start the log: {error}"))?;
     log::set_max_level(level);
     panics::decide_from_now_on();

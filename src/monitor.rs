@@ -51,7 +51,7 @@ pub struct Monitor {
 }
 
 struct Shared {
-    settings: ProbeSettings,
+    settings: Mutex<Arc<ProbeSettings>>,
     state: Mutex<State>,
     /// Signalled when the watch has to look again before the time it said it would.
     look_again: Condvar,
@@ -61,9 +61,16 @@ impl Monitor {
     /// A monitor that has not connected yet; it counts its probes. Fails where its thread cannot be started.
     pub fn start(settings: ProbeSettings, tally: Arc<Tally>) -> io::Result<Monitor> {
         let state = Mutex::new(State::new(settings.timeout, tally));
+        let settings = Mutex::new(Arc::new(settings));
         let shared = Arc::new(Shared { settings, state, look_again: Condvar::new() });
         watch::start(Arc::clone(&shared))?;
         Ok(Monitor { shared })
+    }
+
+    /// Looks that begin after this call follow these settings.
+    pub fn adopt(&self, settings: ProbeSettings) {
+        self.shared.lock().set_timeout(settings.timeout);
+        *self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
     /// Leaves a question. `answer` gets what a probe saw that began after this call, or a failure at `deadline`.
@@ -92,6 +99,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn settings(&self) -> Arc<ProbeSettings> {
+        Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn run(&self) {
         self.look_for_drain();
         loop {
@@ -100,17 +111,19 @@ impl Shared {
             let Some((flight, needs)) = state.take_waiting() else { return };
             let may_log_in_anew = state.may_hang_once_more();
             panics::trip("run");
+            let settings = self.settings();
             let mut prober =
-                state.prober.take().unwrap_or_else(|| Box::new(Prober::new(self.settings.clone())));
+                state.prober.take().unwrap_or_else(|| Box::new(Prober::new(Arc::clone(&settings))));
+            prober.adopt(&settings);
             let (begun, stage) = (Instant::now(), prober.stage());
             stage.restart();
-            state.running = Some(Running { flight, begun, stage });
+            state.running = Some(Running { flight, begun, timeout: settings.timeout, stage });
             drop(state);
 
             // The driver panics where it cannot have a descriptor.
             let probe = panics::contain(|| {
                 panics::trip("probe");
-                prober.probe(needs, begun + self.settings.timeout, may_log_in_anew)
+                prober.probe(needs, begun + settings.timeout, may_log_in_anew)
             });
             let mut outcome = probe.unwrap_or_else(|_| {
                 // Nobody knows what its session would answer next.
@@ -118,8 +131,8 @@ impl Shared {
                 Observation::failed(Failure::new(Reason::AgentOutOfResources, "the probe panicked"))
             });
 
-            self.advise(&mut outcome);
-            privilege::notice(&outcome, &self.settings.connection.user);
+            self.advise(&mut outcome, &settings);
+            privilege::notice(&outcome, &settings.connection.user);
             let retired = prober.take_retired();
             let mut state = self.lock();
             if state.running.as_ref().is_none_or(|running| running.flight != flight) {
@@ -140,13 +153,13 @@ impl Shared {
 
     /// Adds what to type, where this failure will be a line in the log. That looks at files and accounts, so not under the
     /// lock.
-    fn advise(&self, outcome: &mut Observation) {
+    fn advise(&self, outcome: &mut Observation, settings: &ProbeSettings) {
         if outcome.failure().is_none() || !self.lock().history.is_news(outcome) {
             return;
         }
         if let Some(Err(failure)) = &mut outcome.instance {
             let os_user = whoami::username().ok();
-            let told = advice(failure, &self.settings.connection, os_user.as_deref());
+            let told = advice(failure, &settings.connection, os_user.as_deref());
             failure.advice = told.map(|told| told.replace(char::is_control, " "));
         }
     }
@@ -171,7 +184,7 @@ impl Shared {
     fn look_for_drain(&self) {
         loop {
             let Some(until) = self.lock().begin_drain_look() else { return };
-            let drain = self.settings.look_for_drain(log::Level::Warn);
+            let drain = self.settings().look_for_drain(log::Level::Warn);
             let due = self.lock().end_drain_look(until, drain);
             deliver(due);
         }

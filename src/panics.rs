@@ -20,6 +20,8 @@
 //! | `behind` | answering a request | contained: 503 `agent-out-of-resources` |
 //! | `closing` | anywhere | process |
 //! | `watchdog` | anywhere | process |
+//! | `reload` | reading the configuration | contained: nothing changes |
+//! | `reload` | anywhere else | process |
 //! | `log` | writing a line | contained: the line is lost |
 //! | `log` | anywhere else | process |
 //! | `probe` (`pgsqlchk check`, one client of xinetd's) | a look at the instance | contained: 503 `agent-out-of-resources`, exit code 2 |

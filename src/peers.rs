@@ -26,7 +26,7 @@ use seat::Answer;
 const MAX_WAIT: Duration = Duration::from_millis(250);
 
 /// What the administrator said of peers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerSettings {
     /// Who they are; this agent itself may be among them.
     pub peers: Vec<HostPort>,
@@ -53,12 +53,16 @@ impl PeerSettings {
     }
 }
 
-/// Starts a circle of them.
-pub fn start(settings: &PeerSettings) -> io::Result<Circle<Seat>> {
+/// Starts a circle of them. What one before it knows of the same peers is taken over: what sticks of their words must not be
+/// forgotten because a reload names another one.
+pub fn start(settings: &PeerSettings, before: Option<&Circle<Seat>>) -> io::Result<Circle<Seat>> {
     let members = settings.peers.iter().enumerate().map(|(number, peer)| {
-        let (seat, asker) = (Seat::new(peer, settings), Asker::new(peer, settings.timeout));
+        let (mut seat, asker) = (Seat::new(peer, settings), Asker::new(peer, settings.timeout));
+        if let Some(before) = before {
+            before.look(|seats| seat.inherit(seats));
+        }
         let peer = peer.clone();
-        let mut has_answered = None;
+        let mut has_answered = seat.has_answered();
         let work = move |()| {
             panics::trip("asking a peer");
             let outcome = asker.ask();

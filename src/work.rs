@@ -4,5 +4,5 @@
 mod pooler;
 mod write;
 
-pub use pooler::{Seat as PoolerSeat, start as start_poolers};
-pub use write::{Seat as WriteSeat, start as start_writer};
+pub use pooler::{PoolerSettings, Seat as PoolerSeat, start as start_poolers};
+pub use write::{Seat as WriteSeat, WriteSettings, start as start_writer};

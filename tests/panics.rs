@@ -13,7 +13,7 @@ use support::folder::Folder;
 use support::pgbouncer::{Pgbouncer, Pool, PoolMode};
 use support::process::wait_for_exit;
 use support::wire::{self, Wire};
-use support::{Agent, Cluster, Frozen, agent, eventually, secs};
+use support::{Agent, Cluster, Frozen, agent, eventually, process::Signal, secs};
 
 /// What the agent reads to know where to panic; it removes it in the same moment.
 struct Tripwire {
@@ -214,6 +214,19 @@ fn a_panic_over_a_pooler_or_a_commit_costs_that_answer_and_one_of_who_keeps_the_
     tripwire.set("poolers");
     ask_until_it_panics(&agent, &tripwire);
     assert_ends(agent, &tripwire, "poolers", "poolers");
+}
+
+#[test]
+fn a_panic_over_a_new_configuration_changes_nothing() {
+    let primary = Cluster::primary();
+    let tripwire = Tripwire::new();
+    let agent = start(&primary, &tripwire, &[]);
+    tripwire.set("reload");
+    agent.signal(Signal::HUP);
+    agent.wait_for_log("reload: nothing has changed: reading the configuration panicked");
+    assert_eq!(agent.get("/").line(), "200 Primary");
+    agent.signal(Signal::HUP);
+    agent.wait_for_log("reloaded: nothing is new");
 }
 
 /// A thread that takes over where a look hangs.

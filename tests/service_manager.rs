@@ -11,7 +11,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use support::agent::PASS_STDIN;
 use support::folder::Folder;
 use support::process::Killed;
@@ -101,6 +101,38 @@ fn ready_is_said_after_listening_and_one_verdict_and_stopping_at_the_end() {
         manager.expect("STOPPING=1");
         assert_eq!(manager.receive(millis(1)), None, "nothing after the end");
     }
+}
+
+/// `Type=notify-reload` takes the time to be on its own clock, and `READY=1` for the end.
+#[test]
+fn a_reload_begins_with_the_time_and_ends_with_ready_whatever_comes_of_it() {
+    let primary = Cluster::primary();
+    let manager = Manager::new(false);
+    let agent = manager.start(&["--dsn", &primary.dsn()], |_| {});
+    manager.expect("STATUS=primary");
+    manager.expect("READY=1");
+    for (settings, said) in [
+        ("timeout = 1s\n", "reloaded: timeout"),
+        ("timeout = 1y\n", "reload: nothing has changed"),
+        ("", "reloaded: timeout"),
+    ] {
+        agent.configure(settings);
+        let now_us = || u64::try_from(monotonic().as_micros()).expect("microseconds");
+        let before = now_us();
+        agent.signal(Signal::HUP);
+        let message = manager.receive(secs(10)).expect("a message");
+        let time = message.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect("a reload");
+        let time: u64 = time.parse().expect("a number");
+        assert!(before <= time && time <= now_us(), "{before} {time}");
+        manager.expect("READY=1");
+        agent.wait_for_log(said);
+    }
+}
+
+/// On the clock that systemd compares with.
+fn monotonic() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
 }
 
 /// Connections queue there for ever.

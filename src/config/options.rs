@@ -123,7 +123,7 @@ pub fn options() -> impl Iterator<Item = &'static OptionInfo> {
 }
 
 /// Those that can stand in the configuration file.
-pub(super) fn settings() -> &'static [OptionInfo] {
+pub(crate) fn settings() -> &'static [OptionInfo] {
     SETTINGS
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::stop_signal;
+use super::reload::Reloader;
+use super::signals;
 use crate::config::{Config, Protocol};
 use crate::gate::dispatch::{Dispatcher, LANES};
 use crate::gate::lane::sealed_lanes;
@@ -15,6 +16,7 @@ use crate::gate::listener::{self, Listener};
 use crate::gate::pool;
 use crate::gate::roster::Roster;
 use crate::gate::service::Service;
+use crate::gate::terms::Terms;
 use crate::gate::watchdog::{self, Caller};
 use crate::gate::witnesses::Witnesses;
 use crate::gate::{Gate, Rules};
@@ -49,17 +51,19 @@ pub(super) fn serve(
     listeners: Vec<Listener>,
     idle_exit: Option<Duration>,
 ) -> Result<(), String> {
-    let stop = stop_signal::watch().map_err(|error| format!("cannot watch signals: {error}"))?;
+    let cannot_watch = |error| format!("cannot watch signals: {error}");
+    let stop = signals::watch().map_err(cannot_watch)?;
+    let reload = signals::watch_reload().map_err(cannot_watch)?;
     let max_connections = fit_descriptors(config.max_connections);
     let (sealed, lanes) = sealed_lanes::<LANES>()
         .map_err(|error| format!("cannot open the private way to the HTTP server: {error}"))?;
     let tally = Arc::new(Tally::new());
     let monitor = Monitor::start(ProbeSettings::of(&config), Arc::clone(&tally))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let witnesses = Witnesses::start(&config, Arc::clone(&tally))
+    let witnesses = Witnesses::start(&config, None, Arc::clone(&tally))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let standing = config.standing();
-    let service = Arc::new(Service::new(monitor.clone(), witnesses, config.timeout, standing, tally));
+    let terms = Terms::of(&config, max_connections, witnesses);
+    let service = Arc::new(Service::new(monitor.clone(), terms, Arc::clone(&tally)));
     let roster = Arc::new(Roster::default());
     pool::start(sealed, config.workers, &service, &roster)
         .map_err(|error| format!("cannot start the HTTP server: {error}"))?;
@@ -67,14 +71,16 @@ pub(super) fn serve(
         log::info!(target: "pgsqlchk", "listening on {listener}");
     }
     let ourselves = Caller::default();
-    watchdog::start(&listeners, ourselves.clone(), monitor, config.timeout)
+    watchdog::start(&listeners, ourselves.clone(), monitor.clone(), config.timeout)
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let rules = Rules { allow: config.allow.clone(), ourselves, max_connections, idle_exit };
+    let reloader = Reloader { started: config, monitor, service: Arc::clone(&service), tally };
+    reloader.start(reload).map_err(|error| format!("cannot start a thread: {error}"))?;
+    let rules = Rules { ourselves, idle_exit };
     Gate::new(listeners, rules, service, Dispatcher::new(lanes, roster), stop).run()
 }
 
 /// Raises the soft limit of descriptors as far as `wanted` clients need it, and says how many clients fit.
-fn fit_descriptors(wanted: usize) -> usize {
+pub(super) fn fit_descriptors(wanted: usize) -> usize {
     let needed = wanted as u64 + RESERVED_DESCRIPTORS;
     let limit = getrlimit(Resource::Nofile);
     let Some(current) = limit.current.filter(|current| *current < needed) else { return wanted };

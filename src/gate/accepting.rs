@@ -19,12 +19,10 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 /// Clients accepted in one turn before the others get theirs.
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// What the administrator said about clients.
+/// What holds for clients for as long as the agent runs; the rest are its [`Terms`](super::terms::DoorTerms).
 pub(crate) struct Rules {
-    pub(crate) allow: Allow,
-    /// For whom these rules do not hold.
+    /// For whom neither these rules nor the terms hold.
     pub(crate) ourselves: Caller,
-    pub(crate) max_connections: usize,
     /// Stop after this long without a request.
     pub(crate) idle_exit: Option<Duration>,
 }
@@ -44,12 +42,12 @@ pub(super) enum Crowd {
 }
 
 impl Rules {
-    fn welcome(&self, peer: Option<&SocketAddrAny>) -> Welcome {
+    fn welcome(&self, peer: Option<&SocketAddrAny>, allow: &Allow) -> Welcome {
         if self.ourselves.is(peer) {
             return Welcome::Always;
         }
         // Who may use a Unix socket is said by its file's mode.
-        if ip_of(peer).is_none_or(|ip| self.allow.permits(ip)) { Welcome::IfRoom } else { Welcome::Never }
+        if ip_of(peer).is_none_or(|ip| allow.permits(ip)) { Welcome::IfRoom } else { Welcome::Never }
     }
 }
 
@@ -75,7 +73,7 @@ impl Gate {
                 Ok((socket, peer)) => {
                     let origin = Origin::of(ip_of(peer.as_ref()));
                     let client = Client::new(socket, protocol, now);
-                    match self.rules.welcome(peer.as_ref()) {
+                    match self.rules.welcome(peer.as_ref(), &self.terms.allow) {
                         Welcome::Always => self.enter(origin, client, now),
                         Welcome::IfRoom => self.admit(origin, client, now),
                         // Closed at once, without a byte: who is not allowed gets nothing to work with.
@@ -103,7 +101,7 @@ impl Gate {
     /// Takes the client in. Where the house is full somebody else gives way, or nobody, and then it is the new one
     /// that has to go.
     fn admit(&mut self, origin: Origin, client: Client, now: Instant) {
-        if self.places.count() >= self.rules.max_connections && !self.make_room(Some(origin), now) {
+        if self.places.count() >= self.terms.max_connections && !self.make_room(Some(origin), now) {
             self.refused(tally::Refusal::Full);
             return;
         }

@@ -1,12 +1,12 @@
 //! From a clean request to its reply: the way through target, monitor, verdict and reply.
 
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tiny_http::{Method, Request};
 
-use super::witnesses::Witnesses;
+use super::terms::Terms;
 use crate::config::Protocol;
 use crate::instance::Observation;
 use crate::monitor::{Answer, Monitor};
@@ -16,17 +16,14 @@ use crate::reason::Reason;
 use crate::reply::{Background, HttpReply, Media};
 use crate::system::own_name::OwnName;
 use crate::tally::Tally;
-use crate::verdict::{Path, Standing, Target, origin_form};
+use crate::verdict::{Path, Target, origin_form};
 use crate::wire::dialect;
 use crate::wire::head::RequestHead;
 
 /// What every thread that answers shares.
 pub(crate) struct Service {
     monitor: Monitor,
-    witnesses: Option<Arc<Witnesses>>,
-    timeout: Duration,
-    /// Under which rules requests are read.
-    pub(crate) standing: Standing,
+    terms: Mutex<Arc<Terms>>,
     pub(crate) tally: Arc<Tally>,
     /// Arrival times travel through tiny_http as a number of nanoseconds since this moment.
     epoch: Instant,
@@ -42,14 +39,21 @@ const ACCEPT: &str = "Accept";
 const FOR_AGENT_CHECK: &str = "For-Agent-Check";
 
 impl Service {
-    pub(crate) fn new(
-        monitor: Monitor,
-        witnesses: Option<Arc<Witnesses>>,
-        timeout: Duration,
-        standing: Standing,
-        tally: Arc<Tally>,
-    ) -> Service {
-        Service { monitor, witnesses, timeout, standing, tally, epoch: Instant::now() }
+    pub(crate) fn new(monitor: Monitor, terms: Terms, tally: Arc<Tally>) -> Service {
+        Service { monitor, terms: Mutex::new(Arc::new(terms)), tally, epoch: Instant::now() }
+    }
+
+    /// What holds now.
+    pub(crate) fn terms(&self) -> Arc<Terms> {
+        Arc::clone(&self.terms.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Requests that come after this call are served under these terms; those under way end as they began.
+    pub(crate) fn replace_terms(&self, terms: Terms) {
+        let terms = Arc::new(terms);
+        // Dropped when the lock is free again.
+        let _before =
+            std::mem::replace(&mut *self.terms.lock().unwrap_or_else(PoisonError::into_inner), terms);
     }
 
     /// The head as tiny_http gets it: only what the answer depends on. Nothing else a client wrote goes further, not
@@ -88,13 +92,14 @@ impl Service {
         let Some(request) = &asked.request else { return };
         let arrived = self.arrival_of(request);
         let media = preferred_by(request);
-        let target = match self.standing.read(request.url()) {
+        let terms = self.terms();
+        let target = match terms.door.standing.read(request.url()) {
             Ok(target) => target,
             Err(error) => return asked.respond(&HttpReply::of_target_error(&error)),
         };
         asked.path = Some(target.path);
         let protocol = asked.protocol;
-        match dialect::needs(protocol, target, self.witnesses.as_ref().is_some_and(|them| them.has_peers())) {
+        match dialect::needs(protocol, target, terms.witnesses.has_peers()) {
             None => asked.respond(&alive(protocol, target, &self.tally)),
             Some(needs) => {
                 let monitor = self.monitor.clone();
@@ -111,15 +116,11 @@ impl Service {
                     };
                     asked.respond(&reply_to(protocol, target, &observation, &background, &tally));
                 };
-                let deadline = arrived + self.timeout;
-                let answer: Answer = match &self.witnesses {
-                    None => Box::new(move |observation| answer(observation, News::none())),
-                    Some(witnesses) => {
-                        let witnesses = Arc::clone(witnesses);
-                        let summons = witnesses.call(protocol, target, arrived);
-                        Box::new(move |observation| witnesses.attend(target, summons, observation, answer))
-                    }
-                };
+                let deadline = arrived + terms.timeout;
+                let witnesses = Arc::clone(&terms.witnesses);
+                let summons = witnesses.call(protocol, target, arrived);
+                let answer: Answer =
+                    Box::new(move |observation| witnesses.attend(target, summons, observation, answer));
                 self.monitor.park(needs, deadline, answer);
             }
         }
@@ -210,8 +211,11 @@ impl Drop for Asked {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
+    use super::super::witnesses::Witnesses;
     use super::*;
-    use crate::config::{ConnectionSettings, Endpoint, Keepalives, PasswordSource};
+    use crate::config::{Config, ConnectionSettings, Endpoint, Keepalives, PasswordSource};
     use crate::instance::ProbeSettings;
 
     /// The lanes' buffers are sized for this.
@@ -238,7 +242,10 @@ mod tests {
             drain_file: "/run/pgsqlchk/drain".into(),
         };
         let monitor = Monitor::start(settings, Arc::default()).unwrap();
-        let service = Service::new(monitor, None, timeout, Standing::default(), Arc::default());
+        let config =
+            Config::load(["pgsqlchk", "--config", "/dev/null"].map(OsString::from).into_iter()).unwrap();
+        let witnesses = Witnesses::start(&config, None, Arc::default()).unwrap();
+        let service = Service::new(monitor, Terms::of(&config, 1, witnesses), Arc::default());
         for (path, expected) in [
             ("/primary", "OPTIONS /primary HTTP/1.1\r\n"),
             ("", "OPTIONS / HTTP/1.1\r\n"),

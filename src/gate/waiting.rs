@@ -85,7 +85,7 @@ impl Gate {
 
     /// Whether there is no room for another client, whoever gives way.
     pub(super) fn is_full(&self) -> bool {
-        self.places.count() >= self.rules.max_connections
+        self.places.count() >= self.terms.max_connections
             && self.places.clients().all(|(_, client)| client.dispensability().is_none())
     }
 }

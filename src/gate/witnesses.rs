@@ -9,28 +9,51 @@ use std::time::{Duration, Instant};
 
 use super::order::{Order, Place};
 use super::way::Way;
-use crate::circle::{Call, Circle};
+use crate::circle::{Call, Circle, Seat};
 use crate::config::{Config, Protocol};
-use crate::instance::{Observation, ProbeSettings, Role};
+use crate::instance::{Observation, Role};
 use crate::peers::{self, News, PeerSettings};
 use crate::system::own_name::OwnName;
 use crate::tally::Tally;
 use crate::verdict::{Target, weigh};
-use crate::work::{self, PoolerSeat, WriteSeat};
+use crate::work::{self, PoolerSeat, PoolerSettings, WriteSeat, WriteSettings};
 use told::Told;
 
 /// Those who are asked beside the instance, and what the log has been told of them.
 pub(crate) struct Witnesses {
-    peers: Option<Circle<peers::Seat>>,
+    peers: Option<Asked<peers::Seat, PeerSettings>>,
     min_peers: usize,
     /// How long a request waits for peers, and a document for the others.
     wait: Duration,
-    poolers: Option<Circle<PoolerSeat>>,
-    writer: Option<Circle<WriteSeat>>,
+    poolers: Option<Asked<PoolerSeat, PoolerSettings>>,
+    writer: Option<Asked<WriteSeat, WriteSettings>>,
     /// The deadline of a request, which is how long it waits for the others where they decide.
     timeout: Duration,
     order: Order,
-    told: Mutex<Told>,
+    told: Arc<Mutex<Told>>,
+}
+
+/// A circle, and what it was started with.
+struct Asked<S: Seat, T> {
+    circle: Arc<Circle<S>>,
+    settings: T,
+}
+
+impl<S: Seat, T: PartialEq> Asked<S, T> {
+    /// One for these settings, if there are any: the one from before where it was started with the same, else a new one, which
+    /// can ask the old one what it knows.
+    fn renew(
+        before: Option<&Asked<S, T>>,
+        settings: Option<T>,
+        start: impl FnOnce(&T, Option<&Circle<S>>) -> io::Result<Circle<S>>,
+    ) -> io::Result<Option<Asked<S, T>>> {
+        let Some(settings) = settings else { return Ok(None) };
+        let circle = match before {
+            Some(before) if before.settings == settings => Arc::clone(&before.circle),
+            _ => Arc::new(start(&settings, before.map(|before| before.circle.as_ref()))?),
+        };
+        Ok(Some(Asked { circle, settings }))
+    }
 }
 
 /// A request has arrived, and those have been called who can be before it has its look.
@@ -55,44 +78,62 @@ impl Asks {
 }
 
 impl Witnesses {
-    /// `None` where the configuration names none.
-    pub(crate) fn start(config: &Config, tally: Arc<Tally>) -> io::Result<Option<Arc<Witnesses>>> {
+    /// All whom the configuration names. Those of a configuration before stay where nothing about them has changed, and
+    /// nothing that was heard of the others is forgotten.
+    pub(crate) fn start(
+        config: &Config,
+        before: Option<&Witnesses>,
+        tally: Arc<Tally>,
+    ) -> io::Result<Arc<Witnesses>> {
         let settings = PeerSettings::of(config, &OwnName::get().agent);
-        Witnesses::with(config, settings, Asks { peers: true, poolers: true, commit: true }, tally)
+        let asks = Asks { peers: true, poolers: true, commit: true };
+        Witnesses::with(config, settings, asks, before, tally)
     }
 
-    /// Only those who are asked for this target.
+    /// Only those who are asked for this target; `None` where that is nobody.
     pub(crate) fn for_one(
         config: &Config,
         settings: PeerSettings,
         target: Target,
     ) -> io::Result<Option<Arc<Witnesses>>> {
-        Witnesses::with(config, settings, Asks::of(target), Arc::default())
+        let witnesses = Witnesses::with(config, settings, Asks::of(target), None, Arc::default())?;
+        Ok(Some(witnesses).filter(|witnesses| !witnesses.are_none()))
     }
 
     fn with(
         config: &Config,
         settings: PeerSettings,
         asks: Asks,
+        before: Option<&Witnesses>,
         tally: Arc<Tally>,
-    ) -> io::Result<Option<Arc<Witnesses>>> {
-        let has_peers = asks.peers && !settings.peers.is_empty();
-        let has_poolers = asks.poolers && !config.pooler.is_empty();
-        let interval = config.write_probe.filter(|_| asks.commit);
-        if !has_peers && !has_poolers && interval.is_none() {
-            return Ok(None);
-        }
-        let start_writer = |interval| work::start_writer(ProbeSettings::of(config), interval, tally);
-        Ok(Some(Arc::new(Witnesses {
-            peers: has_peers.then(|| peers::start(&settings)).transpose()?,
+    ) -> io::Result<Arc<Witnesses>> {
+        let wait = settings.wait;
+        let peers = Some(settings).filter(|settings| asks.peers && !settings.peers.is_empty());
+        let poolers = PoolerSettings::of(config).filter(|_| asks.poolers);
+        let writer = WriteSettings::of(config).filter(|_| asks.commit);
+        Ok(Arc::new(Witnesses {
+            peers: Asked::renew(before.and_then(|before| before.peers.as_ref()), peers, peers::start)?,
             min_peers: config.min_peers,
-            wait: settings.wait,
-            poolers: has_poolers.then(|| work::start_poolers(config)).transpose()?,
-            writer: interval.map(start_writer).transpose()?,
+            wait,
+            poolers: Asked::renew(
+                before.and_then(|before| before.poolers.as_ref()),
+                poolers,
+                work::start_poolers,
+            )?,
+            // Nothing that was committed before the settings changed says that a commit comes back now.
+            writer: Asked::renew(before.and_then(|before| before.writer.as_ref()), writer, |settings, _| {
+                work::start_writer(settings, tally)
+            })?,
             timeout: config.timeout,
-            order: Order::default(),
-            told: Mutex::default(),
-        })))
+            // Requests of both stand on the same lanes, and the log is one.
+            order: before.map(|before| before.order.clone()).unwrap_or_default(),
+            told: before.map(|before| Arc::clone(&before.told)).unwrap_or_default(),
+        }))
+    }
+
+    /// Whether nobody is asked.
+    fn are_none(&self) -> bool {
+        self.peers.is_none() && self.poolers.is_none() && self.writer.is_none()
     }
 
     /// Whether there are peers.
@@ -109,11 +150,11 @@ impl Witnesses {
             true => peers,
             false => Call { arrived, limit: deadline, is_deadline: true },
         };
-        if let Some(circle) = self.peers.as_ref().filter(|_| asks.peers) {
-            circle.call(peers);
+        if let Some(asked) = self.peers.as_ref().filter(|_| asks.peers) {
+            asked.circle.call(peers);
         }
-        if let Some(circle) = self.poolers.as_ref().filter(|_| asks.poolers) {
-            circle.call(others);
+        if let Some(asked) = self.poolers.as_ref().filter(|_| asks.poolers) {
+            asked.circle.call(others);
         }
         Summons { place: self.order.line_up(Way::of(protocol, target)), peers, others }
     }
@@ -128,6 +169,9 @@ impl Witnesses {
         then: impl FnOnce(Observation, News) + Send + 'static,
     ) {
         let Summons { place, peers, others } = summons;
+        if self.are_none() {
+            return place.release(move || then(observation, News::none()));
+        }
         let witnesses = Arc::clone(self);
         self.hear_peers(target, peers, observation, move |observation, news| {
             let last = Arc::clone(&witnesses);
@@ -149,7 +193,7 @@ impl Witnesses {
         mut observation: Observation,
         then: impl FnOnce(Observation, News) + Send + 'static,
     ) {
-        let Some(circle) = self.peers.as_ref().filter(|_| target.asks_peers()) else {
+        let Some(Asked { circle, .. }) = self.peers.as_ref().filter(|_| target.asks_peers()) else {
             return then(observation, News::none());
         };
         let (min_peers, is_waiting) = (self.min_peers, target.waits_for_peers(&observation));
@@ -169,7 +213,9 @@ impl Witnesses {
         then: impl FnOnce(Observation) + Send + 'static,
     ) {
         let is_asked = target.asks_poolers() || target.path.shows_work();
-        let Some(circle) = self.poolers.as_ref().filter(|_| is_asked) else { return then(observation) };
+        let Some(Asked { circle, .. }) = self.poolers.as_ref().filter(|_| is_asked) else {
+            return then(observation);
+        };
         let is_waiting = target.waits_for_poolers(&observation);
         let hear = move |poolers| {
             observation.evidence.poolers = poolers;
@@ -181,8 +227,8 @@ impl Witnesses {
     /// Has a primary commit for which all but the poolers speak. Beside them, not after them: one that answers at the last
     /// moment would leave a commit no time, and it would be called stalled.
     fn call_writer(&self, target: Target, call: Call, observation: &Observation) {
-        if let Some(circle) = self.writer.as_ref().filter(|_| target.waits_for_commit(observation)) {
-            circle.call(call);
+        if let Some(asked) = self.writer.as_ref().filter(|_| target.waits_for_commit(observation)) {
+            asked.circle.call(call);
         }
     }
 
@@ -193,7 +239,7 @@ impl Witnesses {
         mut observation: Observation,
         then: impl FnOnce(Observation) + Send + 'static,
     ) {
-        let Some(circle) = &self.writer else { return then(observation) };
+        let Some(Asked { circle, .. }) = &self.writer else { return then(observation) };
         let role = observation.sighting().map(|sighting| sighting.role);
         if role.is_none() {
             if observation.failure().is_some() {

@@ -23,7 +23,7 @@ const PAUSE_BETWEEN_MOVES: Duration = Duration::from_secs(60);
 
 /// Owns the session, and remembers the last knock and the last login.
 pub struct Prober {
-    settings: ProbeSettings,
+    settings: Arc<ProbeSettings>,
     session: Option<Connected>,
     /// Sessions that are not asked any more; closing one waits for its server.
     retired: Vec<Session>,
@@ -59,7 +59,7 @@ struct Connected {
 
 impl Prober {
     /// A prober without a session; the first probe opens it.
-    pub fn new(settings: ProbeSettings) -> Prober {
+    pub fn new(settings: Arc<ProbeSettings>) -> Prober {
         Prober {
             settings,
             session: None,
@@ -80,7 +80,18 @@ impl Prober {
     /// process that stays would be one per request here.
     pub fn for_one_look(settings: ProbeSettings) -> Prober {
         let settings = ProbeSettings { knock_interval: Duration::ZERO, ..settings };
-        Prober { is_for_one_look: true, ..Prober::new(settings) }
+        Prober { is_for_one_look: true, ..Prober::new(Arc::new(settings)) }
+    }
+
+    /// Looks from now on as these settings say. The session stays, unless they lead elsewhere; then nothing of the server
+    /// before is remembered.
+    pub fn adopt(&mut self, settings: &Arc<ProbeSettings>) {
+        let before = std::mem::replace(&mut self.settings, Arc::clone(settings));
+        if !Arc::ptr_eq(&before, settings) && before.connection != settings.connection {
+            self.forget_session();
+            let retired = std::mem::take(&mut self.retired);
+            *self = Prober { retired, ..Prober::new(Arc::clone(settings)) };
+        }
     }
 
     /// Where to read, from another thread, what the current probe is busy with.
@@ -198,7 +209,8 @@ impl Prober {
         };
         let connected = self.session.insert(connected);
         self.stage.enter(Stage::Querying);
-        let sighting = connected.session.observe(needs);
+        let limit = self.settings.timeout;
+        let sighting = connected.session.keep_to(limit).and_then(|()| connected.session.observe(needs));
         if let Err(failure) = &sighting
             && failure.reason != Reason::QueryCanceled
         {

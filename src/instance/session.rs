@@ -4,7 +4,7 @@
 //! timeout, and even dropping a session waits for the backend. It therefore lives on a thread of its own (see
 //! [`crate::monitor`]).
 //!
-//! Nothing is ever SET for a session: behind a connection pooler the next one to get it would be an application. Where
+//! Nothing is ever SET for a session that is not the agent's own: behind a connection pooler the next one to get it would be an application. Where
 //! the session in the server is the agent's own, its settings travel with the login; elsewhere with each query, for one
 //! transaction.
 
@@ -16,7 +16,9 @@ use postgres::{Client, Error, NoTls, SimpleQueryMessage, SimpleQueryRow};
 use super::address::Address;
 use super::failure::Asked;
 use super::prepared::Prepared;
-use super::startup::{Learned, TimeLimits, log_in, login_config, own_settings, prelude_for_a_shared_session};
+use super::startup::{
+    Learned, TimeLimits, limit_statements, log_in, login_config, own_settings, prelude_for_a_shared_session,
+};
 use super::{Failure, Identity, Needs, Role, Sighting, doubt, identity, query};
 use crate::config::{ConnectionSettings, Secret};
 use crate::reason::Reason;
@@ -57,7 +59,7 @@ impl Session {
             client,
             place,
             statement_limit: limits.statement,
-            prelude: prelude_for_a_shared_session(limits),
+            prelude: prelude_for_a_shared_session(limits.statement),
             prepared: Prepared::new(false),
             postmaster_started: None,
             login_settings: None,
@@ -79,7 +81,7 @@ impl Session {
         let plain = login_config(settings, address, password, limits);
         let own = own_settings(settings.options.as_deref(), address, limits, learned.version);
         let mut client = log_in(&plain, &own, learned).map_err(|error| failed(error, Asked::Login))?;
-        let shared = prelude_for_a_shared_session(limits);
+        let shared = prelude_for_a_shared_session(limits.statement);
         let question = format!("{shared}{}; {}", query::LOGIN, query::LOGIN_SETTINGS);
         let answer = client.simple_query(&question).map_err(|error| failed(error, Asked::Query))?;
         let mut rows = rows(&answer);
@@ -101,6 +103,24 @@ impl Session {
             is_own,
             identity: None,
         })
+    }
+
+    /// From now on each question may take so long. The one place where something is SET for a session, for nobody else gets
+    /// one of the agent's own.
+    pub(super) fn keep_to(&mut self, statement_limit: Duration) -> Result<(), Failure> {
+        if self.statement_limit == statement_limit {
+            return Ok(());
+        }
+        self.statement_limit = statement_limit;
+        if self.is_own {
+            let limit = limit_statements(statement_limit);
+            self.client
+                .simple_query(&limit)
+                .map_err(|error| Failure::from_postgres(&self.place, &error, Asked::Query))?;
+        } else {
+            self.prelude = prelude_for_a_shared_session(statement_limit);
+        }
+        Ok(())
     }
 
     /// Whether both are known to be sessions of different servers.

@@ -10,7 +10,7 @@ use crate::config::{Config, ConnectionSettings};
 use crate::system::drain_file;
 
 /// What a look needs to know from the administrator.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeSettings {
     /// How PostgreSQL is reached.
     pub connection: ConnectionSettings,

@@ -67,21 +67,26 @@ pub(super) fn own_settings(
         "{} -c {}=1 -c default_transaction_isolation=read\\ committed -c statement_timeout={}{keepalive}{idle}",
         given.unwrap_or_default(),
         query::OWN_SESSION,
-        statement_limit_ms(limits),
+        limit_ms(limits.statement),
     )
 }
 
+/// For a session of the agent's own whose limit changes while it lasts.
+pub(super) fn limit_statements(limit: Duration) -> String {
+    format!("SET statement_timeout = {}", limit_ms(limit))
+}
+
 /// Serializable transactions are an error on a standby, and `default_transaction_isolation` may ask for them.
-pub(super) fn prelude_for_a_shared_session(limits: TimeLimits) -> String {
+pub(super) fn prelude_for_a_shared_session(statement_limit: Duration) -> String {
     format!(
         "SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY; SET LOCAL statement_timeout = {}; ",
-        statement_limit_ms(limits)
+        limit_ms(statement_limit)
     )
 }
 
 /// Zero would mean "for ever".
-fn statement_limit_ms(limits: TimeLimits) -> u128 {
-    limits.statement.as_millis().max(1)
+fn limit_ms(limit: Duration) -> u128 {
+    limit.as_millis().max(1)
 }
 
 /// Logs in with settings of one's own where they are taken, else without.

@@ -27,6 +27,8 @@ pub(super) type Due = Vec<(Caller, Observation)>;
 pub(super) struct Running {
     pub(super) flight: u64,
     pub(super) begun: Instant,
+    /// The deadline of a check when it began.
+    pub(super) timeout: Duration,
     pub(super) stage: Arc<StageCell>,
 }
 
@@ -81,6 +83,11 @@ impl State {
             tally,
             watch_sleeps_until: None,
         }
+    }
+
+    /// The deadline of a check that begins from now on.
+    pub(super) fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
     }
 
     /// Joins the flight that has not begun. Says whether the watch would sleep too long for this caller.
@@ -183,7 +190,8 @@ impl State {
         // In the order of their questions: those in the air first.
         let mut due = self.take_callers(|caller| is_late(caller) && Some(caller.flight) == flight, &outcome);
         due.extend(self.take_callers(is_late, &Observation::failed(failure)));
-        if self.running_for(now) >= self.timeout * 9 / 10 {
+        let limit = self.running.as_ref().map(|running| running.timeout * 9 / 10);
+        if limit.is_some_and(|limit| self.running_for(now) >= limit) {
             match self.abandon() {
                 Some(others) => due.extend(others),
                 None => self.history.record(&outcome, now),
@@ -195,7 +203,8 @@ impl State {
     /// Abandons the running flight if it has had the whole timeout and somebody still waits; `None` where it goes on.
     /// Those who share it may all have been answered before.
     pub(super) fn abandon_overdue(&mut self, now: Instant) -> Option<Due> {
-        if self.callers.is_empty() || self.running_for(now) < self.timeout {
+        let limit = self.running.as_ref()?.timeout;
+        if self.callers.is_empty() || self.running_for(now) < limit {
             return None;
         }
         self.abandon()
@@ -204,7 +213,7 @@ impl State {
     /// When the watch has to look again, if nothing else happens.
     pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
         let deadline = self.callers.iter().map(|caller| caller.deadline).min()?;
-        let overdue = self.running.as_ref().map(|running| running.begun + self.timeout);
+        let overdue = self.running.as_ref().map(|running| running.begun + running.timeout);
         // A flight that is overdue already may not be abandoned yet; then only the deadlines count.
         Some(overdue.filter(|overdue| *overdue > now).map_or(deadline, |overdue| overdue.min(deadline)))
     }
@@ -212,7 +221,7 @@ impl State {
     /// Why a caller got no answer: what its time was spent on, its own flight or the one it had to wait for.
     fn blame(&self, now: Instant) -> Failure {
         if let Some(running) = &self.running
-            && self.running_for(now) >= self.timeout / 2
+            && self.running_for(now) >= running.timeout / 2
         {
             return running.stage.get().overdue("at the deadline");
         }
@@ -231,7 +240,7 @@ impl State {
             return None;
         }
         let (flight, lasted) = (running.flight, running.begun.elapsed());
-        let failure = stage.overdue(format_args!("after {:?}; session abandoned", self.timeout));
+        let failure = stage.overdue(format_args!("after {:?}; session abandoned", running.timeout));
         let outcome = running.stage.cut_short(failure);
         self.running = None;
         self.abandoned += 1;
@@ -282,7 +291,7 @@ mod tests {
             let (flight, _) = state.take_waiting().unwrap();
             let stage = Arc::new(StageCell::new());
             stage.enter(Stage::Querying);
-            state.running = Some(Running { flight, begun, stage });
+            state.running = Some(Running { flight, begun, timeout, stage });
             assert_eq!(state.expire(arrived + timeout).len(), told, "{later_ms} ms later");
         }
     }

@@ -29,6 +29,7 @@ pub struct Seat {
 }
 
 /// A question that has come to its end.
+#[derive(Clone, Copy)]
 struct Try {
     asked: Instant,
     took: Duration,
@@ -56,6 +57,21 @@ impl Seat {
             memory: Memory::default(),
             self_until: None,
         }
+    }
+
+    /// Knows what one of these seats knew of the same peer.
+    pub(super) fn inherit(&mut self, before: &[Seat]) {
+        if let Some(before) = before.iter().find(|before| before.address == self.address) {
+            self.last_try = before.last_try;
+            self.last = before.last.clone();
+            self.memory = before.memory.clone();
+            self.self_until = before.self_until;
+        }
+    }
+
+    /// Whether it answered when it was asked last.
+    pub(super) fn has_answered(&self) -> Option<bool> {
+        self.last_try.as_ref().map(|last| last.has_answer)
     }
 
     /// What was asked before is too old for this call.

@@ -12,6 +12,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// The process has one service manager, and what has to tell it something lies far apart.
 static MANAGER: OnceLock<Manager> = OnceLock::new();
 
@@ -54,6 +56,16 @@ fn address_of(name: &OsStr) -> io::Result<SocketAddr> {
 /// wait for it until it gives up.
 pub fn ready() -> bool {
     MANAGER.get().is_none_or(|manager| manager.send("READY=1"))
+}
+
+/// The agent reads its configuration again; [`ready`] says when it is done. systemd's `Type=notify-reload` wants the time on
+/// its clock with it (sd_notify(3)).
+pub fn reloading() {
+    if let Some(manager) = MANAGER.get() {
+        let now = clock_gettime(ClockId::Monotonic);
+        let now_us = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
+        manager.send(&format!("RELOADING=1\nMONOTONIC_USEC={now_us}"));
+    }
 }
 
 /// What the instance is, in one line, for `systemctl status`.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::circle::{self, Call, Circle, Member, Question};
-use crate::config::Config;
+use crate::config::{Config, PoolerAddress};
 use crate::instance::{Failure, Pooler, PoolerKnocker};
 use crate::panics;
 use crate::reason::Reason;
@@ -20,15 +20,35 @@ pub struct Seat {
     last: Option<(Instant, Option<Arc<str>>)>,
 }
 
-/// Starts a circle of them.
-pub fn start(config: &Config) -> io::Result<Circle<Seat>> {
-    let members = config.pooler.iter().enumerate().map(|(number, pooler)| {
-        let mut knocker = PoolerKnocker::new(pooler.clone(), config.timeout);
+/// What the administrator said of poolers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolerSettings {
+    poolers: Vec<PoolerAddress>,
+    timeout: Duration,
+    interval: Duration,
+}
+
+impl PoolerSettings {
+    /// What the configuration says; `None` where it names none.
+    pub fn of(config: &Config) -> Option<PoolerSettings> {
+        let (timeout, interval) = (config.timeout, config.knock_interval);
+        let poolers = config.pooler.clone();
+        (!poolers.is_empty()).then_some(PoolerSettings { poolers, timeout, interval })
+    }
+}
+
+/// Starts a circle of them, which knows what one before it knows of the same poolers.
+pub fn start(settings: &PoolerSettings, before: Option<&Circle<Seat>>) -> io::Result<Circle<Seat>> {
+    let members = settings.poolers.iter().enumerate().map(|(number, pooler)| {
+        let mut knocker = PoolerKnocker::new(pooler.clone(), settings.timeout);
         let work = move |()| {
             panics::trip("knocking at a pooler");
             knocker.knock()
         };
-        let seat = Seat::new(pooler.to_string().into(), config.knock_interval);
+        let mut seat = Seat::new(pooler.to_string().into(), settings.interval);
+        if let Some(before) = before {
+            before.look(|seats| seat.inherit(seats));
+        }
         Member { seat, thread: format!("pooler {number}"), work: Box::new(work) }
     });
     Circle::start("poolers", members.collect())
@@ -37,6 +57,12 @@ pub fn start(config: &Config) -> io::Result<Circle<Seat>> {
 impl Seat {
     fn new(address: Arc<str>, interval: Duration) -> Seat {
         Seat { address, interval, knock: Question::default(), last: None }
+    }
+
+    fn inherit(&mut self, before: &[Seat]) {
+        if let Some(before) = before.iter().find(|before| before.address == self.address) {
+            self.last = before.last.clone();
+        }
     }
 
     /// What the last knock tells this call.

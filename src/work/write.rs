@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::circle::{self, Call, Circle, Member};
+use crate::config::Config;
 use crate::instance::{Failure, NoCommit, ProbeSettings, WriteProbe, Writer};
 use crate::panics;
 use crate::reason::Reason;
@@ -45,10 +46,24 @@ pub enum Task {
     Close,
 }
 
+/// What the administrator said of commits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteSettings {
+    probe: ProbeSettings,
+    interval: Duration,
+}
+
+impl WriteSettings {
+    /// What the configuration says; `None` where nothing is to be committed.
+    pub fn of(config: &Config) -> Option<WriteSettings> {
+        config.write_probe.map(|interval| WriteSettings { probe: ProbeSettings::of(config), interval })
+    }
+}
+
 /// Starts the circle of one.
-pub fn start(settings: ProbeSettings, interval: Duration, tally: Arc<Tally>) -> io::Result<Circle<Seat>> {
-    let seat = Seat::new(interval, settings.timeout);
-    let mut writer = Writer::new(settings);
+pub fn start(settings: &WriteSettings, tally: Arc<Tally>) -> io::Result<Circle<Seat>> {
+    let seat = Seat::new(settings.interval, settings.probe.timeout);
+    let mut writer = Writer::new(settings.probe.clone());
     let work = move |task| match task {
         Task::Commit { deadline } => {
             panics::trip("committing");

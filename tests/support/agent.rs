@@ -20,7 +20,7 @@ pub struct Agent {
     child: Child,
     log: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Agent {
@@ -60,13 +60,18 @@ impl Agent {
         command.stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let (log, reader) = collect(child.stderr.take().expect("stderr is a pipe"));
-        let mut agent = Agent { child, log, reader: Some(reader), _folder: folder };
+        let mut agent = Agent { child, log, reader: Some(reader), folder };
         eventually(secs(10), "the agent says `listening on`", || {
             let exited = agent.child.try_wait().expect("wait for the agent");
             assert!(exited.is_none(), "the agent ended: {exited:?}");
             !agent.addrs().is_empty()
         });
         agent
+    }
+
+    /// Replaces its configuration file, which was empty when it started. It has to be told (SIGHUP).
+    pub fn configure(&self, settings: &str) {
+        self.folder.write("pgsqlchk.conf", settings);
     }
 
     /// The address it listens on; the first one, if there are several.

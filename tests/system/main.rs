@@ -94,6 +94,32 @@ fn a_mode_in_the_file_is_not_for_the_service() {
     assert_table();
 }
 
+/// `systemctl reload` returns when the new configuration is in force, inside the sandbox.
+#[test]
+fn a_reload_takes_a_changed_file_over_and_a_mistake_changes_nothing() {
+    let primary = primary();
+    let container = Container::boot(&primary);
+    container.run(&["systemctl", "start", SERVICE]);
+    assert_table();
+    let pid = container.show(SERVICE, "MainPID");
+    let file = "/etc/pgsqlchk/pgsqlchk.conf";
+    let before = fs::read_to_string(container.path(file)).expect("read the configuration");
+    for turn in 0..20 {
+        for (added, expected) in [("root-path = /replica", "503 not-in-recovery"), ("", "200 Primary")] {
+            container.write(file, &format!("{before}\n{added}\n"));
+            container.run(&["systemctl", "reload", SERVICE]);
+            assert_eq!(get("/").line(), expected, "turn {turn}");
+        }
+    }
+    container.write(file, &format!("{before}\nroot-path = replica\n"));
+    container.run(&["systemctl", "reload", SERVICE]);
+    assert_table();
+    let journal = container.journal(SERVICE);
+    assert!(journal.contains("reload: nothing has changed: /etc/pgsqlchk/pgsqlchk.conf:"), "{journal}");
+    assert_eq!(container.show(SERVICE, "ActiveState"), "active");
+    assert_eq!(container.show(SERVICE, "MainPID"), pid);
+}
+
 #[test]
 fn bad_configuration_is_not_tried_again() {
     let container = Container::boot(&primary());

@@ -5,7 +5,7 @@
 //! what was asked for: then it is refused with the reason.
 
 /// One connection parameter.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Keyword {
     /// Its name.
     pub name: &'static str,
@@ -16,7 +16,7 @@ pub struct Keyword {
 }
 
 /// What the agent does with a parameter.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum Rule {
     /// Follows it.
     Used,

@@ -21,7 +21,7 @@ const MAX_SOCKET_PATH_BYTES: usize = 107;
 const DEFAULT_APPLICATION_NAME: &str = "pgsqlchk";
 
 /// A connection string that has been read, with the place where it stood.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Given {
     parameters: Vec<(&'static Keyword, String)>,
     place: String,

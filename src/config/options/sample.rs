@@ -24,7 +24,7 @@ const HEAD: &str = "\
 # /etc/pgsqlchk/pgsqlchk.conf: the options of pgsqlchk, in every home (systemd, xinetd, by hand).
 #
 # One option per line, \"name = value\"; the command line wins. Each one stands here with its default, commented out: take
-# the \"#\" away and change the value. A change counts from the next start on: systemctl restart pgsqlchk
+# the \"#\" away and change the value. Have a running agent take changes over: systemctl reload pgsqlchk
 #
 # Look whether it is right: sudo -u pgsqlchk pgsqlchk check
 # All of it is explained in pgsqlchk.conf(5), pgsqlchk(8) and /usr/share/doc/pgsqlchk/README.md.

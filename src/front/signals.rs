@@ -1,11 +1,11 @@
-//! SIGTERM and SIGINT as something that `poll` can wait for.
+//! SIGTERM and SIGINT as something that `poll` can wait for, and SIGHUP as something that a thread can.
 
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::gate::Stop;
 
@@ -21,4 +21,12 @@ pub(super) fn watch() -> io::Result<Stop> {
     }
     let name = move || if number.load(Ordering::SeqCst) == SIGINT as usize { "SIGINT" } else { "SIGTERM" };
     Ok(Stop { readable, name: Box::new(name) })
+}
+
+/// Takes SIGHUP over from its default, which would end the process. Each brings a byte to be read; those that come faster
+/// than they are read are one.
+pub(super) fn watch_reload() -> io::Result<UnixStream> {
+    let (readable, writer) = UnixStream::pair()?;
+    signal_hook::low_level::pipe::register(SIGHUP, writer)?;
+    Ok(readable)
 }
