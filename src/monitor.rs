@@ -69,8 +69,9 @@ impl Monitor {
 
     /// Looks that begin after this call follow these settings.
     pub fn adopt(&self, settings: ProbeSettings) {
-        self.shared.lock().set_timeout(settings.timeout);
-        *self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        let settings = Arc::new(settings);
+        *self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&settings);
+        self.shared.lock().adopt(&settings);
     }
 
     /// Leaves a question. `answer` gets what a probe saw that began after this call, or a failure at `deadline`.

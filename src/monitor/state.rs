@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::history::History;
 use super::{Answer, MAX_ABANDONED};
-use crate::instance::{Drain, Failure, Needs, Observation, Prober, StageCell};
+use crate::instance::{Drain, Failure, Needs, Observation, ProbeSettings, Prober, StageCell};
 use crate::reason::Reason;
 use crate::tally::Tally;
 
@@ -85,9 +85,13 @@ impl State {
         }
     }
 
-    /// The deadline of a check that begins from now on.
-    pub(super) fn set_timeout(&mut self, timeout: Duration) {
-        self.timeout = timeout;
+    /// Flights that begin from now on follow these settings. A prober that is not at one knows it at once: what it was refused
+    /// elsewhere is no reason to rest.
+    pub(super) fn adopt(&mut self, settings: &Arc<ProbeSettings>) {
+        self.timeout = settings.timeout;
+        if let Some(prober) = &mut self.prober {
+            prober.adopt(settings);
+        }
     }
 
     /// Joins the flight that has not begun. Says whether the watch would sleep too long for this caller.
