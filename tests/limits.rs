@@ -122,7 +122,8 @@ fn an_agent_that_can_have_no_more_threads_answers_everybody_and_returns() {
     let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     let user = if rustix::process::geteuid().is_root() { user.as_slice() } else { &[] };
     let agent = Agent::start_under(user, |command| {
-        command.args(["--dsn", &dsn, "--timeout", "1s"]);
+        // A login that falls due meanwhile would bring a session that is not frozen.
+        command.args(["--dsn", &dsn, "--timeout", "1s", "--login-interval", "0"]);
     });
     check(agent.addr()).expect("a check before");
     let limit_threads = |limit: &str| {
