@@ -8,7 +8,8 @@ use std::process::Command;
 use crate::container::Container;
 use crate::packages::boot_node;
 use crate::rpm::tell_dnf;
-use crate::{address, assert_table};
+use crate::support::{eventually, secs};
+use crate::{address, assert_table, get};
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -68,7 +69,25 @@ fn follow(container: &Container, beginning: &str, prepare: &str) {
 
 #[test]
 fn the_steps_of_the_readme_work_with_apt() {
-    follow(&boot_node(&[]), "sudo apt ", "cd /new");
+    let container = boot_node(&[]);
+    follow(&container, "sudo apt ", "cd /new");
+    change_the_configuration(&container);
+}
+
+/// Both ways of telling the agent that runs, as the page has them.
+fn change_the_configuration(container: &Container) {
+    let blocks = blocks(&section("docs/configuration.md", "A changed configuration"));
+    let ways: Vec<&str> = blocks[0].lines().collect();
+    assert_eq!(ways.len(), 2, "{ways:?}");
+    let file = "/etc/pgsqlchk/pgsqlchk.conf";
+    for way in ways {
+        container.shell(&format!("echo 'root-path = /replica' >>{file}"));
+        container.shell(way);
+        eventually(secs(10), way, || get("/").line() == "503 not-in-recovery");
+        container.shell(&format!("sed --in-place '$d' {file}"));
+        container.shell(way);
+        eventually(secs(10), way, || get("/").line() == "200 Primary");
+    }
 }
 
 #[test]
