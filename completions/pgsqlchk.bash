@@ -18,6 +18,10 @@ _pgsqlchk() {
         words="/ /primary /read-write /replica /read-only /synchronous /asynchronous /quorum /read-only-sync"
         words+=" /read-only-quorum /standby-leader /health /readiness /liveness"
         ;;
+    --instance)
+        words=$(find /etc/pgsqlchk -maxdepth 1 -name '*.conf' -printf '%f\n' 2>/dev/null | sed 's/\.conf$//')
+        [[ $words ]] || return
+        ;;
     --config | --drain-file)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$current")

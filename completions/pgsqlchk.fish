@@ -20,6 +20,9 @@ for line in (pgsqlchk --help 2>/dev/null | string match -r '^ +--.*')
             complete -c pgsqlchk -l $part[2] -x -d $part[4] \
                 -a '/ /primary /read-write /replica /read-only /synchronous /asynchronous /quorum /read-only-sync' \
                 -a '/read-only-quorum /standby-leader /health /readiness /liveness'
+        case instance
+            complete -c pgsqlchk -l instance -x -d $part[4] \
+                -a "(path basename /etc/pgsqlchk/*.conf 2>/dev/null | string replace -r '\.conf\$' '')"
         case config drain-file
             complete -c pgsqlchk -l $part[2] -r -F -d $part[4]
         case '*'

@@ -72,6 +72,8 @@ fn one_line(what: &str) -> String {
 pub struct Arguments {
     /// `--config`, if given.
     pub config: Option<String>,
+    /// `--instance`, if given; without `config` then.
+    pub instance: Option<String>,
     /// The settings with their raw values, in the order of the table, repeated options in the order typed.
     pub settings: Vec<(&'static OptionInfo, String)>,
 }
@@ -92,6 +94,8 @@ macro_rules! make_raw {
             )+
             #[argh(option, description = "see the table")]
             config: Vec<String>,
+            #[argh(option, description = "see the table")]
+            instance: Vec<String>,
             #[argh(switch, short = 'V', description = "see the table")]
             version: bool,
         }
@@ -127,6 +131,10 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, Exi
     }
     raw.mode.extend(action);
     let config = single("config", std::mem::take(&mut raw.config))?;
+    let instance = single("instance", std::mem::take(&mut raw.instance))?;
+    if config.is_some() && instance.is_some() {
+        return Err(bad_usage("--instance names a configuration file already, so there can be no --config"));
+    }
     let mut settings = Vec::new();
     for (word, values) in raw.settings() {
         let Some(option) = OptionInfo::find(word) else { continue };
@@ -136,7 +144,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, Exi
             settings.push((option, value));
         }
     }
-    Ok(Arguments { config, settings })
+    Ok(Arguments { config, instance, settings })
 }
 
 /// The first word, where it is no option: it says what to do, and means the same as a `--mode` with it.
@@ -223,6 +231,11 @@ mod tests {
             (&["--bogus=s3cret"], "unknown option \"--bogus\""),
             (&["--dns=postgres://u:s3cret@h/"], "unknown option \"--dns\"; did you mean --dsn?"),
             (&["--timeout"], "option --timeout needs a value"),
+            (&["--instance=a", "--instance=a"], "option --instance is given twice"),
+            (
+                &["--instance=a", "--config=/b"],
+                "--instance names a configuration file already, so there can be no --config",
+            ),
             (&["--dsn", "s3cret", "--dsn", "s3cret"], "option --dsn is given twice"),
             (&["--dsn=it's'", "--dsn=s3cret\n's3cret"], "option --dsn is given twice"),
             (&["--timeout=1s", "--timeout=1s"], "option --timeout is given twice"),

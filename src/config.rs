@@ -19,6 +19,7 @@ pub(crate) mod fuzzing;
 mod host_port;
 mod layers;
 mod libpq;
+mod named_instance;
 pub mod options;
 mod peer;
 mod pooler;

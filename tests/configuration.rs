@@ -285,9 +285,9 @@ fn every_setting_has_a_bad_value_above() {
     let home = Home::new();
     let help = help(&home);
     let mut settings = help.lines().filter_map(|line| line.strip_prefix("  --")?.split(' ').next());
-    assert_eq!(settings.clone().count(), 31, "{help}");
+    assert_eq!(settings.clone().count(), 32, "{help}");
     let tested = |name: &str| BAD_VALUES.iter().any(|bad| bad.name == name);
-    let others = ["dsn", "config", "version", "help"];
+    let others = ["dsn", "config", "instance", "version", "help"];
     let forgotten = settings.find(|name| !tested(name) && !others.contains(name));
     assert_eq!(forgotten, None);
 }
@@ -305,9 +305,21 @@ fn bad_usage_is_refused() {
         (&["-x"], argument),
         (&["--timeout"], "option --timeout needs a value"),
         (&["--timeout=1s", "--timeout=1s"], "option --timeout is given twice"),
+        (
+            &["--instance=a", "--config=/dev/null"],
+            "--instance names a configuration file already, so there can be no --config",
+        ),
         (&["--dsn", "password=s3cret", "--dsn", "password=s3cret"], "option --dsn is given twice"),
     ] {
         assert_refused(home.agent().args(words), &format!("{what} (try 'pgsqlchk --help')"));
+    }
+    let missing = "cannot read the configuration file /etc/pgsqlchk/there-is-none.conf: no such file";
+    assert_refused(home.agent().args(["drain", "--instance=there-is-none"]), missing);
+    let name =
+        "a name has letters, digits, \"_\", \".\" and \"-\", and begins with none of the last two (15-main)";
+    for bad in ["a/b", "../a", ".a", "-a", "a..b", "a b"] {
+        let line = format!("--instance \"{bad}\": {name}");
+        assert_refused(home.agent().args(["check", &format!("--instance={bad}")]), &line);
     }
     let twice = ["--config=/dev/null", "--listen=127.0.0.1:1", "--listen=127.0.0.1:1"];
     assert_refused(home.agent().args(twice), "--listen \"127.0.0.1:1\": the address is given twice");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::libpq::{Environment, cause};
 use super::options::{DEFAULT_FILE, DefaultValue, OptionInfo, settings};
-use super::{Options, file};
+use super::{Options, file, named_instance};
 use crate::cli::Arguments;
 use crate::spelling::quote;
 
@@ -72,7 +72,15 @@ pub(super) fn apply_all(
     environment: &Environment,
 ) -> Result<(), String> {
     apply(options, &defaults())?;
-    apply(options, &from_file(arguments.config.as_deref(), environment)?)?;
+    let file = match arguments.instance {
+        Some(name) => {
+            let files = named_instance::files(&name)?;
+            options.drain_file = files.drain;
+            Some(files.config)
+        }
+        None => arguments.config,
+    };
+    apply(options, &from_file(file.as_deref(), environment)?)?;
     let typed = arguments.settings.into_iter();
     let typed = typed.map(|(option, value)| Setting { option, value, origin: Origin::CommandLine });
     apply(options, &typed.collect::<Vec<_>>())

@@ -99,6 +99,14 @@ const ON_THE_COMMAND_LINE_ONLY: &[OptionInfo] = &[
         effect: None,
     },
     OptionInfo {
+        word: "instance",
+        value: "NAME",
+        help: "one of several instances on this host: its file is /etc/pgsqlchk/NAME.conf, which must be there, and its \
+               drain file /run/pgsqlchk/NAME/drain",
+        default: DefaultValue::Described("none"),
+        effect: None,
+    },
+    OptionInfo {
         word: "version",
         value: "",
         help: "print name and version, then exit (also -V)",

@@ -42,6 +42,26 @@ fn a_named_file_must_exist() {
 }
 
 #[test]
+fn a_named_instance_has_a_file_and_a_drain_file_of_its_own() {
+    let files = [
+        ("/etc/pgsqlchk/pgsqlchk.conf", "workers = 9"),
+        ("/etc/pgsqlchk/15-main.conf", "timeout = 5s"),
+        ("/etc/pgsqlchk/16-main.conf", "drain-file = /in/the/file"),
+    ];
+    let config = load(&["drain", "--instance", "15-main"], &files).unwrap();
+    assert_eq!((config.timeout, config.workers), (Duration::from_secs(5), 4), "its own file, and no other");
+    assert_eq!(config.drain_file, PathBuf::from("/run/pgsqlchk/15-main/drain"));
+    let drain_file = |words: &[&str]| load(words, &files).unwrap().drain_file.clone();
+    assert_eq!(drain_file(&["--instance=16-main"]), PathBuf::from("/in/the/file"));
+    assert_eq!(drain_file(&["--instance=15-main", "--drain-file=/typed"]), PathBuf::from("/typed"));
+    assert_eq!(drain_file(&[]), PathBuf::from("/run/pgsqlchk/drain"));
+    let error = "cannot read the configuration file /etc/pgsqlchk/none.conf: no such file";
+    assert_eq!(load(&["--instance=none"], &files).unwrap_err(), error);
+    let error = "--instance \"../pgsqlchk\": a name has letters, digits, ";
+    assert!(load(&["--instance=../pgsqlchk"], &files).unwrap_err().starts_with(error));
+}
+
+#[test]
 fn errors_name_the_place_the_value_and_the_way_out() {
     for (words, expected) in [
         (&["--timeout=2"][..], "--timeout \"2\": a duration needs a unit (2s, 500ms)"),
