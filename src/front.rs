@@ -3,6 +3,7 @@
 mod check;
 mod cluster;
 mod drain;
+mod holding;
 mod nagios;
 mod one_shot;
 mod reload;
@@ -13,6 +14,7 @@ mod xinetd;
 pub use check::run as run_check;
 pub use cluster::{HOW_TO_ASK, run as run_cluster};
 pub use drain::{drain, undrain};
+pub use holding::hold_port;
 pub use nagios::unknown as unknown_to_nagios;
 pub use standalone::run as run_standalone;
 pub use xinetd::{HOW_TO_RUN, run as run_xinetd};

@@ -66,7 +66,13 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Err(exit) if is_plugin && !exit.on_stdout => {
             return Exit { text: front::unknown_to_nagios(&exit.text), on_stdout: true, code: 3 }.report();
         }
-        Err(exit) => return refuse(&exit, shared_socket.is_some()),
+        Err(exit) => {
+            let code = refuse(&exit, shared_socket.is_some());
+            if !exit.on_stdout {
+                front::hold_port(&exit.text);
+            }
+            return code;
+        }
     };
     match (config.mode, shared_socket) {
         (Mode::Xinetd, socket) => match socket.or_else(stdio::claim_stdin_socket) {

@@ -75,6 +75,8 @@ reasons! {
     AgentOutOfResources => "agent-out-of-resources",
     /// The agent was told to stop and could not wait for the answer.
     AgentStopping => "agent-stopping",
+    /// The agent cannot start with the configuration that it was given.
+    BadConfiguration => "bad-configuration",
     /// Observed: the instance is a standby, and the path asks for a primary.
     InRecovery => "in-recovery",
     /// Observed: the instance is a primary, and the path asks for a standby.

@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use rustix::net::{AddressFamily, Shutdown, SocketType, shutdown, socket};
 use support::agent::PASS_STDIN;
 use support::folder::Folder;
-use support::process::Killed;
+use support::process::{Killed, wait_for_exit};
 use support::{Agent, Reply, eventually, free_port, http, secs, wire};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pgsqlchk");
@@ -72,6 +72,52 @@ fn refusal(descriptor: impl Into<OwnedFd>, names: Option<&str>) -> (String, Opti
     }
     let output = command.output().expect("run the agent");
     (String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code())
+}
+
+/// systemd would start it again for the client that waits, many times a second, and close the port in the end.
+#[test]
+fn bad_configuration_is_told_to_who_waits_at_a_passed_socket_and_to_nobody_else() {
+    let bad = |listener: &TcpListener, name: &str| {
+        let mut command = Command::new(PASS_STDIN[0]);
+        command.args(&PASS_STDIN[1..]).arg(BINARY).args(["--config=/dev/null", "--timeout=2"]);
+        command.env("LISTEN_FDNAMES", name).stderr(Stdio::piped());
+        let passed = OwnedFd::from(listener.try_clone().expect("a copy to pass on"));
+        Killed(command.stdin(Stdio::from(passed)).spawn().expect("run the agent"))
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    // Nobody waits: whoever types the command wants to know at once.
+    let mut idle = bad(&listener, "http");
+    let exit = wait_for_exit(&mut idle.0, secs(10)).expect("it ends at once");
+    assert_eq!(exit.code(), Some(3));
+
+    let mut first = wire::Wire::connect(address);
+    first.send("OPTIONS / HTTP/1.0\r\n\r\n");
+    let mut holding = bad(&listener, "http");
+    let reply = first.receive(wire::PATIENCE);
+    let expected = wire::reply("503 bad-configuration", "Down: bad-configuration\n");
+    assert_eq!((reply.text(), reply.end), (expected, wire::End::Fin));
+    for path in ["/", "/primary", "/liveness", "/no-such-path"] {
+        assert_eq!(http::get(address, path).expect("a reply").line(), "503 bad-configuration", "{path}");
+    }
+    // One that says nothing is in nobody's way, and many of them are not either.
+    let silent: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(address).expect("connect")).collect();
+    eventually(secs(30), "they are let go", || {
+        http::get(address, "/").is_ok_and(|reply| reply.status == 503)
+    });
+    drop(silent);
+    assert!(holding.0.try_wait().expect("wait").is_none(), "it holds the port");
+    let mut said = String::new();
+    holding.0.kill().expect("kill it");
+    holding.0.stderr.take().expect("a pipe").read_to_string(&mut said).expect("read");
+    let line = "pgsqlchk: --timeout \"2\": a duration needs a unit (2s, 500ms)\n";
+    assert_eq!(said, line, "once");
+    drop(holding);
+
+    let mut agent_check = wire::Wire::connect(address);
+    agent_check.send("/primary\n");
+    let _holding = bad(&listener, "agent");
+    assert_eq!(agent_check.receive(wire::PATIENCE).text(), "down #bad-configuration\n");
 }
 
 /// Who has passed a socket can also shut it down. There is nothing to wait for then: the agent must neither spin nor

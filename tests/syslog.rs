@@ -89,6 +89,32 @@ fn a_failure_to_serve_is_in_the_syslog() {
     assert_syslog_line(&syslog.wait_for("not a stream socket"), 27, Some(agent.pid()), "--mode xinetd");
 }
 
+/// It left nothing in the journal, and HAProxy's stats page knows the reason alone.
+#[test]
+fn a_process_per_check_that_finds_no_role_says_what_to_type() {
+    let (syslog, servers) = (Syslog::start(), servers());
+    // That of a user of the system that is no role.
+    let settings = format!("dsn = {} user=nobody\n", servers.primary.dsn());
+    for protocol in ["http", "agent"] {
+        let settings = format!("{settings}protocol = {protocol}\n");
+        let (mut agent, mut wire) = OneShot::with_client(&syslog.wrapper(), &settings);
+        let (request, reply) = match protocol {
+            "http" => ("GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 503 authentication-failed\r\n"),
+            _ => ("/\n", "down #authentication-failed\n"),
+        };
+        wire.send(request);
+        assert!(wire.receive(PATIENCE).text().starts_with(reply), "{protocol}");
+        drop(wire);
+        assert_eq!(agent.wait().code(), Some(0));
+        let own = format!("pgsqlchk[{}]: ", agent.pid());
+        let line = syslog.wait_for(&own);
+        // <28>: daemon (3) * 8 + warning (4).
+        assert_syslog_line(&line, 28, Some(agent.pid()), "unavailable (authentication-failed): ");
+        assert!(line.contains("role \"nobody\" does not exist; create the role"), "{line}");
+        assert_eq!(syslog.lines().iter().filter(|line| line.contains(&own)).count(), 1, "one line a check");
+    }
+}
+
 /// Under xinetd a warning for each process would be one for each check.
 #[test]
 fn a_process_per_check_keeps_its_warnings_for_the_level_debug() {

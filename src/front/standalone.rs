@@ -41,7 +41,7 @@ pub fn run(config: Config, inherited: Vec<Inherited>) -> Result<(), String> {
 }
 
 /// `FileDescriptorName=agent` in the socket unit makes a port for HAProxy's agent-check; all others speak HTTP.
-fn protocol_of(name: &str) -> Protocol {
+pub(super) fn protocol_of(name: &str) -> Protocol {
     if name == "agent" { Protocol::Agent } else { Protocol::Http }
 }
 

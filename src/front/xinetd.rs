@@ -17,6 +17,8 @@ use crate::config::{Config, Protocol};
 use crate::gate::client::{Client, Next};
 use crate::gate::listener;
 use crate::gate::service::{alive, reply_to};
+use crate::instance::Failure;
+use crate::instance::advice::advice;
 use crate::monitor::Chronicle;
 use crate::reply::{Background, HttpReply};
 use crate::system::own_name::OwnName;
@@ -45,7 +47,22 @@ pub fn run(config: Config, socket: OwnedFd) -> Result<(), String> {
         // Closed without a byte, as the gate does it.
         return Ok(());
     }
-    serve_client(&config, socket).map_err(|error| format!("cannot serve the client: {error}"))
+    let mut failure = None;
+    let result = serve_client(&config, socket, &mut failure);
+    // Now that the client has its answer: finding out what to type may take a moment.
+    if let Some(failure) = failure {
+        warn_of(&failure, &config);
+    }
+    result.map_err(|error| format!("cannot serve the client: {error}"))
+}
+
+/// One line for each check that finds nothing: who has forgotten the role, or another step, looks into the syslog. More than
+/// that nobody can know here, for the process before has left no trace.
+fn warn_of(failure: &Failure, config: &Config) {
+    let os_user = whoami::username().ok();
+    let advice = advice(failure, &config.connection, os_user.as_deref());
+    let advice = advice.map(|what| format!("; {}", what.replace(char::is_control, " "))).unwrap_or_default();
+    log::warn!(target: "pgsqlchk", "unavailable ({}): {}{advice}", failure.reason, failure.cause);
 }
 
 /// A client without an address, such as one of a Unix socket, is on this host, and `--allow` is about others.
@@ -54,7 +71,7 @@ fn is_allowed(config: &Config, socket: &OwnedFd) -> bool {
     peer.is_none_or(|peer| config.allow.permits(peer.ip()))
 }
 
-fn serve_client(config: &Config, socket: OwnedFd) -> Result<(), Errno> {
+fn serve_client(config: &Config, socket: OwnedFd, failure: &mut Option<Failure>) -> Result<(), Errno> {
     ioctl_fionbio(&socket, true)?;
     let begun = Instant::now();
     let tally = Tally::new();
@@ -67,7 +84,7 @@ fn serve_client(config: &Config, socket: OwnedFd) -> Result<(), Errno> {
             Next::Wait => {}
             Next::Close => return Ok(()),
             Next::Ask(request) => {
-                let reply = answer(config, &request, Instant::now(), &tally);
+                let reply = answer(config, &request, Instant::now(), &tally, failure);
                 next = client.reply(reply.to_bytes(request.is_head()), Instant::now());
                 continue;
             }
@@ -84,7 +101,7 @@ fn serve_client(config: &Config, socket: OwnedFd) -> Result<(), Errno> {
         next = if is_ready {
             client.on_ready(now)
         } else if may_be_silent && now >= silence_ends {
-            let reply = answer(config, &RequestHead::get("/"), now, &tally);
+            let reply = answer(config, &RequestHead::get("/"), now, &tally, failure);
             client.reply(reply.to_bytes(false), Instant::now())
         } else if client.deadline().is_some_and(|deadline| deadline <= now) {
             client.on_deadline(now)
@@ -120,8 +137,14 @@ fn wait(client: &Client, until: Option<Instant>) -> Result<bool, Errno> {
     }
 }
 
-/// The request has arrived at `arrived`.
-fn answer(config: &Config, request: &RequestHead, arrived: Instant, tally: &Tally) -> HttpReply {
+/// The request has arrived at `arrived`. Why the instance could not be seen is left in `failure`.
+fn answer(
+    config: &Config,
+    request: &RequestHead,
+    arrived: Instant,
+    tally: &Tally,
+    failure: &mut Option<Failure>,
+) -> HttpReply {
     let protocol = config.protocol;
     let target = match dialect::what_is_asked(protocol, request, &config.standing()) {
         Ok(target) => target,
@@ -131,9 +154,7 @@ fn answer(config: &Config, request: &RequestHead, arrived: Instant, tally: &Tall
         None => alive(protocol, target, tally),
         Some(needs) => {
             let (observation, news) = one_shot::check(config, target, needs, arrived);
-            if let Some(failure) = observation.failure() {
-                log::debug!(target: "pgsqlchk", "unavailable ({}): {}", failure.reason, failure.cause);
-            }
+            *failure = observation.failure().cloned();
             tally.probes.record(&observation, observation.took.unwrap_or_else(|| arrived.elapsed()));
             let background = Background {
                 media: request.media,

@@ -37,6 +37,7 @@ pub fn advice(failure: &Failure, settings: &ConnectionSettings, os_user: Option<
         | Reason::DeadlinePassed
         | Reason::AgentOutOfResources
         | Reason::AgentStopping
+        | Reason::BadConfiguration
         | Reason::InRecovery
         | Reason::NotInRecovery
         | Reason::ReadOnly

@@ -182,6 +182,7 @@ fn ends_probe(reason: Reason) -> bool {
         | Reason::AgentOutOfResources
         | Reason::Draining => true,
         Reason::AgentStopping
+        | Reason::BadConfiguration
         | Reason::InRecovery
         | Reason::NotInRecovery
         | Reason::ReadOnly
