@@ -63,6 +63,11 @@ static_binary() {
     echo "$target_folder/static/$1/pgsqlchk"
 }
 
+# A script of a package, with what both packages' scripts share in the place of its mark.
+with_common() {
+    sed -e '/^# @common@$/{r packaging/common.sh' -e 'd}' "$1"
+}
+
 # All times within a folder, for archives that keep them.
 set_times() {
     find "$1" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +

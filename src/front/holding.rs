@@ -18,6 +18,9 @@ use crate::wire::dialect;
 /// How long the port is held. The unit's `TimeoutStartSec=` is longer.
 const HOLD: Duration = Duration::from_secs(60);
 
+/// For those who came before the end and have not been answered yet.
+const GRACE: Duration = Duration::from_millis(100);
+
 /// Clients at once; later ones wait for a place, which each of them leaves within seconds.
 const MAX_CLIENTS: usize = 64;
 
@@ -50,13 +53,15 @@ fn refuse_until(end: Instant, listeners: &[Listener]) {
             Some(deadline) if deadline <= now => advance(client, Client::on_deadline, now),
             Some(_) | None => true,
         });
-        let until = clients.iter().filter_map(Client::deadline).chain([end]).min().unwrap_or(end);
-        let room = if clients.len() < MAX_CLIENTS { listeners } else { &[] };
-        let Ok(ready) = wait(&clients, room, until.saturating_duration_since(now)) else { return };
-        let now = Instant::now();
-        if now >= end {
+        let is_over = now >= end;
+        if is_over && (clients.is_empty() || now >= end + GRACE) {
             return;
         }
+        let last = if is_over { end + GRACE } else { end };
+        let until = clients.iter().filter_map(Client::deadline).chain([last]).min().unwrap_or(last);
+        let room = if clients.len() < MAX_CLIENTS && !is_over { listeners } else { &[] };
+        let Ok(ready) = wait(&clients, room, until.saturating_duration_since(now)) else { return };
+        let now = Instant::now();
         let (ready_clients, ready_listeners) = ready.split_at(clients.len());
         let mut ready_clients = ready_clients.iter();
         clients.retain_mut(|client| {

@@ -71,7 +71,8 @@ impl Container {
         container
     }
 
-    fn install(&self, cluster: &Cluster) {
+    /// Installs the agent and its units, for this server behind /run/postgresql.
+    pub fn install(&self, cluster: &Cluster) {
         self.run(&["useradd", "--system", "--create-home", "--home-dir", "/var/lib/pgsqlchk", "pgsqlchk"]);
         fs::copy(BINARY, self.path("/usr/local/bin/pgsqlchk")).expect("install the agent");
         for entry in fs::read_dir(format!("{SOURCE}/systemd")).expect("the units") {

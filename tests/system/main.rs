@@ -2,12 +2,15 @@
 //! of each test's own, sandbox included; every major version of PostgreSQL ([`majors`]); and what is released: that the
 //! packages install ([`deb`], [`rpm`], [`xinetd`]), as the page says ([`readme`]), and that the programs for all machines
 //! run ([`programs`]); `/tmp`, which others can write to ([`shared_directory`]); names with several addresses
-//! ([`addresses`]); the newest HAProxy ([`haproxy`]); and disks of WAL that are frozen or full ([`wal_disk`]).
+//! ([`addresses`]); several instances on one host ([`instances`]) and mistakes in the configuration ([`bad_configuration`]);
+//! the newest HAProxy ([`haproxy`]); and disks of WAL that are frozen or full ([`wal_disk`]).
 
 mod addresses;
+mod bad_configuration;
 mod container;
 mod deb;
 mod haproxy;
+mod instances;
 mod majors;
 mod packages;
 mod programs;
@@ -58,7 +61,8 @@ fn assert_table() {
     }
 }
 
-fn primary() -> Cluster {
+/// A primary that has the role.
+pub fn primary() -> Cluster {
     let primary = Cluster::primary();
     primary.psql("CREATE ROLE pgsqlchk LOGIN");
     primary
@@ -118,17 +122,6 @@ fn a_reload_takes_a_changed_file_over_and_a_mistake_changes_nothing() {
     assert!(journal.contains("reload: nothing has changed: /etc/pgsqlchk/pgsqlchk.conf:"), "{journal}");
     assert_eq!(container.show(SERVICE, "ActiveState"), "active");
     assert_eq!(container.show(SERVICE, "MainPID"), pid);
-}
-
-#[test]
-fn bad_configuration_is_not_tried_again() {
-    let container = Container::boot(&primary());
-    container.write("/etc/pgsqlchk/pgsqlchk.conf", "timeout = 2\n");
-    assert!(!container.try_run(&["systemctl", "start", SERVICE]).0);
-    assert_eq!(container.show(SERVICE, "ActiveState"), "failed");
-    assert_eq!(container.show(SERVICE, "ExecMainStatus"), "3");
-    assert_eq!(container.show(SERVICE, "NRestarts"), "0");
-    assert!(container.journal(SERVICE).contains("a duration needs a unit"));
 }
 
 #[test]
@@ -213,18 +206,6 @@ fn a_process_per_check_answers_inside_its_sandbox() {
     });
 }
 
-#[test]
-fn bad_configuration_closes_an_activated_port_instead_of_starting_for_ever() {
-    let container = Container::boot(&primary());
-    container.write("/etc/pgsqlchk/pgsqlchk.conf", "timeout = 2\n");
-    container.run(&["systemctl", "start", "pgsqlchk.socket"]);
-    // It waits for an answer, so systemd starts the service for it again and again.
-    let _client = TcpStream::connect(address()).expect("systemd listens");
-    eventually(secs(60), "systemd gives up", || container.show("pgsqlchk.socket", "ActiveState") == "failed");
-    let starts = container.journal(SERVICE).matches("a duration needs a unit").count();
-    assert!((1..=50).contains(&starts), "{starts} starts");
-}
-
 /// In this test a system call that is not on the unit's list kills, where it only fails otherwise: nothing that the
 /// agent does is so much as tried in vain.
 #[test]
@@ -232,7 +213,7 @@ fn the_service_makes_no_system_call_that_is_not_on_its_list() {
     let primary = primary();
     let container = Container::boot(&primary);
     let drop_in = "[Service]\nSystemCallErrorNumber=kill\nWatchdogSec=1s\nRestart=no\n";
-    for unit in ["pgsqlchk.service", "pgsqlchk@.service"] {
+    for unit in ["pgsqlchk.service", "pgsqlchk-inetd@.service"] {
         container.write(&format!("/run/systemd/system/{unit}.d/test.conf"), drop_in);
     }
     container.run(&["systemctl", "daemon-reload"]);
@@ -336,9 +317,9 @@ fn neither_service_can_write_anywhere() {
     let mut client = TcpStream::connect(address()).expect("systemd listens");
     client.write_all(b"GET / HT").expect("send");
     eventually(secs(4), "an instance runs", || {
-        container.show("pgsqlchk@*.service", "ActiveState") == "active"
+        container.show("pgsqlchk-inetd@*.service", "ActiveState") == "active"
     });
-    let pid = container.show("pgsqlchk@*.service", "MainPID");
+    let pid = container.show("pgsqlchk-inetd@*.service", "MainPID");
     assert_writes_nowhere(&container, &pid);
 }
 

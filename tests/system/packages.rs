@@ -51,6 +51,12 @@ pub fn packages() -> &'static Packages {
             sed -i '0,/^version = .*/s//version = "{OLDER}"/' Cargo.toml
             sed -i '/^name = "pgsqlchk"$/{{n;s/.*/version = "{OLDER}"/}}' Cargo.lock
             echo '{OLDER_LINE}' >>packaging/pgsqlchk.conf
+            # What lay elsewhere in that version: the template of one process per check, and xinetd's files.
+            rm systemd/pgsqlchk-inetd@.service
+            cp tests/system/old-units/* systemd/
+            sed -i 's,644 $example $prefix/share/doc/pgsqlchk/examples/$example,644 $example /etc/xinetd.d/${{example##*/}},' \
+                packaging/install
+            sed -i 's,^%dir /etc/pgsqlchk$,&\n%config(noreplace) /etc/xinetd.d/*,' packaging/rpm/pgsqlchk.spec
             export CARGO_TARGET_DIR="$3" DIST="$4" SOURCE_DATE_EPOCH=1700000000
             packaging/deb/package x86_64
             packaging/rpm/package x86_64"#

@@ -1,0 +1,87 @@
+# --- What the scripts of both packages share (packaging/common.sh) ---
+
+# Once the template of one process per check was pgsqlchk@.service, and enabling its socket made a link of the name that the
+# socket looks for. Now there is a template of that name, and pgsqlchk@.service is for instances.
+inetd_link=/etc/systemd/system/pgsqlchk-inetd@.service
+inetd_mark="# The template of the version before, while pgsqlchk is upgraded."
+
+# Whether it is the link of `systemctl enable`, and not the administrator's own.
+is_inetd_link() {
+    [ -L "$inetd_link" ] || return 1
+    case $(readlink "$inetd_link") in
+    /lib/systemd/system/pgsqlchk@.service | /usr/lib/systemd/system/pgsqlchk@.service) ;;
+    *) return 1 ;;
+    esac
+}
+
+# Before the new files: a copy takes the place of the link, so that no check is started from a template for instances. What
+# the administrator had changed comes along.
+keep_inetd_template() {
+    is_inetd_link || return 0
+    for file in /etc/systemd/system/pgsqlchk@.service.d/*; do
+        [ -e "$file" ] || continue
+        new=/etc/systemd/system/pgsqlchk-inetd@.service.d/${file##*/}
+        if [ -e "$new" ]; then
+            echo "pgsqlchk: $file is for instances now; for one process per check there is $new" >&2
+            continue
+        fi
+        mkdir -p "${new%/*}"
+        mv "$file" "$new"
+        echo "pgsqlchk: $file is now $new: one process per check has a template of its own" >&2
+    done
+    rmdir /etc/systemd/system/pgsqlchk@.service.d 2>/dev/null || true
+    # Removed before, and not purged: it leads nowhere.
+    [ -e "$inetd_link" ] || { rm -f "$inetd_link" && return 0; }
+    { echo "$inetd_mark" && cat "$inetd_link"; } >"$inetd_link.new"
+    chmod 644 "$inetd_link.new"
+    mv -f "$inetd_link.new" "$inetd_link"
+}
+
+# With the new files: the package's own template.
+take_inetd_template() {
+    if [ -f "$inetd_link" ] && [ "$(head -n 1 "$inetd_link")" = "$inetd_mark" ]; then
+        rm -f "$inetd_link"
+    fi
+}
+
+# What enabling a socket means has grown since it was enabled: the service asks for it.
+enable_sockets_again() {
+    for socket in pgsqlchk.socket pgsqlchk-agent.socket; do
+        if [ "$(systemctl is-enabled "$socket" 2>/dev/null)" = enabled ]; then
+            systemctl --quiet enable "$socket" || true
+        fi
+    done
+}
+
+# Those of the units that run whose program has been replaced: the service, and instances.
+running_services() {
+    for config in pgsqlchk.service /etc/pgsqlchk/*.conf; do
+        unit=${config##*/}
+        [ "$unit" = pgsqlchk.service ] || unit=pgsqlchk@${unit%.conf}.service
+        if systemctl --quiet is-active "$unit" 2>/dev/null; then
+            echo "$unit"
+        fi
+    done
+}
+
+# The shell script that came before, or another program of this name, which the shell would find first.
+name_older_programs() {
+    for program in /usr/local/sbin/pgsqlchk /usr/local/bin/pgsqlchk /usr/sbin/pgsqlchk; do
+        if [ -e "$program" ] && [ "$(readlink -f "$program")" != "$(readlink -f /usr/bin/pgsqlchk)" ]; then
+            echo "pgsqlchk: $program comes before /usr/bin/pgsqlchk in PATH, and is another program: see \`type -a pgsqlchk\`," \
+                "and /usr/share/doc/pgsqlchk/docs/moving.md" >&2
+        fi
+    done
+    for service in /etc/xinetd.d/*; do
+        [ -f "$service" ] || continue
+        server=$(sed -n 's/^[[:space:]]*server[[:space:]]*=[[:space:]]*\([^[:space:]]*\).*/\1/p' "$service")
+        case $server in
+        */*pgsqlchk*)
+            if [ "$(head -c 2 "$server" 2>/dev/null)" = "#!" ]; then
+                echo "pgsqlchk: $service starts the script $server, and goes on doing so" >&2
+            fi
+            ;;
+        esac
+    done
+}
+# --- Up to here ---
