@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 
 use crate::container::{Container, Root, bind_server};
 use crate::packages::{OLDER, OLDER_LINE, packages};
-use crate::support::{Cluster, Stream, eventually, secs, wire};
+use crate::support::stream::Check;
+use crate::support::{Cluster, Stream, eventually, http, secs, wire};
 use crate::{SERVICE, address, assert_table};
 
 const CONFIG: &str = "/etc/pgsqlchk/pgsqlchk.conf";
@@ -112,6 +113,8 @@ fn a_package_is_installed_upgraded_under_load_removed_and_leaves_nothing() {
     assert_eq!(container.run(&["readlink", &format!("/proc/{after_upgrade}/exe")]), "/usr/bin/pgsqlchk");
     assert_table();
     assert_eq!(wire::talk(agent_check_address(), "/primary\n").text(), "up ready 100%\n");
+    // The socket was enabled when that meant less.
+    container.run(&["test", "-L", "/etc/systemd/system/pgsqlchk.service.requires/pgsqlchk.socket"]);
     // The configuration that was changed is as it was, and the new sample lies beside it.
     let config = container.shell(&format!("cat {CONFIG}"));
     assert!(config.contains(OLDER_LINE) && config.contains(dsn.trim_end()), "{config}");
@@ -139,7 +142,7 @@ fn a_package_is_installed_upgraded_under_load_removed_and_leaves_nothing() {
     container.shell(
         "install -o pgsqlchk -m 600 /dev/null /var/lib/pgsqlchk/.pgpass
         pgsqlchk --mode drain
-        systemctl --quiet enable pgsqlchk.service pgsqlchk-inetd.socket",
+        systemctl --quiet enable pgsqlchk.service pgsqlchk-inetd.socket pgsqlchk@pgsqlchk.service",
     );
     container.run(&["apt-get", "-qq", "purge", "pgsqlchk"]);
     assert_nothing_runs(&container);
@@ -163,4 +166,126 @@ fn a_package_that_was_never_used_leaves_nothing_either() {
     assert_eq!(container.run(&["dpkg", "--verify", "pgsqlchk"]), "");
     container.run(&["apt-get", "-qq", "purge", "pgsqlchk"]);
     assert_eq!(difference(&before, &inventory(&container)), none());
+}
+
+const LINK: &str = "/etc/systemd/system/pgsqlchk-inetd@.service";
+const OLD_DROP_IN: &str = "/etc/systemd/system/pgsqlchk@.service.d/override.conf";
+const DROP_IN: &str = "/etc/systemd/system/pgsqlchk-inetd@.service.d/override.conf";
+
+/// The name of its template was that of the instances. An override says how PostgreSQL is reached: without it every check
+/// would be 503.
+#[test]
+fn an_enabled_socket_of_one_process_per_check_is_carried_over_while_it_is_asked() {
+    let cluster = Cluster::primary();
+    cluster.psql("CREATE ROLE pgsqlchk LOGIN");
+    let binds = packages().binds();
+    let container = Container::boot_root(Root::Minimal, &[&bind_server(&cluster), &binds[0], &binds[1]]);
+    install(&container, "older");
+    container.write(OLD_DROP_IN, &format!("[Service]\nEnvironment=PGPORT={}\n", cluster.port()));
+    container.run(&["systemctl", "--quiet", "enable", "--now", "pgsqlchk-inetd.socket"]);
+    assert_eq!(
+        container.run(&["readlink", "--canonicalize", LINK]),
+        "/usr/lib/systemd/system/pgsqlchk@.service"
+    );
+    assert_table();
+
+    let stream = Stream::start(address(), &["/", "/primary", "/health", "/liveness"]);
+    stream.advance(10);
+    // apt unpacks everything before it configures anything, so the time between can be long.
+    container.shell("dpkg --unpack /new/pgsqlchk_*_amd64.deb 2>&1");
+    stream.advance(10);
+    container.shell("dpkg --configure --pending --force-confold 2>&1");
+    stream.advance(10);
+    let checks = stream.finish();
+    assert_hardly_any_lost(&checks, &container);
+    assert!(
+        !container.path(LINK).exists()
+            && !container.path(OLD_DROP_IN).exists()
+            && container.path(DROP_IN).exists()
+    );
+    let template = container.shell("systemctl cat pgsqlchk-inetd@1.service");
+    assert!(template.contains("--mode xinetd") && template.contains("Environment=PGPORT="), "{template}");
+    assert_eq!(container.run(&["systemctl", "is-enabled", "pgsqlchk-inetd.socket"]), "enabled");
+    assert_eq!(container.show("pgsqlchk-inetd.socket", "ActiveState"), "active");
+    assert_table();
+
+    // And what was the template of checks is that of instances.
+    container.write(
+        "/etc/pgsqlchk/main.conf",
+        &format!("listen = 127.0.0.1:23277\ndsn = host=/run/postgresql port={}\n", cluster.port()),
+    );
+    container.run(&["systemctl", "start", "pgsqlchk@main"]);
+    let instance = SocketAddr::from((address().ip(), 23277));
+    assert_eq!(http::get(instance, "/").expect("a reply").line(), "200 Primary");
+    let before = container.show("pgsqlchk@main", "MainPID");
+    container.shell("apt-get -qq --reinstall install /new/pgsqlchk_*_amd64.deb 2>&1");
+    assert_ne!(
+        container.show("pgsqlchk@main", "MainPID"),
+        before,
+        "an upgrade replaces the program of an instance"
+    );
+    assert_eq!(http::get(instance, "/").expect("a reply").line(), "200 Primary");
+    container.run(&["apt-get", "-qq", "remove", "pgsqlchk"]);
+    assert_nothing_runs(&container);
+    assert!(TcpStream::connect(instance).is_err());
+}
+
+/// No check was started from a wrong template, or without its override. One may meet the very moment in which the program is
+/// replaced: systemd can't start what is renamed while it looks at it.
+#[track_caller]
+pub fn assert_hardly_any_lost(checks: &[Check], container: &Container) {
+    let is_good = |check: &&Check| check.line.starts_with("200 ");
+    let lost: Vec<_> = checks.iter().filter(|check| !is_good(check)).collect();
+    let answered = lost.iter().find(|check| check.line.starts_with(|first: char| first.is_ascii_digit()));
+    assert!(answered.is_none() && lost.len() <= 3, "{} of {} checks: {lost:?}", lost.len(), checks.len());
+    let journal = container.run(&["journalctl", "--no-pager"]);
+    let wrong = ["status=3/", "status=1/", "cannot read the configuration file"]
+        .into_iter()
+        .find(|word| journal.contains(word));
+    assert_eq!(wrong, None, "{journal}");
+}
+
+#[test]
+fn a_template_of_the_administrators_own_is_left_alone() {
+    let cluster = Cluster::primary();
+    let binds = packages().binds();
+    let container = Container::boot_root(Root::Minimal, &[&bind_server(&cluster), &binds[0], &binds[1]]);
+    for own in ["echo '[Service]' >", "ln -s /root/own.service "] {
+        install(&container, "older");
+        container.shell(&format!("{own} {LINK}"));
+        container.write(OLD_DROP_IN, "[Service]\n");
+        let before = container.shell(&format!("stat --format='%i %N' {LINK}"));
+        install(&container, "new");
+        container.run(&["apt-get", "-qq", "purge", "pgsqlchk"]);
+        assert_eq!(container.shell(&format!("stat --format='%i %N' {LINK}")), before);
+        assert!(container.path(OLD_DROP_IN).exists());
+        container.shell(&format!("rm {LINK}"));
+    }
+}
+
+/// `pgsqlchk --mode check` ran it, and said nothing but 0.
+#[test]
+fn a_script_that_the_shell_finds_first_is_named() {
+    let cluster = Cluster::primary();
+    let binds = packages().binds();
+    let container = Container::boot_root(Root::Minimal, &[&bind_server(&cluster), &binds[0], &binds[1]]);
+    let install = || container.shell("apt-get -qq --reinstall install /new/pgsqlchk_*_amd64.deb 2>&1");
+    let says = |said: &str| -> Vec<String> {
+        said.lines().filter(|line| line.starts_with("pgsqlchk: ")).map(str::to_owned).collect()
+    };
+    assert_eq!(says(&install()), [""; 0]);
+    container.write("/usr/local/bin/pgsqlchk", "#!/bin/bash\necho HTTP/1.1 200 OK\n");
+    container.write("/etc/xinetd.d/postgres", "service x\n{\n\tserver = /usr/local/bin/pgsqlchk\n}\n");
+    container.run(&["chmod", "755", "/usr/local/bin/pgsqlchk"]);
+    assert_eq!(container.shell("bash -lc 'pgsqlchk --mode check'"), "HTTP/1.1 200 OK", "it is found first");
+    let said = says(&install());
+    assert_eq!(said.len(), 2, "{said:#?}");
+    assert!(said[0].contains("/usr/local/bin/pgsqlchk comes before /usr/bin/pgsqlchk in PATH"), "{said:#?}");
+    assert!(said[0].contains("type -a pgsqlchk") && said[0].contains("docs/moving.md"), "{said:#?}");
+    assert_eq!(
+        said[1],
+        "pgsqlchk: /etc/xinetd.d/postgres starts the script /usr/local/bin/pgsqlchk, and goes on doing so"
+    );
+    container.run(&["ln", "-sf", "/usr/bin/pgsqlchk", "/usr/local/bin/pgsqlchk"]);
+    assert_eq!(says(&install()), [""; 0], "the same program");
 }

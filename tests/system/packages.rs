@@ -54,6 +54,8 @@ pub fn packages() -> &'static Packages {
             # What lay elsewhere in that version: the template of one process per check, and xinetd's files.
             rm systemd/pgsqlchk-inetd@.service
             cp tests/system/old-units/* systemd/
+            rm xinetd/pgsqlchk-15-second
+            sed -i 's/^\tdisable  .*/\tdisable         = yes/' xinetd/*
             sed -i 's,644 $example $prefix/share/doc/pgsqlchk/examples/$example,644 $example /etc/xinetd.d/${{example##*/}},' \
                 packaging/install
             sed -i 's,^%dir /etc/pgsqlchk$,&\n%config(noreplace) /etc/xinetd.d/*,' packaging/rpm/pgsqlchk.spec

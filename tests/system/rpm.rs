@@ -2,11 +2,12 @@
 //! may need from it is provided by a package without files.
 
 use std::collections::BTreeSet;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
 use crate::container::Container;
+use crate::deb::assert_hardly_any_lost;
 use crate::packages::{OLDER, OLDER_LINE, boot_node};
-use crate::support::Stream;
+use crate::support::{Stream, eventually, http, secs};
 use crate::{SERVICE, address, assert_table};
 
 const CONFIG: &str = "/etc/pgsqlchk/pgsqlchk.conf";
@@ -111,4 +112,51 @@ fn a_package_is_installed_by_dnf_upgraded_under_load_and_removed() {
     ];
     assert_eq!(traces(&container), left.map(str::to_owned).into());
     assert_eq!(container.run(&["id", "--user", "--name", "pgsqlchk"]), "pgsqlchk");
+}
+
+/// The units and files that were somewhere else in the version before.
+#[test]
+fn what_an_administrator_has_switched_on_is_carried_over() {
+    let container = boot_node(&[]);
+    tell_dnf(&container);
+    install(&container, "older");
+    container.run(&["sudo", "-u", "postgres", "createuser", "pgsqlchk"]);
+    let own = "/etc/systemd/system/pgsqlchk@.service.d/override.conf";
+    container.write(own, "[Service]\nEnvironment=PGAPPNAME=mine\n");
+    container.run(&["systemctl", "--quiet", "enable", "--now", "pgsqlchk-inetd.socket"]);
+    assert_table();
+    // On another port, under xinetd.
+    let service = "/etc/xinetd.d/pgsqlchk";
+    container.shell(&format!(
+        "sed -i 's/disable  .*/disable = no/; s/23267/23277/' {service} && systemctl restart xinetd"
+    ));
+    let of_xinetd = SocketAddr::from((address().ip(), 23277));
+    let asks = || http::get(of_xinetd, "/").map(|reply| reply.line());
+    eventually(secs(10), "xinetd listens", || asks().is_ok());
+    container.write("/usr/local/bin/pgsqlchk", "#!/bin/sh\n");
+
+    let stream = Stream::start(address(), &["/", "/primary", "/health", "/liveness"]);
+    stream.advance(10);
+    let said = container.shell("dnf -y install /new/pgsqlchk-*.x86_64.rpm 2>&1");
+    stream.advance(10);
+    let checks = stream.finish();
+    assert_hardly_any_lost(&checks, &container);
+    for line in [
+        "pgsqlchk: /etc/xinetd.d/pgsqlchk stays as it is and is yours now",
+        "pgsqlchk: /usr/local/bin/pgsqlchk comes before /usr/bin/pgsqlchk in PATH",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    let left =
+        container.shell("find /etc/systemd /etc/xinetd.d /run/pgsqlchk -name '*pgsqlchk*' ! -type d | sort");
+    let expected =
+        ["/etc/systemd/system/sockets.target.wants/pgsqlchk-inetd.socket", "/etc/xinetd.d/pgsqlchk"];
+    assert_eq!(left.lines().collect::<Vec<_>>(), expected);
+    let template = container.shell("systemctl cat pgsqlchk-inetd@1.service");
+    assert!(template.contains("--mode xinetd") && template.contains("PGAPPNAME=mine"), "{template}");
+    assert_table();
+    container.run(&["systemctl", "restart", "xinetd"]);
+    assert_eq!(asks().expect("a reply"), "200 Primary");
+    container.run(&["dnf", "-y", "--quiet", "remove", "pgsqlchk"]);
+    assert!(container.path(service).exists(), "it is the administrator's");
 }

@@ -1,22 +1,35 @@
-//! xinetd's files as the package installs them, on a node with Debian's own xinetd.
+//! xinetd's files: the examples of the package, and what administrators made of those of the version before, on a node with Debian's own xinetd.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 
 use crate::container::Container;
 use crate::packages::boot_node;
-use crate::support::{eventually, secs, wire};
+use crate::support::{eventually, http, secs, wire};
 use crate::{address, assert_table, get};
 
-/// Edits the file as its first comment says, and lets xinetd read it.
+const EXAMPLES: &str = "/usr/share/doc/pgsqlchk/examples/xinetd";
+
+/// Copies the example as its first comment says, and lets xinetd read it; or takes the copy away.
 fn switch(container: &Container, service: &str, is_on: bool) {
-    let (was, word) = if is_on { ("yes", "no") } else { ("no", "yes") };
+    let file = format!("/etc/xinetd.d/{service}");
+    container.shell(&match is_on {
+        true => format!("cp {EXAMPLES}/{service} /etc/xinetd.d/ && systemctl reload xinetd"),
+        false => format!("rm {file} && systemctl reload xinetd"),
+    });
+}
+
+/// As the packages of the version before had it: edits the file that they had put there.
+fn switch_on_older(container: &Container, service: &str) {
     let file = format!("/etc/xinetd.d/{service}");
     container.shell(&format!(
-        "sed -i 's/^\\(\\s*disable *= \\){was}$/\\1{word}/' {file} && grep -q 'disable *= {word}$' {file}
-        systemctl reload xinetd"
+        "sed -i 's/^\\(\\s*disable *= \\)yes$/\\1no/' {file} && grep -q 'disable *= no$' {file}
+        systemctl reload-or-restart xinetd"
     ));
 }
+
+/// Nobody is asked, and nobody says what to do about configuration: whoever has no answer fails.
+const UNATTENDED: &str = "DEBIAN_FRONTEND=noninteractive apt-get -y -qq install";
 
 /// The processes that run the program, by the file they run.
 fn agents(container: &Container) -> Vec<(u32, String)> {
@@ -27,14 +40,14 @@ fn agents(container: &Container) -> Vec<(u32, String)> {
 }
 
 #[test]
-fn the_installed_files_work_once_they_are_enabled() {
+fn the_examples_work_where_they_are_copied_to() {
     let agent_check = SocketAddr::from((address().ip(), 23268));
     let container = boot_node(&[]);
-    container.shell("apt-get -qq install /older/pgsqlchk_*_amd64.deb");
+    container.shell(&format!("{UNATTENDED} /new/pgsqlchk_*_amd64.deb"));
     container.run(&["sudo", "-u", "postgres", "createuser", "pgsqlchk"]);
     container.run(&["systemctl", "reload-or-restart", "xinetd"]);
     for address in [address(), agent_check] {
-        assert!(TcpStream::connect(address).is_err(), "{address}: all of them are off");
+        assert!(TcpStream::connect(address).is_err(), "{address}: nothing is switched on");
     }
 
     switch(&container, "pgsqlchk", true);
@@ -47,16 +60,76 @@ fn the_installed_files_work_once_they_are_enabled() {
     assert_eq!(wire::talk(agent_check, "/replica\n").text(), "down #not-in-recovery\n");
     eventually(secs(10), "no process stays", || agents(&container).is_empty());
 
+    // A second instance beside it. There is one server here, so both are of the same.
+    container.shell("echo 'tag = instance=second' >/etc/pgsqlchk/15-second.conf");
+    switch(&container, "pgsqlchk-15-second", true);
+    let second = SocketAddr::from((address().ip(), 23277));
+    eventually(secs(10), "xinetd listens there, too", || TcpStream::connect(second).is_ok());
+    for (address, reason) in [(address(), "not-in-recovery"), (second, "not-in-recovery")] {
+        assert_eq!(http::get(address, "/replica").expect("a reply").line(), format!("503 {reason}"));
+    }
+    container.run(&["pgsqlchk", "drain", "--instance", "15-second"]);
+    assert_eq!(http::get(second, "/").expect("a reply").line(), "404 draining");
+    assert_table();
+    switch(&container, "pgsqlchk-15-second", false);
+
     switch(&container, "pgsqlchk", false);
     switch(&container, "pgsqlchk-wait", true);
     eventually(secs(10), "xinetd listens again", || TcpStream::connect(address()).is_ok());
     assert_table();
+    assert_eq!(agents(&container).len(), 1, "one process for all");
+    container.run(&["apt-get", "-qq", "remove", "pgsqlchk"]);
+    assert_eq!(agents(&container), []);
+    assert!(container.path("/etc/xinetd.d/pgsqlchk-wait").exists(), "it is the administrator's");
+}
+
+/// Unattended apt failed at the file of that name, the documented step found none, and purging removed the administrator's.
+#[test]
+fn a_file_of_the_administrators_own_is_nobody_elses() {
+    let container = boot_node(&[]);
+    let own = "service pgsqlchk\n{\n\tdisable = yes\n\tserver = /usr/local/bin/pgsqlchk\n}\n";
+    container.write("/etc/xinetd.d/pgsqlchk", own);
+    container.shell(&format!("{UNATTENDED} /new/pgsqlchk_*_amd64.deb"));
+    container.run(&["test", "-f", &format!("{EXAMPLES}/pgsqlchk")]);
+    assert_eq!(fs::read_to_string(container.path("/etc/xinetd.d/pgsqlchk")).expect("it stays"), own);
+    container.run(&["apt-get", "-qq", "purge", "pgsqlchk"]);
+    assert_eq!(fs::read_to_string(container.path("/etc/xinetd.d/pgsqlchk")).expect("it stays"), own);
+
+    // The same where the version before had asked, and was told to keep it.
+    container.shell(
+        "DEBIAN_FRONTEND=noninteractive apt-get -y -qq -o Dpkg::Options::=--force-confold install \
+         /older/pgsqlchk_*_amd64.deb",
+    );
+    container.shell(&format!("{UNATTENDED} /new/pgsqlchk_*_amd64.deb"));
+    assert_eq!(fs::read_to_string(container.path("/etc/xinetd.d/pgsqlchk")).expect("it stays"), own);
+    container.run(&["apt-get", "-qq", "purge", "pgsqlchk"]);
+    assert_eq!(fs::read_to_string(container.path("/etc/xinetd.d/pgsqlchk")).expect("it stays"), own);
+    assert_eq!(
+        container.shell("ls /etc/xinetd.d | grep pgsqlchk"),
+        "pgsqlchk",
+        "and those that came along go"
+    );
+}
+
+#[test]
+fn what_an_administrator_has_switched_on_goes_on_after_an_upgrade_and_a_purge() {
+    let container = boot_node(&[]);
+    container.shell(&format!("{UNATTENDED} /older/pgsqlchk_*_amd64.deb"));
+    container.run(&["sudo", "-u", "postgres", "createuser", "pgsqlchk"]);
+    switch_on_older(&container, "pgsqlchk-wait");
+    eventually(secs(10), "xinetd listens", || TcpStream::connect(address()).is_ok());
+    assert_table();
     let before = agents(&container);
     assert_eq!(before.len(), 1, "one process for all: {before:?}");
+    let file = fs::read_to_string(container.path("/etc/xinetd.d/pgsqlchk-wait")).expect("the file");
+
+    // Between the two xinetd may be told to read its files.
+    container.shell("dpkg --unpack /new/pgsqlchk_*_amd64.deb 2>&1 && systemctl reload xinetd");
+    assert_table();
     // It stays for as long as there are checks; so an upgrade has to end it.
-    container.shell(
-        "DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Options::=--force-confold install /new/pgsqlchk_*_amd64.deb",
-    );
+    let said = container.shell("dpkg --configure --pending 2>&1");
+    assert!(said.contains("pgsqlchk: /etc/xinetd.d/pgsqlchk-wait stays as it is and is yours now"), "{said}");
+    container.run(&["systemctl", "reload", "xinetd"]);
     assert_table();
     eventually(secs(5), "the old program ends", || {
         assert_eq!(get("/").line(), "200 Primary");
@@ -64,10 +137,10 @@ fn the_installed_files_work_once_they_are_enabled() {
     });
     let after = agents(&container);
     assert!(after.len() == 1 && after != before, "{before:?}, {after:?}");
-
-    container.run(&["apt-get", "-qq", "remove", "pgsqlchk"]);
-    assert_eq!(agents(&container), []);
-    let kept =
-        fs::read_to_string(container.path("/etc/xinetd.d/pgsqlchk-wait")).expect("it is configuration");
-    assert!(kept.contains("disable         = no"), "{kept}");
+    container.run(&["systemctl", "restart", "xinetd"]);
+    assert_table();
+    // The two that nobody had touched are gone.
+    assert_eq!(container.shell("ls /etc/xinetd.d | grep pgsqlchk"), "pgsqlchk-wait");
+    container.run(&["apt-get", "-qq", "purge", "pgsqlchk"]);
+    assert_eq!(fs::read_to_string(container.path("/etc/xinetd.d/pgsqlchk-wait")).expect("it stays"), file);
 }
