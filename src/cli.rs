@@ -68,12 +68,14 @@ fn one_line(what: &str) -> String {
 }
 
 /// What was typed, not yet validated.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arguments {
     /// `--config`, if given.
     pub config: Option<String>,
     /// `--instance`, if given; without `config` then.
     pub instance: Option<String>,
+    /// `--haproxy`.
+    pub haproxy: bool,
     /// The settings with their raw values, in the order of the table, repeated options in the order typed.
     pub settings: Vec<(&'static OptionInfo, String)>,
 }
@@ -96,6 +98,8 @@ macro_rules! make_raw {
             config: Vec<String>,
             #[argh(option, description = "see the table")]
             instance: Vec<String>,
+            #[argh(switch, description = "see the table")]
+            haproxy: bool,
             #[argh(switch, short = 'V', description = "see the table")]
             version: bool,
         }
@@ -109,6 +113,13 @@ macro_rules! make_raw {
     };
 }
 option_table!(make_raw);
+
+impl Arguments {
+    /// Whether this action was typed, as a word or with `--mode`.
+    pub fn asks_for(&self, action: &str) -> bool {
+        self.settings.iter().any(|(option, value)| option.word == "mode" && value == action)
+    }
+}
 
 /// Parses the command line; `arguments` starts with the program's name.
 pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, Exit> {
@@ -135,6 +146,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, Exi
     if config.is_some() && instance.is_some() {
         return Err(bad_usage("--instance names a configuration file already, so there can be no --config"));
     }
+    let haproxy = raw.haproxy;
     let mut settings = Vec::new();
     for (word, values) in raw.settings() {
         let Some(option) = OptionInfo::find(word) else { continue };
@@ -144,7 +156,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, Exi
             settings.push((option, value));
         }
     }
-    Ok(Arguments { config, instance, settings })
+    Ok(Arguments { config, instance, haproxy, settings })
 }
 
 /// The first word, where it is no option: it says what to do, and means the same as a `--mode` with it.
@@ -239,7 +251,10 @@ mod tests {
             (&["--dsn", "s3cret", "--dsn", "s3cret"], "option --dsn is given twice"),
             (&["--dsn=it's'", "--dsn=s3cret\n's3cret"], "option --dsn is given twice"),
             (&["--timeout=1s", "--timeout=1s"], "option --timeout is given twice"),
-            (&["s3cret"], "the first word is none of standalone, xinetd, check, drain, undrain, cluster"),
+            (
+                &["s3cret"],
+                "the first word is none of standalone, xinetd, check, drain, undrain, cluster, doctor",
+            ),
             (&["check", "s3cret"], "an argument that is not an option; a value with spaces needs quotes"),
             (&["check", "--mode=drain"], "option --mode is given twice"),
             (&["--", "s3cret"], "an argument that is not an option; a value with spaces needs quotes"),

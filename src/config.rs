@@ -1,6 +1,5 @@
 //! The validated configuration: values are parsed here once, into types with units, and errors name the place they came
 //! from.
-use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -8,11 +7,12 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::cli::{self, Arguments, Exit};
+use crate::cli::{Arguments, Exit};
 use crate::spelling;
 use crate::verdict::{Limits, Path, Standing, Tag, Target};
 
 mod allow;
+mod examination;
 mod file;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -28,6 +28,7 @@ pub(crate) mod table;
 mod units;
 
 pub use allow::Allow;
+pub use examination::{Examined, examine};
 pub use host_port::HostPort;
 pub use libpq::{
     ConnectionSettings, Endpoint, Keepalives, PassfileProblem, PasswordSource, SOCKET_DIRECTORIES, Secret,
@@ -55,11 +56,13 @@ pub enum Mode {
     Undrain,
     /// Asks all peers once, says what they are, and exits.
     Cluster,
+    /// Looks at everything that can be wrong, says what to do about it, and exits.
+    Doctor,
 }
 
 impl Mode {
     /// The words of all modes: values of `--mode`, and actions on the command line.
-    pub const WORDS: [&str; 6] = ["standalone", "xinetd", "check", "drain", "undrain", "cluster"];
+    pub const WORDS: [&str; 7] = ["standalone", "xinetd", "check", "drain", "undrain", "cluster", "doctor"];
 }
 
 /// What is spoken on a socket.
@@ -132,8 +135,8 @@ impl Options {
 #[derive(Debug, Clone)]
 pub struct Config {
     options: Options,
-    /// What it was built from, beside files and environment; the program's name first.
-    arguments: Vec<OsString>,
+    /// What it was built from, beside files and environment.
+    arguments: Arguments,
     /// How PostgreSQL is reached.
     pub connection: ConnectionSettings,
     /// What `pgsqlchk check` asks.
@@ -149,18 +152,14 @@ impl Deref for Config {
 }
 
 impl Config {
-    /// Builds the configuration from `arguments` (program name first), the configuration file and the
-    /// environment. `Err` is also how `--help` and `--version` end.
-    pub fn load(arguments: impl Iterator<Item = OsString>) -> Result<Config, Exit> {
-        let arguments: Vec<OsString> = arguments.collect();
-        let config =
-            build(cli::parse(arguments.iter().cloned())?, &Environment::system()).map_err(Exit::bad_usage)?;
-        Ok(Config { arguments, ..config })
+    /// Builds the configuration from what was typed, the configuration file and the environment.
+    pub fn load(arguments: Arguments) -> Result<Config, Exit> {
+        build(arguments, &Environment::system()).map_err(Exit::bad_usage)
     }
 
     /// Reads files and environment once more, with the same arguments.
     pub fn load_again(&self) -> Result<Config, Exit> {
-        Config::load(self.arguments.iter().cloned())
+        Config::load(self.arguments.clone())
     }
 
     /// The words of the options that say another thing than in `before`, in the order of the help. What PostgreSQL's own
@@ -176,7 +175,9 @@ impl Config {
     /// Where the log goes; default stderr, which in xinetd mode is the client's socket: there the syslog.
     pub fn log_target(&self) -> LogTarget {
         self.log_target.unwrap_or(match self.mode {
-            Mode::Standalone | Mode::Check | Mode::Drain | Mode::Undrain | Mode::Cluster => LogTarget::Stderr,
+            Mode::Standalone | Mode::Check | Mode::Drain | Mode::Undrain | Mode::Cluster | Mode::Doctor => {
+                LogTarget::Stderr
+            }
             Mode::Xinetd => LogTarget::Syslog,
         })
     }
@@ -188,8 +189,12 @@ fn build(arguments: Arguments, environment: &Environment) -> Result<Config, Stri
 }
 
 fn assemble(arguments: Arguments, environment: &Environment) -> Result<Config, String> {
-    let mut options = Options::unset();
+    let (mut options, asks_haproxy) = (Options::unset(), arguments.haproxy);
+    let typed = arguments.clone();
     layers::apply_all(&mut options, arguments, environment)?;
+    if asks_haproxy && options.mode != Mode::Doctor {
+        return Err("--haproxy is said to pgsqlchk doctor only".into());
+    }
     // Port 0 is a different free port every time.
     if let Some(address) = options.agent_listen.filter(|address| address.port() != 0)
         && options.listen.contains(&address)
@@ -206,7 +211,7 @@ fn assemble(arguments: Arguments, environment: &Environment) -> Result<Config, S
     let asked = units::target(&options.target, &options.standing())
         .map_err(|why| format!("target {}: {why}", spelling::quote(&options.target)))?;
     let connection = libpq::resolve(options.dsn.take(), environment)?;
-    Ok(Config { options, arguments: Vec::new(), connection, asked })
+    Ok(Config { options, arguments: typed, connection, asked })
 }
 
 #[cfg(test)]

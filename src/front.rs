@@ -2,6 +2,7 @@
 
 mod check;
 mod cluster;
+mod doctor;
 mod drain;
 mod holding;
 mod nagios;
@@ -13,6 +14,7 @@ mod xinetd;
 
 pub use check::run as run_check;
 pub use cluster::{HOW_TO_ASK, run as run_cluster};
+pub use doctor::run as run_doctor;
 pub use drain::{drain, undrain};
 pub use holding::hold_port;
 pub use nagios::unknown as unknown_to_nagios;

@@ -12,6 +12,7 @@ mod failure;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod identity;
+mod inspection;
 mod knock;
 mod lag;
 mod login;
@@ -34,6 +35,7 @@ mod writer;
 pub use evidence::{Against, Evidence, Pooler, PrimaryPosition, SyncState, WriteProbe};
 pub use failure::Failure;
 pub use identity::Identity;
+pub use inspection::{Inspected, inspect};
 pub use lag::{BytesBasis, Lag, LagBytes, LagTime, LagUnknown, TimeBasis};
 pub use login::LoginRefused;
 pub use lsn::Lsn;

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! front     the ways of running: standalone, under xinetd, once
+//! doctor    what can be wrong on a node, and what to do about it
 //! gate      the public door, and tiny_http with its workers behind it
 //! wire      from bytes to a question                       (pure)
 //! reply     how it is said                                 (pure)
@@ -23,6 +24,7 @@
 pub mod circle;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod front;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -51,8 +53,8 @@ use system::syslog::Syslog;
 use system::{inherited, memory, stdio};
 
 /// Runs the program with its arguments, the program's name first, and says how to exit: 0 after a clean stop, 1
-/// where it could not start or go on, 3 for bad usage or configuration. `pgsqlchk check` and `pgsqlchk cluster` have codes of
-/// their own.
+/// where it could not start or go on, 3 for bad usage or configuration. `pgsqlchk check`, `cluster` and `doctor` have codes
+/// of their own.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     // Before anything can print: what is printed here would stand ahead of the reply.
     let shared_socket = stdio::claim_shared_socket();
@@ -61,7 +63,16 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     // Whoever started it as a plugin reads standard output, whatever else was wrong with its usage.
     let is_plugin = arguments.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "nagios")
         || arguments.iter().any(|argument| argument == "--format=nagios");
-    let config = match Config::load(arguments.into_iter()) {
+    let arguments = cli::parse(arguments.into_iter());
+    let typed = arguments.clone();
+    if let Ok(typed) = &typed
+        && typed.asks_for("doctor")
+        && shared_socket.is_none()
+    {
+        // A mistake in the configuration is one of the things it looks for.
+        return front::run_doctor(typed).report();
+    }
+    let config = match arguments.and_then(Config::load) {
         Ok(config) => config,
         Err(exit) if is_plugin && !exit.on_stdout => {
             return Exit { text: front::unknown_to_nagios(&exit.text), on_stdout: true, code: 3 }.report();
@@ -83,7 +94,10 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             }),
             None => Exit::bad_usage(front::HOW_TO_RUN).report(),
         },
-        (Mode::Standalone | Mode::Check | Mode::Drain | Mode::Undrain | Mode::Cluster, Some(_)) => {
+        (
+            Mode::Standalone | Mode::Check | Mode::Drain | Mode::Undrain | Mode::Cluster | Mode::Doctor,
+            Some(_),
+        ) => {
             let what =
                 "standard input and error are one socket: under xinetd or inetd it takes --mode xinetd";
             refuse(&Exit::bad_usage(what), true)
@@ -102,6 +116,8 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             let (table, code) = front::run_cluster(config);
             Exit { text: table, on_stdout: true, code }.report()
         }
+        // The configuration file says so.
+        (Mode::Doctor, None) => typed.map_or_else(|exit| exit, |typed| front::run_doctor(&typed)).report(),
         (Mode::Drain, None) => tell(front::drain(&config)),
         (Mode::Undrain, None) => tell(front::undrain(&config)),
     }

@@ -110,6 +110,49 @@ fn defaults() -> Vec<Setting> {
     settings().iter().filter_map(default).collect()
 }
 
+/// What was said, in words; the connection string apart, for it may hold a password.
+pub(super) struct Read {
+    /// The configuration file.
+    pub(super) path: String,
+    /// `line 3: timeout = 5s`; `None` where there is no file, or it cannot be read.
+    pub(super) file: Option<Vec<String>>,
+    /// `--timeout 5s`
+    pub(super) typed: Vec<String>,
+    /// The connection string that counts, with its place.
+    pub(super) dsn: Option<(String, String)>,
+}
+
+/// Says what file and command line hold, without judging it.
+pub(super) fn read(arguments: &Arguments, environment: &Environment) -> Read {
+    const DSN: &str = "dsn";
+    let path = arguments.config.as_deref().unwrap_or(DEFAULT_FILE).to_owned();
+    let text = (environment.read)(Path::new(&path)).ok();
+    let lines = text.and_then(|text| file::parse(&text).ok());
+    let typed = || arguments.settings.iter().filter(|(option, _)| option.word != "mode");
+    let dsn_in_file = lines.iter().flatten().find(|line| line.option.word == DSN);
+    let dsn_in_file = dsn_in_file.map(|line| (line.value.clone(), format!("{path}:{}: {DSN}", line.number)));
+    let dsn_typed = typed().find(|(option, _)| option.word == DSN);
+    let dsn_typed = dsn_typed.map(|(_, value)| (value.clone(), format!("--{DSN}")));
+    let shown = |word: &str, value: &str| match word {
+        DSN => "(see connection)".to_owned(),
+        // Somebody may have given a peer a password, which is refused.
+        _ if value.contains('@') => "***".to_owned(),
+        _ => value.to_owned(),
+    };
+    let in_words = |line: &file::Line| {
+        let word = line.option.word;
+        format!("line {}: {word} = {}", line.number, shown(word, &line.value))
+    };
+    Read {
+        file: lines.as_ref().map(|lines| lines.iter().map(in_words).collect()),
+        path,
+        typed: typed()
+            .map(|(option, value)| format!("--{} {}", option.word, shown(option.word, value)))
+            .collect(),
+        dsn: dsn_typed.or(dsn_in_file),
+    }
+}
+
 /// The settings of the configuration file; the default one may be absent.
 fn from_file(named: Option<&str>, environment: &Environment) -> Result<Vec<Setting>, String> {
     let path = named.unwrap_or(DEFAULT_FILE);

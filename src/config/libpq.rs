@@ -18,5 +18,5 @@ pub(super) use environment::{Environment, cause};
 pub(super) use keywords::Keyword;
 pub use keywords::is_libpq_keyword;
 pub use passfile::PassfileProblem;
-pub(super) use resolve::{Given, resolve};
+pub(super) use resolve::{Given, resolve, told};
 pub use secret::Secret;

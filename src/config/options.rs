@@ -107,6 +107,13 @@ const ON_THE_COMMAND_LINE_ONLY: &[OptionInfo] = &[
         effect: None,
     },
     OptionInfo {
+        word: "haproxy",
+        value: "",
+        help: "pgsqlchk doctor ends with a haproxy.cfg for this cluster",
+        default: DefaultValue::Nothing,
+        effect: None,
+    },
+    OptionInfo {
         word: "version",
         value: "",
         help: "print name and version, then exit (also -V)",

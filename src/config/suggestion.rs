@@ -94,7 +94,7 @@ mod tests {
         }
         assert_eq!(option("max_lag", ""), "; did you mean max-lag?");
         assert_eq!(option("host", ""), "; it belongs into dsn (dsn = host=/run/postgresql port=5432)");
-        let known = ["standalone", "xinetd", "check", "drain", "undrain", "cluster"];
+        let known = ["standalone", "xinetd", "check", "drain", "undrain", "cluster", "doctor"];
         for (typed, meant) in [
             ("chekc", "; did you mean check?"),
             ("help", "; did you mean --help?"),

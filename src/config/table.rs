@@ -11,7 +11,8 @@ macro_rules! option_table {
                 word: "mode",
                 value: "MODE",
                 help: "how it runs: standalone, xinetd (on the socket it is given) or check (once, for scripts); drain \
-                       and undrain switch the drain file; cluster shows this node and its peers",
+                       and undrain switch the drain file; cluster shows this node and its peers; doctor looks for \
+                       what is wrong",
                 default: DefaultValue::Value("standalone"),
                 sample: (Group::Running, "", &["standalone"]),
                 store: |field, setting| setting.store(field, units::mode),

@@ -5,7 +5,7 @@ use super::*;
 
 fn load(words: &[&str], files: &[(&str, &str)]) -> Result<Config, String> {
     let words = std::iter::once("pgsqlchk").chain(words.iter().copied()).map(OsString::from);
-    build(cli::parse(words).map_err(|exit| exit.text)?, &environment(&[], files))
+    build(crate::cli::parse(words).map_err(|exit| exit.text)?, &environment(&[], files))
 }
 
 #[test]
@@ -67,7 +67,10 @@ fn errors_name_the_place_the_value_and_the_way_out() {
         (&["--timeout=2"][..], "--timeout \"2\": a duration needs a unit (2s, 500ms)"),
         (&["--timeout="], "--timeout \"\": expected a whole number and a unit (2s, 500ms)"),
         (&["--workers", "many"], "--workers \"many\": expected a whole number from 1 to 64"),
-        (&["--mode=once"], "--mode \"once\": expected standalone, xinetd, check, drain, undrain or cluster"),
+        (
+            &["--mode=once"],
+            "--mode \"once\": expected standalone, xinetd, check, drain, undrain, cluster or doctor",
+        ),
         (
             &["--listen=localhost:1"],
             "--listen \"localhost:1\": expected a numeric address and a port (0.0.0.0:23267, [::]:23267)",

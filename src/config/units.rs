@@ -41,6 +41,7 @@ pub fn mode(value: &str) -> Result<Mode, String> {
         "drain" => Ok(Mode::Drain),
         "undrain" => Ok(Mode::Undrain),
         "cluster" => Ok(Mode::Cluster),
+        "doctor" => Ok(Mode::Doctor),
         _ => Err(format!("expected {}", one_of(&Mode::WORDS))),
     }
 }

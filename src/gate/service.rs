@@ -215,6 +215,7 @@ mod tests {
 
     use super::super::witnesses::Witnesses;
     use super::*;
+    use crate::cli;
     use crate::config::{Config, ConnectionSettings, Endpoint, Keepalives, PasswordSource};
     use crate::instance::ProbeSettings;
 
@@ -242,8 +243,9 @@ mod tests {
             drain_file: "/run/pgsqlchk/drain".into(),
         };
         let monitor = Monitor::start(settings, Arc::default()).unwrap();
-        let config =
-            Config::load(["pgsqlchk", "--config", "/dev/null"].map(OsString::from).into_iter()).unwrap();
+        let config = cli::parse(["pgsqlchk", "--config", "/dev/null"].map(OsString::from).into_iter())
+            .and_then(Config::load)
+            .unwrap();
         let witnesses = Witnesses::start(&config, None, Arc::default()).unwrap();
         let service = Service::new(monitor, Terms::of(&config, 1, witnesses), Arc::default());
         for (path, expected) in [

@@ -76,6 +76,11 @@ pub fn let_monitor(settings: &ConnectionSettings) -> String {
     )
 }
 
+/// A command that runs `sql` on this very server.
+pub fn as_superuser(settings: &ConnectionSettings, sql: &str) -> String {
+    Advisor { settings, os_user: None, cause: "" }.as_superuser(sql)
+}
+
 struct Advisor<'a> {
     settings: &'a ConnectionSettings,
     os_user: Option<&'a str>,

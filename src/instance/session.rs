@@ -164,6 +164,13 @@ impl Session {
         Ok(sighting)
     }
 
+    /// Asks something of one's own; the first row, with its columns as text.
+    pub(super) fn ask_row(&mut self, question: &str) -> Result<Vec<Option<String>>, Failure> {
+        let answer = self.ask(&[question])?;
+        let row = rows(&answer).next().ok_or_else(|| self.not_what_was_asked(question))?;
+        Ok((0..row.len()).map(|column| row.try_get(column).ok().flatten().map(str::to_owned)).collect())
+    }
+
     /// Asks what the first answer has left open.
     fn end_doubt(&mut self, sighting: &mut Sighting, needs: Needs) -> Result<(), Failure> {
         let Some(recovery) = sighting.recovery else { return Ok(()) };

@@ -174,6 +174,31 @@ pub fn resolve(given: Option<Given>, environment: &Environment) -> Result<Connec
     })
 }
 
+/// Parameters whose values hold nothing that is secret.
+const HARMLESS: [&str; 10] = [
+    "host",
+    "hostaddr",
+    "port",
+    "user",
+    "dbname",
+    "passfile",
+    "service",
+    "servicefile",
+    "connect_timeout",
+    "application_name",
+];
+
+/// Each parameter that counts with its place, for people: `PGPORT = 5433`. The others' values are `***`.
+pub fn told(given: Option<Given>, environment: &Environment) -> Result<Vec<String>, String> {
+    let parameters = collect(given, environment)?;
+    let in_words = |parameter: &Parameter| {
+        let is_harmless = HARMLESS.contains(&parameter.keyword.name) && !parameter.value.contains('@');
+        let value = if is_harmless { quote(&parameter.value) } else { "***".into() };
+        format!("{} = {value}", parameter.origin)
+    };
+    Ok(parameters.0.values().map(in_words).collect())
+}
+
 fn collect(given: Option<Given>, environment: &Environment) -> Result<Parameters, String> {
     let mut parameters = Parameters(BTreeMap::new());
     if let Some(Given { parameters: given, place }) = given {

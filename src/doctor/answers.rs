@@ -1,0 +1,147 @@
+//! From the port itself: what HAProxy gets now.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
+
+use serde::Deserialize;
+
+use super::ask::{Answer, get};
+use super::port::HTTP_PORT;
+use super::{Finding, begin, end};
+use crate::config::Config;
+use crate::verdict::Path;
+
+/// What HAProxy's pools ask.
+const PATHS: [&str; 3] = ["/", "/primary", "/replica"];
+
+/// What an agent says of itself on `/status`, as far as it is of use here.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct Status {
+    pub(super) agent: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) role: Option<String>,
+    pub(super) reason: Option<String>,
+    pub(super) system_identifier: Option<String>,
+    pub(super) server_version: Option<String>,
+    pub(super) time: Option<String>,
+    pub(super) agent_version: Option<String>,
+}
+
+/// What came from the local port.
+pub struct Heard {
+    address: SocketAddr,
+    answers: Vec<(&'static str, Result<Answer, String>)>,
+    status: Option<Status>,
+}
+
+impl Heard {
+    /// By what name this node's agent knows itself.
+    pub fn agent(&self) -> Option<&str> {
+        self.status.as_ref()?.agent.as_deref()
+    }
+}
+
+/// Where the local agent can be asked.
+pub fn local_address(config: &Config) -> SocketAddr {
+    let listen = config.listen.first().copied();
+    let listen = listen.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, HTTP_PORT)));
+    match listen.ip() {
+        // Where only IPv6 is served, the listener was told so, and 127.0.0.1 is refused: then ::1 is asked.
+        ip if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listen.port()),
+        _ => listen,
+    }
+}
+
+/// Asks all paths at the same time.
+pub fn look(address: SocketAddr, deadline: Instant) -> Heard {
+    let ask = |address: SocketAddr| {
+        let asked = PATHS.map(|path| (path, begin(move || get(address, path, deadline))));
+        let status = begin(move || get(address, "/status", deadline));
+        let late = || Err("no answer in time".to_owned());
+        let answers: Vec<_> =
+            asked.into_iter().map(|(path, work)| (path, end(&work, deadline).unwrap_or_else(late))).collect();
+        let status = end(&status, deadline).and_then(Result::ok);
+        let status = status.and_then(|answer| serde_json::from_slice(&answer.body).ok());
+        Heard { address, answers, status }
+    };
+    let heard = ask(address);
+    let is_refused =
+        heard.answers.iter().all(|(_, answer)| answer.as_ref().is_err_and(|why| why == super::peers::NOBODY));
+    match address.ip() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST) if is_refused => {
+            let heard = ask(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()));
+            if heard.answers.iter().any(|(_, answer)| answer.is_ok()) {
+                heard
+            } else {
+                Heard { address, ..heard }
+            }
+        }
+        _ => heard,
+    }
+}
+
+/// What it means.
+pub fn judge(config: &Config, heard: &Heard) -> Vec<Finding> {
+    let place = |path: &str| format!("http://{}{path}", heard.address);
+    // One line is enough where nobody answers at all.
+    if let Some(why) = heard.answers.iter().all(|(_, answer)| answer.is_err()).then(|| &heard.answers[0].1) {
+        let why = why.as_ref().err().map_or("", String::as_str);
+        return vec![Finding::problem(format!("answers: {}: {why}", place("/")), advise(why))];
+    }
+    let line = |path: &str| {
+        let answer = heard.answers.iter().find(|(asked, _)| *asked == path);
+        answer
+            .and_then(|(_, answer)| answer.as_ref().ok())
+            .map(|answer| (answer.status, answer.reason.as_str()))
+    };
+    let (root, primary, replica) = (line("/"), line("/primary"), line("/replica"));
+    let has_role = matches!(root, Some((200 | 206, _)))
+        // Under /primary's rules a standby does not hold on `/`.
+        || config.root_path != Path::Contract && [primary, replica].iter().any(|it| it.is_some_and(|(code, _)| code == 200));
+    let mut findings = Vec::new();
+    for (path, answer) in &heard.answers {
+        let place = place(path);
+        let said = match answer {
+            Ok(answer) => answer,
+            Err(why) => {
+                findings.push(Finding::problem(format!("answers: {place}: {why}"), advise(why)));
+                continue;
+            }
+        };
+        let what = format!("answers: {place} says {}", said.line());
+        let is_role_on_all_paths =
+            root.is_some() && root == primary && root == replica && root.is_some_and(|(code, _)| code < 300);
+        findings.push(match (*path, said.status) {
+            ("/replica", 200 | 206) if is_role_on_all_paths => Finding::problem(
+                format!("{what}, as all paths do: this is not pgsqlchk"),
+                "find out who answers: sudo ss -ltnp; the old script? see docs/moving.md",
+            ),
+            (_, 200 | 206) => Finding::ok(what),
+            (_, 404) => Finding::warning(format!("{what}: HAProxy sends it no new sessions"), "sudo pgsqlchk undrain"),
+            // The other role's path, as it should be.
+            ("/primary", 503) if has_role && said.reason == "in-recovery" => Finding::ok(what),
+            ("/replica", 503) if has_role && said.reason == "not-in-recovery" => Finding::ok(what),
+            ("/", 503) if has_role => Finding::ok(what),
+            _ => Finding::problem(
+                format!("{what}: HAProxy takes this node for down there"),
+                format!("see what {} means, and what to do: docs/answers.md#reasons; pgsqlchk check --target {path}", said.reason),
+            ),
+        });
+    }
+    findings
+}
+
+fn advise(why: &str) -> &'static str {
+    match why {
+        super::peers::NOBODY => {
+            "systemctl start pgsqlchk; journalctl -u pgsqlchk -n 20 says why it does not run"
+        }
+        "closed without an answer" => {
+            "allow = 127.0.0.1 in pgsqlchk.conf (only_from in xinetd's file), then restart it"
+        }
+        "no HTTP" => "another program holds the port: sudo ss -ltnp",
+        _ => {
+            "look at its state: ps -o pid,stat,wchan:20,args -C pgsqlchk; thaw it with kill -CONT PID, or systemctl restart pgsqlchk"
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! One HTTP question with one deadline for all of it.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// The longest answer that is read.
+const MAX_ANSWER_BYTES: usize = 256 * 1024;
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// The code of the status line.
+    pub(super) status: u16,
+    /// The rest of it.
+    pub(super) reason: String,
+    /// What follows the head.
+    pub(super) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The status line without its version.
+    pub(super) fn line(&self) -> String {
+        format!("{} {}", self.status, self.reason)
+    }
+}
+
+/// Asks now. `Err` says what there was in place of an answer.
+pub(super) fn get(address: SocketAddr, path: &str, deadline: Instant) -> Result<Answer, String> {
+    let bytes = exchange(address, path, deadline).map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => "no answer in time".to_owned(),
+        ErrorKind::ConnectionRefused => "nobody listens there".to_owned(),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "closed without an answer".to_owned(),
+        _ => error.to_string(),
+    })?;
+    match bytes.is_empty() {
+        true => Err("closed without an answer".into()),
+        false => read(&bytes).ok_or_else(|| "no HTTP".into()),
+    }
+}
+
+fn exchange(address: SocketAddr, path: &str, deadline: Instant) -> std::io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&address, left(deadline)?)?;
+    stream.set_write_timeout(Some(left(deadline)?))?;
+    let version = env!("CARGO_PKG_VERSION");
+    let request =
+        format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nUser-Agent: pgsqlchk-doctor/{version}\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut bytes = Vec::new();
+    let mut part = [0; 4096];
+    while bytes.len() < MAX_ANSWER_BYTES {
+        stream.set_read_timeout(Some(left(deadline)?))?;
+        match stream.read(&mut part) {
+            Ok(0) => break,
+            Ok(count) => bytes.extend_from_slice(&part[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // A server that does not read the request resets the connection after its answer.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset && !bytes.is_empty() => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
+}
+
+fn left(deadline: Instant) -> std::io::Result<Duration> {
+    match deadline.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(ErrorKind::TimedOut.into()),
+        left => Ok(left),
+    }
+}
+
+fn read(bytes: &[u8]) -> Option<Answer> {
+    let text = String::from_utf8_lossy(bytes);
+    let line = text.lines().next()?.strip_prefix("HTTP/1.")?;
+    let (code, reason) = line.split_once(' ')?.1.split_at_checked(3)?;
+    let head_ends = bytes.windows(4).position(|end| end == b"\r\n\r\n").map(|at| at + 4);
+    let body = bytes[head_ends.unwrap_or(bytes.len())..].to_vec();
+    Some(Answer { status: code.parse().ok()?, reason: reason.trim().chars().take(80).collect(), body })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read;
+
+    #[test]
+    fn an_answer_has_a_status_line() {
+        let answer = read(b"HTTP/1.1 503 superseded\r\nX: y\r\n\r\nDown").unwrap();
+        assert_eq!((answer.line().as_str(), answer.body.as_slice()), ("503 superseded", &b"Down"[..]));
+        assert_eq!(read(b"HTTP/1.1 200\r\n\r\n").unwrap().line(), "200 ");
+        assert_eq!(read(b"SSH-2.0-OpenSSH\r\n"), None);
+        assert_eq!(read(b"HTTP/1.1 2"), None);
+    }
+}
