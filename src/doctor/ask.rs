@@ -48,7 +48,7 @@ fn exchange(address: SocketAddr, path: &str, deadline: Instant) -> std::io::Resu
     stream.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();
     let mut part = [0; 4096];
-    while bytes.len() < MAX_ANSWER_BYTES {
+    while bytes.len() < MAX_ANSWER_BYTES && !is_complete(&bytes) {
         stream.set_read_timeout(Some(left(deadline)?))?;
         match stream.read(&mut part) {
             Ok(0) => break,
@@ -62,6 +62,19 @@ fn exchange(address: SocketAddr, path: &str, deadline: Instant) -> std::io::Resu
     Ok(bytes)
 }
 
+/// Whether as much has come as the head promises; where it promises nothing, the answer ends with the connection.
+fn is_complete(bytes: &[u8]) -> bool {
+    let Some(head_ends) = end_of_head(bytes) else { return false };
+    let head = String::from_utf8_lossy(&bytes[..head_ends]).to_ascii_lowercase();
+    let length =
+        head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    length.is_some_and(|length| bytes.len() - head_ends >= length)
+}
+
+fn end_of_head(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(4).position(|end| end == b"\r\n\r\n").map(|at| at + 4)
+}
+
 fn left(deadline: Instant) -> std::io::Result<Duration> {
     match deadline.saturating_duration_since(Instant::now()) {
         Duration::ZERO => Err(ErrorKind::TimedOut.into()),
@@ -73,8 +86,7 @@ fn read(bytes: &[u8]) -> Option<Answer> {
     let text = String::from_utf8_lossy(bytes);
     let line = text.lines().next()?.strip_prefix("HTTP/1.")?;
     let (code, reason) = line.split_once(' ')?.1.split_at_checked(3)?;
-    let head_ends = bytes.windows(4).position(|end| end == b"\r\n\r\n").map(|at| at + 4);
-    let body = bytes[head_ends.unwrap_or(bytes.len())..].to_vec();
+    let body = bytes[end_of_head(bytes).unwrap_or(bytes.len())..].to_vec();
     Some(Answer { status: code.parse().ok()?, reason: reason.trim().chars().take(80).collect(), body })
 }
 
@@ -87,6 +99,8 @@ mod tests {
         let answer = read(b"HTTP/1.1 503 superseded\r\nX: y\r\n\r\nDown").unwrap();
         assert_eq!((answer.line().as_str(), answer.body.as_slice()), ("503 superseded", &b"Down"[..]));
         assert_eq!(read(b"HTTP/1.1 200\r\n\r\n").unwrap().line(), "200 ");
+        assert!(!super::is_complete(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab"));
+        assert!(super::is_complete(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"));
         assert_eq!(read(b"SSH-2.0-OpenSSH\r\n"), None);
         assert_eq!(read(b"HTTP/1.1 2"), None);
     }
