@@ -10,7 +10,7 @@ _pgsqlchk() {
     fi
     COMPREPLY=()
     case $previous in
-    --mode) words="standalone xinetd check drain undrain cluster" ;;
+    --mode) words="standalone xinetd check drain undrain cluster doctor" ;;
     --log-level) words="error warn info debug" ;;
     --log-target) words="stderr syslog none" ;;
     --protocol) words="http agent" ;;
@@ -38,7 +38,7 @@ _pgsqlchk() {
     if [[ -z ${words-} ]]; then
         words=$("${COMP_WORDS[0]}" --help 2>/dev/null | sed -n 's/^ *\(--[a-z-]*\) .*/\1/p')
         if ((COMP_CWORD == 1)); then
-            words+=" standalone xinetd check drain undrain cluster"
+            words+=" standalone xinetd check drain undrain cluster doctor"
         fi
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")

@@ -2,14 +2,14 @@
 # program installed.
 
 complete -c pgsqlchk -f
-complete -c pgsqlchk -n __fish_is_first_token -a 'standalone xinetd check drain undrain cluster'
+complete -c pgsqlchk -n __fish_is_first_token -a 'standalone xinetd check drain undrain cluster doctor'
 
 for line in (pgsqlchk --help 2>/dev/null | string match -r '^ +--.*')
     # Name, placeholder of the value (none for a switch), meaning.
     set -l part (string match -r '^ +--([a-z-]+) ([A-Z:=]*) *(.*)$' -- $line)
     switch $part[2]
         case mode
-            complete -c pgsqlchk -l mode -x -d $part[4] -a 'standalone xinetd check drain undrain cluster'
+            complete -c pgsqlchk -l mode -x -d $part[4] -a 'standalone xinetd check drain undrain cluster doctor'
         case log-level
             complete -c pgsqlchk -l log-level -x -d $part[4] -a 'error warn info debug'
         case log-target

@@ -31,8 +31,8 @@ const LAG: &str = "expected a size, a duration, or one of each (16MB, 10s, or 16
 const NO_TLS: &str = "this build speaks no TLS: use the Unix socket, or sslmode=prefer on a trusted network";
 
 const BAD_VALUES: &[Bad] = &[
-    bad("mode", "daemon", "expected standalone, xinetd, check, drain, undrain or cluster"),
-    bad("mode", "", "expected standalone, xinetd, check, drain, undrain or cluster"),
+    bad("mode", "daemon", "expected standalone, xinetd, check, drain, undrain, cluster or doctor"),
+    bad("mode", "", "expected standalone, xinetd, check, drain, undrain, cluster or doctor"),
     bad("listen", "localhost:23267", ADDRESS),
     bad("listen", "*:23267", ADDRESS),
     bad("listen", "23267", ADDRESS),
@@ -285,9 +285,9 @@ fn every_setting_has_a_bad_value_above() {
     let home = Home::new();
     let help = help(&home);
     let mut settings = help.lines().filter_map(|line| line.strip_prefix("  --")?.split(' ').next());
-    assert_eq!(settings.clone().count(), 32, "{help}");
+    assert_eq!(settings.clone().count(), 33, "{help}");
     let tested = |name: &str| BAD_VALUES.iter().any(|bad| bad.name == name);
-    let others = ["dsn", "config", "instance", "version", "help"];
+    let others = ["dsn", "config", "instance", "haproxy", "version", "help"];
     let forgotten = settings.find(|name| !tested(name) && !others.contains(name));
     assert_eq!(forgotten, None);
 }
@@ -299,7 +299,7 @@ fn bad_usage_is_refused() {
     for (words, what) in [
         (&["--bogus"][..], "unknown option \"--bogus\""),
         (&["--bogus=s3cret"], "unknown option \"--bogus\""),
-        (&["s3cret"], "the first word is none of standalone, xinetd, check, drain, undrain, cluster"),
+        (&["s3cret"], "the first word is none of standalone, xinetd, check, drain, undrain, cluster, doctor"),
         (&["check", "s3cret"], argument),
         (&["--dsn", "user=x", "password=s3cret"], argument),
         (&["-x"], argument),

@@ -20,6 +20,7 @@ use site::Site;
 use support::cluster::psql_command;
 use support::folder::Folder;
 use support::impostor::FullQueue;
+use support::pages;
 use support::postgresql::run;
 use support::{Agent, Cluster, Frozen, Haproxy, eventually, free_port, haproxy, secs};
 use table::{CONFIGURATION, DRAIN_AND_PEERS, PORT_AND_HOMES, POSTGRESQL, Row};
@@ -97,6 +98,29 @@ fn the_table_has_thirty_rows_and_more_each_about_something_else() {
     assert!(rows().count() >= 30, "{} rows", rows().count());
     let lines: HashSet<_> = rows().map(|row| row.says).collect();
     assert_eq!(lines.len(), rows().count(), "two rows look for the same line");
+}
+
+#[test]
+fn the_page_explains_what_is_found_and_nothing_else() {
+    let rows = || [CONFIGURATION, POSTGRESQL, PORT_AND_HOMES, DRAIN_AND_PEERS].into_iter().flatten();
+    let explained =
+        pages::table(&pages::page("docs/doctor.md"), "| line | grade | what it means | what to type |");
+    let explains = |line: &[String], row: &Row| {
+        let [words] = pages::code(&line[0])[..] else { panic!("one piece of a line, please: {line:?}") };
+        row.says.contains(words) && line[1] == row.grade
+    };
+    for line in &explained {
+        assert!(line.iter().all(|cell| !cell.is_empty()), "{line:?}");
+        assert!(rows().any(|row| explains(line, row)), "nothing planted says {}", line[0]);
+    }
+    for row in rows() {
+        assert!(
+            explained.iter().any(|line| explains(line, row)),
+            "{}: {:?} is not explained",
+            row.problem,
+            row.says
+        );
+    }
 }
 
 /// Everything that it asks is frozen, or swallows whatever it is sent.

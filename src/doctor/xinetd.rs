@@ -190,7 +190,7 @@ mod tests {
             let text = std::fs::read_to_string(format!("{folder}{name}")).unwrap();
             let mut defaults = Attributes::new();
             assert!(services(name, &text, &mut defaults).is_empty(), "{name} is switched off");
-            let text = text.replace("= yes", "= no");
+            let text = text.replace("disable         = yes", "disable = no");
             let services = services(name, &text, &mut defaults);
             let findings: Vec<Finding> = services.iter().flat_map(|service| judge(service, &[])).collect();
             let [finding] = &findings[..] else { panic!("{name}: {findings:?}") };
