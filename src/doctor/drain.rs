@@ -23,7 +23,7 @@ pub fn look(file: &Path) -> Vec<Finding> {
         Ok(true) => {
             let since = fs::symlink_metadata(file).and_then(|metadata| metadata.modified());
             let age = since.ok().and_then(|since| SystemTime::now().duration_since(since).ok());
-            let since = age.map_or(String::new(), |age| format!(" since {} min ago", age.as_secs() / 60));
+            let since = age.map_or(String::new(), |age| format!(" for {} min", age.as_secs() / 60));
             Finding::warning(
                 format!("drain: this node drains: {shown} is there{since}, and each path about the role is 404 draining"),
                 "sudo pgsqlchk undrain",

@@ -8,8 +8,39 @@ use super::scripts::{MOVING, is_old_script};
 use super::xinetd::{self, Attributes, Service};
 use super::{Finding, Grade};
 
-/// Units that open the port of checks. (`pgsqlchk-agent.socket` is for another port, and instances have ports of their own.)
-const UNITS: [&str; 3] = ["pgsqlchk.service", "pgsqlchk.socket", "pgsqlchk-inetd.socket"];
+/// Where the configuration files of instances are.
+const INSTANCES: &str = "/etc/pgsqlchk/";
+
+/// The name of the agent's unit, without its ending: `pgsqlchk`, or `pgsqlchk@15-main` for an instance's file.
+pub fn unit_of(file: &str) -> String {
+    let instance = file.strip_prefix(INSTANCES).and_then(|name| name.strip_suffix(".conf"));
+    match instance.filter(|name| *name != "pgsqlchk" && !name.contains('/')) {
+        Some(instance) => format!("pgsqlchk@{instance}"),
+        None => "pgsqlchk".into(),
+    }
+}
+
+/// A remedy for the one agent of a host, said of this instance.
+pub fn for_instance(remedy: &str, file: &str) -> String {
+    match unit_of(file).as_str() {
+        "pgsqlchk" => remedy.to_owned(),
+        unit => remedy
+            .replace("/etc/pgsqlchk/pgsqlchk.conf", file)
+            .replace("pgsqlchk.service", &format!("{unit}.service"))
+            .replace("restart pgsqlchk", &format!("restart {unit}"))
+            .replace("start pgsqlchk;", &format!("start {unit};"))
+            .replace("-u pgsqlchk ", &format!("-u {unit} ")),
+    }
+}
+
+/// Units that open the port of checks. (`pgsqlchk-agent.socket` is for another one.)
+fn units_of_checks(unit: &str) -> Vec<String> {
+    let mut units = vec![format!("{unit}.service"), format!("{unit}.socket")];
+    if unit == "pgsqlchk" {
+        units.push("pgsqlchk-inetd.socket".into());
+    }
+    units
+}
 
 /// Where `systemctl enable` puts its links.
 const ENABLED: [&str; 2] = ["/etc/systemd/system", "/usr/lib/systemd/system"];
@@ -24,26 +55,28 @@ pub struct Homes {
     pub is_systemd: bool,
 }
 
-/// Looks at all of them. `ports` are those of checks, `peers` the addresses of other agents.
-pub fn look(root: &Root, ports: &[u16], peers: &[IpAddr]) -> Homes {
-    let units = enabled_units(root);
+/// Looks at all of them. `unit` is the agent's, `ports` are those of checks, `peers` the addresses of other agents.
+pub fn look(root: &Root, unit: &str, ports: &[u16], peers: &[IpAddr]) -> Homes {
+    let units = enabled_units(root, unit);
     let services = agents_of_xinetd(root);
     let mut findings = vec![judge(root, &units, &services, ports)];
     for service in &services {
         findings.extend(judge_service(root, service, peers));
     }
-    let xinetd = (!services.is_empty()).then(|| "xinetd".to_owned());
+    let of_checks = |service: &Service| service.port().is_none_or(|port| ports.contains(&port));
+    let xinetd = services.iter().any(of_checks).then(|| "xinetd".to_owned());
     Homes { findings, home: units.first().cloned().or(xinetd), is_systemd: !units.is_empty() }
 }
 
-/// Those of [`UNITS`] that some target wants.
-fn enabled_units(root: &Root) -> Vec<String> {
+/// Those of [`units_of_checks`] that some target wants.
+fn enabled_units(root: &Root, unit: &str) -> Vec<String> {
+    let wanted = units_of_checks(unit);
     let mut units = Vec::new();
     for folder in ENABLED {
         let targets = root.names(folder).into_iter().filter(|name| name.ends_with(".wants"));
         for target in targets {
             let names = root.names(&format!("{folder}/{target}"));
-            units.extend(names.into_iter().filter(|name| UNITS.contains(&name.as_str())));
+            units.extend(names.into_iter().filter(|name| wanted.contains(name)));
         }
     }
     units.sort();
@@ -77,7 +110,7 @@ fn judge(root: &Root, units: &[String], services: &[Service], ports: &[u16]) -> 
     let of_checks = |service: &&Service| service.port().is_none_or(|port| ports.contains(&port));
     let services: Vec<&Service> = services.iter().filter(of_checks).collect();
     let named = services.iter().map(|service| format!("xinetd ({})", service.file));
-    let homes: Vec<String> = units.iter().cloned().chain(named).collect();
+    let homes: Vec<String> = units.iter().cloned().chain(named).chain(inetd(root, ports)).collect();
     match homes.len() {
         1 => Finding::ok(format!("home: {} is switched on", homes[0])),
         0 if !root.path("/etc/systemd/system").is_dir() => Finding::ok(
@@ -97,6 +130,16 @@ fn judge(root: &Root, units: &[String], services: &[Service], ports: &[u16]) -> 
             Finding::problem(what, format!("keep one of them: {superfluous}"))
         }
     }
+}
+
+/// Lines of inetd that start the agent for one of these ports (inetd.conf(5); names of services are not looked up).
+fn inetd(root: &Root, ports: &[u16]) -> Vec<String> {
+    let text = root.read("/etc/inetd.conf").unwrap_or_default();
+    let is_ours = |line: &&str| {
+        let port = line.split_whitespace().next().and_then(|word| word.rsplit(':').next()?.parse().ok());
+        !line.starts_with('#') && line.contains("pgsqlchk") && port.is_some_and(|port| ports.contains(&port))
+    };
+    text.lines().filter(is_ours).map(|_| "inetd (/etc/inetd.conf)".to_owned()).collect()
 }
 
 fn judge_service(root: &Root, service: &Service, peers: &[IpAddr]) -> Vec<Finding> {
@@ -143,6 +186,7 @@ mod tests {
     fn one_home_is_right_and_two_are_not() {
         const WANTS: &str = "/etc/systemd/system/multi-user.target.wants/pgsqlchk.service";
         const SOCKET: &str = "/etc/systemd/system/sockets.target.wants/pgsqlchk.socket";
+        const INSTANCE: &str = "/etc/systemd/system/multi-user.target.wants/pgsqlchk@15-main.service";
         const XINETD: (&str, &str) = (
             "/etc/xinetd.d/pgsqlchk",
             "service pgsqlchk\n{\n port = 23267\n server = /usr/bin/pgsqlchk\n server_args = xinetd\n}\n",
@@ -153,6 +197,19 @@ mod tests {
             ("xinetd", &[XINETD, ("/etc/systemd/system/x", "")], Grade::Ok, Some("xinetd")),
             ("mixed", &[(SOCKET, ""), XINETD], Grade::Problem, Some("pgsqlchk.socket")),
             ("none", &[("/etc/systemd/system/x", "")], Grade::Warning, None),
+            (
+                "inetd",
+                &[
+                    ("/etc/systemd/system/x", ""),
+                    (
+                        "/etc/inetd.conf",
+                        "23267 stream tcp nowait pgsqlchk /usr/bin/pgsqlchk pgsqlchk --mode xinetd\n",
+                    ),
+                ],
+                Grade::Ok,
+                None,
+            ),
+            ("instance", &[(WANTS, ""), (INSTANCE, "")], Grade::Ok, Some("pgsqlchk.service")),
             ("bare", &[("/etc/passwd", "")], Grade::Ok, None),
             (
                 "ignored",
@@ -162,9 +219,33 @@ mod tests {
             ),
         ] {
             let (path, root) = plant(name, files);
-            let homes = look(&root, &[23267], &[]);
+            let homes = look(&root, "pgsqlchk", &[23267], &[]);
             assert_eq!((homes.findings[0].grade, homes.home.as_deref()), (grade, home), "{name}");
             fs::remove_dir_all(path).unwrap();
         }
+    }
+
+    #[test]
+    fn an_instance_has_a_unit_of_its_own() {
+        for (file, unit) in [
+            ("/etc/pgsqlchk/pgsqlchk.conf", "pgsqlchk"),
+            ("/etc/pgsqlchk/15-main.conf", "pgsqlchk@15-main"),
+            ("/srv/15-main.conf", "pgsqlchk"),
+        ] {
+            assert_eq!(unit_of(file), unit);
+        }
+        let remedy = "listen = x in /etc/pgsqlchk/pgsqlchk.conf, then systemctl restart pgsqlchk";
+        assert_eq!(for_instance(remedy, "/etc/pgsqlchk/pgsqlchk.conf"), remedy);
+        assert_eq!(
+            for_instance(remedy, "/etc/pgsqlchk/15-main.conf"),
+            "listen = x in /etc/pgsqlchk/15-main.conf, then systemctl restart pgsqlchk@15-main"
+        );
+        let (path, root) = plant(
+            "instances",
+            &[("/etc/systemd/system/multi-user.target.wants/pgsqlchk@15-main.service", "")],
+        );
+        let homes = look(&root, "pgsqlchk@15-main", &[23270], &[]);
+        assert_eq!(homes.home.as_deref(), Some("pgsqlchk@15-main.service"));
+        fs::remove_dir_all(path).unwrap();
     }
 }

@@ -16,7 +16,7 @@ use rustix::process::geteuid;
 
 use crate::cli::{Arguments, Exit};
 use crate::config::options::DEFAULT_FILE;
-use crate::config::{Config, Examined, HostPort, examine};
+use crate::config::{Config, HostPort, examine};
 use crate::doctor::configuration::{self, Surroundings};
 use crate::doctor::haproxy::{self, Node};
 use crate::doctor::peers::{Own, Peer};
@@ -62,20 +62,21 @@ pub fn run(arguments: &Arguments) -> Exit {
                 "try to: cat {DEFAULT_FILE}; getent passwd (a file system or a directory service that hangs)"
             ),
         );
-        return report(&[late], None);
+        return report(vec![late], DEFAULT_FILE, wants_haproxy.then_some(""));
     };
     let config = examined.config.as_ref().ok().cloned();
+    let file = arguments.config.as_deref().unwrap_or(DEFAULT_FILE);
     let host = match handed.and_then(|handed| end(&handed, begun + FIRST_LIMIT)) {
         Some(host) => host,
         None => {
-            let host = look_at_host(config.as_ref(), begun + FIRST_LIMIT * 2);
+            let host = look_at_host(config.as_ref(), file, begun + FIRST_LIMIT * 2);
             match hand_over(&host, begun) {
                 Some(Ok(exit)) => return exit,
                 Some(Err(why)) => {
                     let mut host = host;
                     host.lines.push(Finding::warning(
                         format!("user: root asks by itself, and not as {AGENT_USER}: {why}"),
-                        format!("sudo -u {AGENT_USER} pgsqlchk doctor"),
+                        format!("sudo -u {AGENT_USER} pgsqlchk doctor (without the user: adduser --system --group {AGENT_USER})"),
                     ));
                     host
                 }
@@ -87,17 +88,16 @@ pub fn run(arguments: &Arguments) -> Exit {
     let Some(config) = config else {
         // What follows would be about somebody else's server.
         findings.extend(host.lines);
-        return report(&findings, None);
+        return report(findings, file, wants_haproxy.then_some(""));
     };
-    let file = wants_haproxy.then_some(());
-    let (more, nodes) = look(config.clone(), &examined, host, begun);
+    let (more, nodes) = look(config.clone(), file, host, begun);
     findings.extend(more);
-    let file = file.map(|()| haproxy::file(&config, &nodes));
-    report(&findings, file.as_deref())
+    let configuration = wants_haproxy.then(|| haproxy::file(&config, &nodes));
+    report(findings, file, configuration.as_deref())
 }
 
 /// Everything but the host itself.
-fn look(config: Config, examined: &Examined, host: Host, begun: Instant) -> (Vec<Finding>, Vec<Node>) {
+fn look(config: Config, file: &str, host: Host, begun: Instant) -> (Vec<Finding>, Vec<Node>) {
     let deadline = begun + BUDGET;
     let config = Arc::new(config);
     let stage = Arc::new(StageCell::new());
@@ -135,7 +135,6 @@ fn look(config: Config, examined: &Examined, host: Host, begun: Instant) -> (Vec
     let heard = end(&asked_port, last);
     let own_agent = heard.as_ref().and_then(|heard| heard.agent());
     let facts = seen.as_ref().ok().map(|(_, facts)| facts);
-    let file = examined.file.as_deref().unwrap_or(DEFAULT_FILE);
     let others: Vec<&Peer> = peers.iter().filter(|peer| !peer.is_self(own_agent, &ports)).collect();
     let addresses: BTreeSet<IpAddr> =
         others.iter().flat_map(|peer| &peer.addresses).map(|address| address.ip()).collect();
@@ -175,18 +174,19 @@ fn nodes(config: &Config, peers: &[Peer], own: &Own, port: u16) -> Vec<Node> {
 }
 
 /// Ports, homes and scripts. The peers' addresses are looked up for what xinetd makes of them.
-fn look_at_host(config: Option<&Config>, deadline: Instant) -> Host {
-    let config = config.cloned();
+fn look_at_host(config: Option<&Config>, file: &str, deadline: Instant) -> Host {
+    let (config, unit) = (config.cloned(), homes::unit_of(file));
     let looked = begin(move || {
         let root = Root::system();
         let config = config.as_ref();
         let ports = port::http_ports(config);
         let peers: Vec<IpAddr> =
             config.iter().flat_map(|config| &config.peer).filter_map(|peer| peer.host.parse().ok()).collect();
-        let homes = homes::look(&root, &ports, &peers);
+        let homes = homes::look(&root, &unit, &ports, &peers);
         let mut lines = port::look(config, homes.home.as_deref(), deadline);
         lines.extend(homes.findings);
         lines.extend(scripts::look(&root, std::env::var_os("PATH").as_deref()));
+        lines.extend(stranger(&root));
         Host { lines, is_systemd: homes.is_systemd }
     });
     end(&looked, deadline).unwrap_or_else(|| Host {
@@ -195,6 +195,17 @@ fn look_at_host(config: Option<&Config>, deadline: Instant) -> Host {
             "mount shows which file system hangs",
         )],
         is_systemd: false,
+    })
+}
+
+/// Whoever is neither root nor the agent's user meets something else than the agent.
+fn stranger(root: &Root) -> Option<Finding> {
+    let (user, account) = (geteuid().as_raw(), root.agent_user()?);
+    (user != 0 && user != account.uid).then(|| {
+        Finding::warning(
+            format!("user: user {user} asks, and not {AGENT_USER}, whom PostgreSQL and files may treat differently"),
+            "sudo pgsqlchk doctor",
+        )
     })
 }
 
@@ -213,6 +224,10 @@ fn as_agent(account: &Account, host: &Host, begun: Instant) -> io::Result<Exit> 
     let mut child = Command::new("/proc/self/exe")
         .arg0("pgsqlchk")
         .args(std::env::args_os().skip(1))
+        // Nothing else of root's environment is that user's business.
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")))
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env(AS_AGENT, if host.is_systemd { "systemd" } else { "" })
         .env("HOME", &account.home)
         .env("USER", AGENT_USER)
@@ -266,10 +281,18 @@ fn read_host() -> Host {
     Host { lines: text.lines().filter_map(Finding::parse).collect(), is_systemd }
 }
 
-fn report(findings: &[Finding], file: Option<&str>) -> Exit {
+/// `configuration` is what follows the lines, which are comments then.
+fn report(findings: Vec<Finding>, file: &str, configuration: Option<&str>) -> Exit {
     let code = findings.iter().map(|finding| finding.grade).max().map_or(0, Grade::exit_code);
-    let comment = if file.is_some() { "# " } else { "" };
-    let lines: Vec<String> = findings.iter().map(|finding| format!("{comment}{finding}")).collect();
-    let file = file.map_or(String::new(), |file| format!("\n\n{}", file.trim_end()));
-    Exit { text: format!("{}{file}", lines.join("\n")), on_stdout: true, code }
+    let comment = if configuration.is_some() { "# " } else { "" };
+    let say = |finding: Finding| {
+        let remedy = homes::for_instance(&finding.remedy, file);
+        format!("{comment}{}", Finding { remedy, ..finding })
+    };
+    let mut text = findings.into_iter().map(say).collect::<Vec<_>>().join("\n");
+    if let Some(configuration) = configuration {
+        text.push_str("\n\n");
+        text.push_str(configuration.trim_end());
+    }
+    Exit { text, on_stdout: true, code }
 }

@@ -239,3 +239,10 @@ pub fn agent_without_role(site: &mut Site) {
     // Mended since, without the agent's knowing.
     site.set_dsn(&site.server.dsn());
 }
+
+pub fn script_at_the_port(site: &mut Site) {
+    site.stop_agent();
+    let address = impostor::answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    site.port = address.port();
+    site.add("");
+}

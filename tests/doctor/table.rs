@@ -355,6 +355,11 @@ pub const DRAIN_AND_PEERS: &[Row] = &[
         ["warning", "does not name this node among its own peers", "peer = THIS-NODE:"],
     ),
     row(
+        "the old script answers at the port",
+        plants::script_at_the_port,
+        ["problem", "as all paths do: this is not pgsqlchk", "sudo ss -ltnp"],
+    ),
+    row(
         "the agent is frozen",
         plants::frozen_agent,
         ["problem", "answers: http://127.0.0.1:", "kill -CONT PID"],
