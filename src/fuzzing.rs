@@ -13,7 +13,7 @@ pub(crate) mod wire;
 pub type Driver = fn(&[u8]);
 
 /// A target's name, that of its file in `fuzz/fuzz_targets/` and of its folder in `fuzz/corpus/`, and its driver.
-pub const TARGETS: [(&str, Driver); 12] = [
+pub const TARGETS: [(&str, Driver); 13] = [
     ("accept", crate::wire::fuzzing::accept),
     ("configuration", crate::config::fuzzing::configuration),
     ("conninfo", crate::config::fuzzing::conninfo),
@@ -24,6 +24,7 @@ pub const TARGETS: [(&str, Driver); 12] = [
     ("peer", crate::peers::fuzzing::peer),
     ("proxy_header", crate::wire::fuzzing::proxy_header),
     ("row", crate::reply::fuzzing::row),
+    ("server_state", crate::wire::fuzzing::server_state),
     ("service", crate::config::fuzzing::service),
     ("target", crate::verdict::fuzzing::target),
 ];

@@ -142,6 +142,9 @@ impl Gate {
         let protocol = client.protocol();
         let is_head = request.is_head();
         self.last_request = now;
+        if let Some(word) = request.server_state.as_deref() {
+            self.service.balancers.hear(client.ip(), *word, now);
+        }
         match dialect::what_is_asked(protocol, request, &self.terms.standing) {
             Ok(target) => self.dispatcher.submit(Errand {
                 client: index,

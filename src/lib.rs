@@ -18,9 +18,10 @@
 //! system    what the operating system hands over, and how it is told things back
 //! ```
 //!
-//! The tally stands beside them: gate and monitor count there, and `/metrics` reads it. `panics` says for every thread
-//! what a panic there costs.
+//! The tally stands beside them: gate and monitor count there, and `/metrics` reads it. So do the balancers: the gate tells
+//! them what HAProxy says of this server, and documents show it. `panics` says for every thread what a panic there costs.
 
+pub mod balancers;
 pub mod circle;
 pub mod cli;
 pub mod config;

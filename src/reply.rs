@@ -18,6 +18,7 @@ pub use http::{HttpReply, MAX_DOCUMENT_BYTES, MAX_REPLY_BYTES};
 
 use std::time::SystemTime;
 
+use crate::balancers::Said;
 use crate::instance::Observation;
 use crate::monitor::Chronicle;
 use crate::peers::News;
@@ -57,6 +58,8 @@ pub struct Background<'a> {
     pub remember: &'a dyn Fn() -> Chronicle,
     /// For `/metrics`.
     pub figures: &'a dyn Fn() -> Figures,
+    /// What HAProxy says of this server; for `/status` and `/metrics`.
+    pub balancers: &'a dyn Fn() -> Vec<Said>,
 }
 
 /// The HTTP reply to a target that the instance was looked at for.
@@ -64,7 +67,8 @@ pub fn http_reply(target: Target, observation: &Observation, background: &Backgr
     match target.path {
         Path::Status => {
             let chronicle = (background.remember)();
-            let document = Document::new(target, observation, &chronicle, background.own_name);
+            let mut document = Document::new(target, observation, &chronicle, background.own_name);
+            document.tell_of(&(background.balancers)());
             let text = match background.media {
                 Media::Json => document.json(),
                 Media::Html => page::html(&document, target.limits, &chronicle, background.news),
@@ -88,7 +92,8 @@ pub fn http_reply(target: Target, observation: &Observation, background: &Backgr
         Path::Metrics => {
             let survey = (!background.news.peers.is_empty())
                 .then(|| Survey::new(target, observation, background.news, background.own_name));
-            let text = metrics::text(observation, survey.as_ref(), &(background.figures)());
+            let said = (background.balancers)();
+            let text = metrics::text(observation, survey.as_ref(), &said, &(background.figures)());
             HttpReply::document(metrics::TEXT, text)
         }
         Path::Contract

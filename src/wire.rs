@@ -7,3 +7,4 @@ pub(crate) mod fuzzing;
 pub(crate) mod head;
 pub(crate) mod line;
 pub(crate) mod proxy_header;
+pub(crate) mod server_state;

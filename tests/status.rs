@@ -39,7 +39,7 @@ fn fields(document: &Value) -> BTreeMap<String, Vec<Value>> {
                 let dot = if name.is_empty() { "" } else { "." };
                 members.iter().for_each(|(key, value)| walk(&format!("{name}{dot}{key}"), value, found));
             }
-            Value::Array(_) if ["standbys", "cascaded", "poolers"].contains(&name) => {
+            Value::Array(_) if ["standbys", "cascaded", "poolers", "haproxy"].contains(&name) => {
                 // Its own fields stand elsewhere.
                 found.entry(name.to_owned()).or_default().push(value.clone());
             }
@@ -116,7 +116,7 @@ fn names(words: &str) -> BTreeSet<String> {
 
 /// What is there whatever PostgreSQL does, in a process that remembers.
 const ALWAYS: &str =
-    "agent name draining since time agent_version probe_seconds transitions[].time transitions[].to";
+    "agent name draining haproxy since time agent_version probe_seconds transitions[].time transitions[].to";
 const OF_A_SERVER: &str = "role read_only timeline system_identifier server_version server_started";
 const OF_A_STANDBY: &str =
     "lsn.received lsn.replayed restoring replay_paused replay_delay_seconds receiver.exists";

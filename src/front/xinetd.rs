@@ -162,6 +162,8 @@ fn answer(
                 news: &news,
                 remember: &Chronicle::blank,
                 figures: &|| tally.figures(),
+                // Each check has a process of its own: none has heard of another.
+                balancers: &Vec::new,
             };
             reply_to(protocol, target, &observation, &background, tally)
         }

@@ -1,11 +1,12 @@
 //! One client of the gate: what it has sent, what it still has to get, and how long it may take.
 
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, getpeername, recv, send, shutdown};
 
 use crate::config::Protocol;
 use crate::reply::HttpReply;
@@ -99,6 +100,12 @@ impl Client {
     /// What it speaks.
     pub(crate) fn protocol(&self) -> Protocol {
         self.protocol
+    }
+
+    /// Its address; `None` where it has none, as on a Unix socket, or is gone.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        let peer = getpeername(&self.socket).ok().flatten()?;
+        SocketAddr::try_from(peer).ok().map(|address| address.ip().to_canonical())
     }
 
     /// What is waited for at its socket; a hang-up is always reported.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tiny_http::{Method, Request};
 
 use super::terms::Terms;
+use crate::balancers::Balancers;
 use crate::config::Protocol;
 use crate::instance::Observation;
 use crate::monitor::{Answer, Monitor};
@@ -25,6 +26,8 @@ pub(crate) struct Service {
     monitor: Monitor,
     terms: Mutex<Arc<Terms>>,
     pub(crate) tally: Arc<Tally>,
+    /// What HAProxy says of this server.
+    pub(crate) balancers: Arc<Balancers>,
     /// Arrival times travel through tiny_http as a number of nanoseconds since this moment.
     epoch: Instant,
 }
@@ -40,7 +43,8 @@ const FOR_AGENT_CHECK: &str = "For-Agent-Check";
 
 impl Service {
     pub(crate) fn new(monitor: Monitor, terms: Terms, tally: Arc<Tally>) -> Service {
-        Service { monitor, terms: Mutex::new(Arc::new(terms)), tally, epoch: Instant::now() }
+        let (terms, balancers) = (Mutex::new(Arc::new(terms)), Arc::new(Balancers::new()));
+        Service { monitor, terms, tally, balancers, epoch: Instant::now() }
     }
 
     /// What holds now.
@@ -104,6 +108,7 @@ impl Service {
             Some(needs) => {
                 let monitor = self.monitor.clone();
                 let tally = Arc::clone(&self.tally);
+                let balancers = Arc::clone(&self.balancers);
                 let answer = move |observation: Observation, news: News| {
                     panics::trip("answering");
                     let remember = || monitor.chronicle();
@@ -113,6 +118,7 @@ impl Service {
                         news: &news,
                         remember: &remember,
                         figures: &|| tally.figures(),
+                        balancers: &|| balancers.said(Instant::now()),
                     };
                     asked.respond(&reply_to(protocol, target, &observation, &background, &tally));
                 };
@@ -255,7 +261,8 @@ mod tests {
             (&"/".repeat(8000), "OPTIONS / HTTP/1.1\r\n"),
         ] {
             let target = format!("http://{}{path}", "a".repeat(8000));
-            let request = RequestHead { method: "OPTIONS".into(), target, media: Media::Html };
+            let request =
+                RequestHead { method: "OPTIONS".into(), media: Media::Html, ..RequestHead::get(&target) };
             let head = service.canonical_head(Protocol::Agent, &request, Instant::now());
             let head = String::from_utf8(head).unwrap();
             assert!(head.starts_with(expected) && head.len() < 200, "{head}");

@@ -1,8 +1,10 @@
 //! What has to hold of every document, whatever was observed.
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use super::{Background, HttpReply, MAX_DOCUMENT_BYTES, MAX_REPLY_BYTES, Media, http_reply};
+use crate::balancers::{Health, MAX_BALANCERS, MAX_NAME_BYTES, Name, Said, State, Word};
 use crate::config::MAX_POOLERS;
 use crate::fuzzing::source::Source;
 use crate::fuzzing::{exposition, html, wire};
@@ -24,19 +26,27 @@ pub(crate) fn documents(bytes: &[u8]) {
     let observation = observation(&mut source);
     let chronicle = chronicle(&mut source);
     let tally = tally(&mut source);
+    let said: Vec<Said> =
+        (0..source.below(MAX_BALANCERS + 1)).map(|number| said(&mut source, number)).collect();
     let limits = Limits { bytes: source.optional(Source::number), time: source.optional(Source::duration) };
-    assert_documents(&observation, &chronicle, &tally, limits);
+    assert_documents(&observation, &chronicle, &said, &tally, limits);
 }
 
 /// A row of a server's, and all that is made of it.
 pub(crate) fn row(bytes: &[u8]) {
     if let Some(sighting) = instance::row(bytes) {
         let observation = Observation::new(Drain::Off, Some(Ok(sighting)), None);
-        assert_documents(&observation, &Chronicle::blank(), &Tally::new(), Limits::default());
+        assert_documents(&observation, &Chronicle::blank(), &[], &Tally::new(), Limits::default());
     }
 }
 
-fn assert_documents(observation: &Observation, chronicle: &Chronicle, tally: &Tally, limits: Limits) {
+fn assert_documents(
+    observation: &Observation,
+    chronicle: &Chronicle,
+    said: &[Said],
+    tally: &Tally,
+    limits: Limits,
+) {
     let say = |observation: &Observation, path, media| {
         let background = Background {
             media,
@@ -44,6 +54,7 @@ fn assert_documents(observation: &Observation, chronicle: &Chronicle, tally: &Ta
             news: &News::none(),
             remember: &|| chronicle.clone(),
             figures: &|| tally.figures(),
+            balancers: &|| said.to_vec(),
         };
         let target =
             Target { limits, wants_streaming: true, wants_running_replay: true, ..Target::plain(path) };
@@ -58,7 +69,9 @@ fn assert_documents(observation: &Observation, chronicle: &Chronicle, tally: &Ta
             assert!((1..=100).contains(&weight), "{weight}");
         }
     }
-    assert_json(&body(&say(observation, Path::Status, Media::Json)), observation);
+    let status = body(&say(observation, Path::Status, Media::Json));
+    assert_json(&status, observation);
+    assert_eq!(status.matches("\"pool_sessions\"").count(), said.len());
     assert_node(&body(&say(observation, Path::Node, Media::Html)), observation);
 
     let page = body(&say(observation, Path::Status, Media::Html));
@@ -86,7 +99,7 @@ fn body(reply: &HttpReply) -> String {
 fn assert_json(text: &str, observation: &Observation) {
     let json: serde_json::Value = serde_json::from_str(text).unwrap_or_else(|why| panic!("{why}: {text}"));
     let fields = json.as_object().expect("an object");
-    assert_eq!(fields.len(), 27, "every field is always there");
+    assert_eq!(fields.len(), 28, "every field is always there");
     let version =
         observation.sighting().and_then(|sighting| sighting.server.as_ref()).map(|server| &server.version);
     match (version, json["server_version"].as_str()) {
@@ -166,6 +179,30 @@ fn pooler(source: &mut Source<'_>, number: usize) -> Pooler {
     let text: String = source.text().chars().filter(char::is_ascii_alphanumeric).take(200).collect();
     let address = format!("{number}{text}:1");
     Pooler { address: address.into(), is_up: source.optional(Source::flag), cause: None }
+}
+
+fn said(source: &mut Source<'_>, number: usize) -> Said {
+    let text: Vec<u8> =
+        source.text().bytes().filter(u8::is_ascii_alphanumeric).take(MAX_NAME_BYTES - 2).collect();
+    let name = |text: &[u8]| Name::new(text).expect("nothing but letters and digits");
+    // Two of the same names there are not.
+    let node = name(&[format!("{number:02}").as_bytes(), text.as_slice()].concat());
+    let word = Word {
+        node,
+        pool: node,
+        server: name(b"node1"),
+        state: State::ALL[source.below(State::ALL.len())],
+        health: source
+            .optional(|source| Health { checks: source.number() as u16, of: source.number() as u16 }),
+        sessions: source.number() as u32,
+        pool_sessions: source.number() as u32,
+        queue: source.number() as u32,
+    };
+    Said {
+        address: source.optional(|source| Ipv6Addr::from_bits(source.number().into()).into()),
+        word,
+        age: source.duration(),
+    }
 }
 
 fn write(source: &mut Source<'_>) -> WriteProbe {

@@ -7,7 +7,7 @@ use crate::verdict::{Path, Target, TargetError, Verdict};
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The longest document. All they hold is bounded; what the server names is cut where it is longer than any name.
-pub const MAX_DOCUMENT_BYTES: usize = 32 * 1024;
+pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
 
 /// The longest reply, its head included.
 pub const MAX_REPLY_BYTES: usize = MAX_DOCUMENT_BYTES + 1024;

@@ -3,6 +3,7 @@
 
 use std::fmt::{Display, Write};
 
+use crate::balancers::{Name, Said, Word};
 use crate::instance::{Drain, Evidence, Observation, ReplayDelay, Role, Sighting, WriteProbe};
 use crate::reason::Reason;
 use crate::tally::{BUCKETS_US, Figures, ProbeCounts};
@@ -14,13 +15,19 @@ pub(super) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const USUAL_BYTES: usize = 10 * 1024;
 
 /// The exposition, without its last line feed.
-pub(super) fn text(observation: &Observation, survey: Option<&Survey>, figures: &Figures) -> String {
+pub(super) fn text(
+    observation: &Observation,
+    survey: Option<&Survey>,
+    said: &[Said],
+    figures: &Figures,
+) -> String {
     let mut page = Page(String::with_capacity(USUAL_BYTES));
     page.instance(observation);
     page.work(&observation.evidence);
     if let Some(survey) = survey {
         page.cluster(observation, survey);
     }
+    page.balancers(said);
     page.probes(&figures.probes);
     page.clients(figures);
     page.process(figures);
@@ -157,6 +164,28 @@ impl Page {
         );
     }
 
+    /// Absent where no HAProxy says anything. No character of a name or an address needs escaping.
+    fn balancers(&mut self, said: &[Said]) {
+        if said.is_empty() {
+            return;
+        }
+        self.said("pgsqlchk_haproxy_up", said, "Whether HAProxy counts this server as up.", |word| {
+            u32::from(word.is_up())
+        });
+        self.said("pgsqlchk_haproxy_sessions", said, "Sessions that HAProxy has here.", |word| word.sessions);
+    }
+
+    fn said(&mut self, name: &str, said: &[Said], help: &str, value: fn(&Word) -> u32) {
+        self.head(name, "gauge", help);
+        for Said { address, word, .. } in said {
+            let [node, pool, server] = [&word.node, &word.pool, &word.server].map(Name::as_str);
+            let address = address.map(|address| address.to_string()).unwrap_or_default();
+            let labels =
+                format_args!("{{node=\"{node}\",pool=\"{pool}\",server=\"{server}\",address=\"{address}\"}}");
+            self.sample(name, labels, value(word));
+        }
+    }
+
     fn probes(&mut self, probes: &ProbeCounts) {
         self.counter(
             "pgsqlchk_role_changes_total",
@@ -225,6 +254,7 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::balancers::MAX_BALANCERS;
     use crate::instance::{Failure, Lsn, Receiver, Recovery, Replication};
     use crate::reason::Reason;
     use crate::reply::MAX_DOCUMENT_BYTES;
@@ -232,7 +262,7 @@ mod tests {
     use crate::verdict::Path;
 
     fn page(observation: &Observation) -> String {
-        text(observation, None, &Tally::new().figures())
+        text(observation, None, &[], &Tally::new().figures())
     }
 
     fn has(page: &str, name: &str) -> bool {
@@ -313,7 +343,8 @@ mod tests {
             ..Sighting::of_role(Role::Standby)
         };
         let observation = Observation::new(Drain::On, Some(Ok(sighting)), None);
-        let page = text(&observation, None, &tally.figures());
+        let said: Vec<Said> = (0..MAX_BALANCERS).map(|_| Said::longest()).collect();
+        let page = text(&observation, None, &said, &tally.figures());
         let numbers = page.lines().filter(|line| !line.starts_with('#')).count();
         assert!(numbers > 140, "{numbers} samples: {page}");
         assert!(page.len() + 32 * numbers < MAX_DOCUMENT_BYTES, "{} bytes, {numbers} samples", page.len());

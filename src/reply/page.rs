@@ -36,6 +36,7 @@ pub(super) fn html(document: &Document, limits: Limits, chronicle: &Chronicle, n
         since = since(document),
         lag = lag(document, limits, chronicle),
         facts = facts(document),
+        haproxy = haproxy(document),
         peers = peers(news),
         changes = changes(document),
         footer = footer(document),
@@ -209,6 +210,31 @@ fn commits(document: &Document) -> Option<String> {
         (WriteProbe::Stalled { .. }, None) => "not confirmed".into(),
         (WriteProbe::Committed(_) | WriteProbe::Failed { .. }, _) => "fail".into(),
     })
+}
+
+/// Who checks it, and what is still here of each.
+fn haproxy(document: &Document) -> String {
+    if document.haproxy.is_empty() {
+        return String::new();
+    }
+    let mut html = String::from(
+        "<section><h2>HAProxy</h2>\n<table>\n<tr><th>Of</th><th>Server</th><th>State</th><th>Sessions</th><th>Said</th></tr>\n",
+    );
+    for said in &document.haproxy {
+        let texts = [&said.node, &said.pool, &said.server, &said.state];
+        let [node, pool, server, state] = texts.map(|text| escape(text));
+        let address = said.address.as_deref().map(|address| format!("<small>{}</small>", escape(address)));
+        let address = address.unwrap_or_default();
+        let queue = if said.queue > 0 { format!(", {} queued", said.queue) } else { String::new() };
+        let (sessions, all, age) = (said.sessions, said.pool_sessions, duration(said.age_ms as f64 / 1000.0));
+        let _ = writeln!(
+            html,
+            "<tr><td>{node}{address}</td><td>{pool}/{server}</td><td>{state}</td>\
+             <td>{sessions} of {all}{queue}</td><td>{age} ago</td></tr>"
+        );
+    }
+    html.push_str("</table></section>\n");
+    html
 }
 
 /// What others say of themselves, in short; the whole is on `/cluster`.

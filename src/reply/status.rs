@@ -4,6 +4,7 @@
 use serde::{Serialize, Serializer};
 
 use super::moment::Moment;
+use crate::balancers::Said;
 use crate::instance::{
     AttachedStandby, Drain, Lag, LoginRefused, Lsn, Observation, Pooler, Receiver, ReplayDelay, Replication,
     Role, Sighting, WriteProbe,
@@ -42,6 +43,7 @@ pub(super) struct Document {
     pub(super) writable: Option<bool>,
     pub(super) write_probe_seconds: Option<f64>,
     pub(super) poolers: Option<Vec<PoolerFields>>,
+    pub(super) haproxy: Vec<BalancerFields>,
     pub(super) transitions: Vec<TransitionFields>,
     pub(super) probe_seconds: Option<f64>,
     pub(super) time: Option<Moment>,
@@ -103,6 +105,21 @@ pub(super) struct PoolerFields {
     pub(super) up: Option<bool>,
 }
 
+/// What a HAProxy says of this server.
+#[derive(Serialize)]
+pub(super) struct BalancerFields {
+    pub(super) node: String,
+    pub(super) pool: String,
+    pub(super) server: String,
+    pub(super) state: String,
+    pub(super) up: bool,
+    pub(super) sessions: u32,
+    pub(super) pool_sessions: u32,
+    pub(super) queue: u32,
+    pub(super) address: Option<String>,
+    pub(super) age_ms: u64,
+}
+
 /// A change that the agent noticed.
 #[derive(Serialize)]
 pub(super) struct TransitionFields {
@@ -162,6 +179,7 @@ impl Document {
             writable: observation.evidence.write.as_ref().map(WriteProbe::is_committed),
             write_probe_seconds: observation.evidence.write.as_ref().and_then(WriteProbe::seconds),
             poolers: poolers(&observation.evidence.poolers),
+            haproxy: Vec::new(),
             transitions: chronicle.transitions.iter().map(TransitionFields::new).collect(),
             probe_seconds: observation.took.map(|took| took.as_secs_f64()),
             time: Moment::of(chronicle.now),
@@ -170,6 +188,11 @@ impl Document {
             is_replay_delayed: recovery.is_some_and(|recovery| recovery.is_delayed()),
             verdict,
         }
+    }
+
+    /// Adds what HAProxy says.
+    pub(super) fn tell_of(&mut self, said: &[Said]) {
+        self.haproxy = said.iter().map(BalancerFields::new).collect();
     }
 
     /// As JSON, without a last line feed; indented, for it is read by people, too.
@@ -268,6 +291,24 @@ impl LoginFields {
 impl PoolerFields {
     fn new(pooler: &Pooler) -> PoolerFields {
         PoolerFields { address: pooler.address.to_string(), up: pooler.is_up }
+    }
+}
+
+impl BalancerFields {
+    fn new(said: &Said) -> BalancerFields {
+        let Said { address, word, age } = said;
+        BalancerFields {
+            node: word.node.as_str().to_owned(),
+            pool: word.pool.as_str().to_owned(),
+            server: word.server.as_str().to_owned(),
+            state: word.spelled_state(),
+            up: word.is_up(),
+            sessions: word.sessions,
+            pool_sessions: word.pool_sessions,
+            queue: word.queue,
+            address: address.map(|address| address.to_string()),
+            age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+        }
     }
 }
 

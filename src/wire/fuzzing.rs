@@ -3,7 +3,8 @@
 use super::dialect;
 use super::head::{Head, MAX_BODY_BYTES, MAX_HEAD_BYTES, RequestHead, read_head};
 use super::proxy_header::{self, ProxyHeader};
-use super::{accept, line};
+use super::{accept, line, server_state};
+use crate::balancers::{MAX_NAME_BYTES, Name, Word};
 use crate::config::Protocol;
 use crate::fuzzing::wire;
 use crate::reply::Media;
@@ -84,6 +85,28 @@ pub(crate) fn proxy_header(bytes: &[u8]) {
     if has_start {
         assert!(proxy_header::has_begun(bytes), "no line of an agent-check begins like this");
     }
+}
+
+/// What HAProxy says of a server, in one field or several.
+pub(crate) fn server_state(bytes: &[u8]) {
+    let Some(word) = server_state::read(bytes.split(|byte| *byte == b'\n')) else { return };
+    assert!(
+        bytes.len() <= server_state::MAX_VALUE_BYTES && bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
+    );
+    for name in [word.node, word.pool, word.server] {
+        let text = name.as_str();
+        assert!(
+            (1..=MAX_NAME_BYTES).contains(&text.len()) && !text.contains([';', '/', '"', '<', ' ']),
+            "{text}"
+        );
+        assert!(bytes.windows(text.len()).any(|window| window == text.as_bytes()), "{text}");
+    }
+    let Word { node, pool, server, sessions, pool_sessions, queue, .. } = word;
+    let [node, pool, server] = [&node, &pool, &server].map(Name::as_str);
+    let state = word.spelled_state();
+    let spelled =
+        format!("{state}; name={pool}/{server}; qcur={queue}; scur={sessions}/{pool_sessions}; node={node}");
+    assert_eq!(server_state::read([spelled.as_bytes()].into_iter()), Some(word), "{spelled}");
 }
 
 /// The values of Accept fields, one in each line.

@@ -7,7 +7,8 @@
 
 use httparse::{Header as Field, Status};
 
-use super::accept;
+use super::{accept, server_state};
+use crate::balancers::Word;
 use crate::reply::{HttpReply, Media};
 
 /// The longest head, final empty line included. HAProxy's checks take about 100 bytes, a browser's 2 KiB.
@@ -76,12 +77,14 @@ pub(crate) struct RequestHead {
     pub(crate) target: String,
     /// Which form of a document the client prefers.
     pub(crate) media: Media,
+    /// What HAProxy says of this server with its check, if it does.
+    pub(crate) server_state: Option<Box<Word>>,
 }
 
 impl RequestHead {
     /// What a client asks that knows no methods.
     pub(crate) fn get(target: &str) -> RequestHead {
-        RequestHead { method: "GET".into(), target: target.into(), media: Media::Json }
+        RequestHead { method: "GET".into(), target: target.into(), media: Media::Json, server_state: None }
     }
 
     pub(crate) fn is_head(&self) -> bool {
@@ -136,7 +139,8 @@ fn read_request(request: &httparse::Request, after_head: &[u8]) -> Head {
         return reply(HttpReply::bad_request("the request target is not visible ASCII"));
     }
     let media = accept::preferred(values(request.headers, "accept"));
-    let head = RequestHead { method: method.to_owned(), target: target.to_owned(), media };
+    let server_state = server_state::read(values(request.headers, server_state::NAME)).map(Box::new);
+    let head = RequestHead { method: method.to_owned(), target: target.to_owned(), media, server_state };
     match announced_body(request.headers) {
         Ok(Body::Short(length)) if length == 0 || head.has_known_method() => {
             if after_head.len() < length {

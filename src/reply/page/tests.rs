@@ -2,6 +2,7 @@ use std::time::{Duration, SystemTime};
 
 use super::super::http::MAX_DOCUMENT_BYTES;
 use super::super::{Background, Media, http_reply};
+use crate::balancers::{MAX_BALANCERS, Said};
 use crate::instance::{
     Drain, Failure, Lsn, Observation, Receiver, ReceiverDetails, Recovery, ReplayDelay, Replication, Role,
     Server, Sighting, Sources,
@@ -22,6 +23,7 @@ fn reply(observation: &Observation, chronicle: &Chronicle, media: Media) -> Stri
         news: &News::none(),
         remember: &|| chronicle.clone(),
         figures: &|| Tally::new().figures(),
+        balancers: &|| vec![Said::longest(); MAX_BALANCERS],
     };
     let reply = http_reply(target, observation, &background);
     assert_eq!(reply.status(), 200);
