@@ -68,6 +68,7 @@ fn the_services_differ_in_what_they_are_for_and_in_nothing_else() {
     assert_eq!(only(&one, &all), expected, "only in pgsqlchk-inetd@.service");
     let life = [
         "[Install] WantedBy",
+        "[Service] ExecReload",
         "[Service] NotifyAccess",
         "[Service] Restart",
         "[Service] RestartPreventExitStatus",
