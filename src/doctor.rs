@@ -16,7 +16,9 @@ pub mod scripts;
 pub mod server;
 mod xinetd;
 
+use std::any::Any;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Instant;
@@ -102,17 +104,36 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Does something on a thread that is left behind where it hangs.
-pub(crate) fn begin<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+/// What a thread of its own is busy with.
+pub(crate) struct Work<T> {
+    receiver: Receiver<Box<dyn Any + Send>>,
+    result: PhantomData<T>,
+}
+
+/// Does something on a thread that is left behind where it hangs. (One channel for all kinds of results: each kind of its own
+/// would be thousands of bytes of the program.)
+pub(crate) fn begin<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Work<T> {
+    let receiver = spawn(Box::new(move || Box::new(work()) as Box<dyn Any + Send>));
+    Work { receiver, result: PhantomData }
+}
+
+fn spawn(work: Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>) -> Receiver<Box<dyn Any + Send>> {
     let (sender, receiver) = channel();
     // Where there is no thread, nobody ever sends: that is a time that has passed.
-    let _ = thread::Builder::new().name("doctor".into()).spawn(move || sender.send(work()));
+    let _ = thread::Builder::new().name("doctor".into()).spawn(move || drop(sender.send(work())));
     receiver
 }
 
-/// What came of it by the deadline.
-pub(crate) fn end<T>(work: &Receiver<T>, deadline: Instant) -> Option<T> {
-    work.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
+impl<T: 'static> Work<T> {
+    /// What came of it by the deadline.
+    pub(crate) fn end(&self, deadline: Instant) -> Option<T> {
+        let result = wait(&self.receiver, deadline)?;
+        result.downcast().ok().map(|result| *result)
+    }
+}
+
+fn wait(receiver: &Receiver<Box<dyn Any + Send>>, deadline: Instant) -> Option<Box<dyn Any + Send>> {
+    receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
 }
 
 #[cfg(test)]

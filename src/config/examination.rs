@@ -1,5 +1,7 @@
 //! A configuration with what was read for it, and what was taken from where: for `pgsqlchk doctor`.
 
+use std::sync::Arc;
+
 use super::libpq::{self, Given};
 use super::{Config, Environment, build, layers};
 use crate::cli::Arguments;
@@ -8,7 +10,7 @@ use crate::spelling;
 /// What the administrator said, and what it comes to.
 pub struct Examined {
     /// The configuration, or the one line that says why there is none.
-    pub config: Result<Config, String>,
+    pub config: Result<Arc<Config>, String>,
     /// The configuration file, where there is one.
     pub file: Option<String>,
     /// Its settings: `line 3: timeout = 5s`.
@@ -32,5 +34,11 @@ pub fn examine(arguments: Arguments) -> Examined {
     let connection = libpq::told(dsn, &environment).unwrap_or_default();
     let config = build(arguments, &Environment::system());
     let printable = |texts: Vec<String>| texts.iter().map(|text| spelling::printable(text)).collect();
-    Examined { config, file, in_file: printable(in_file), typed: printable(read.typed), connection }
+    Examined {
+        config: config.map(Arc::new),
+        file,
+        in_file: printable(in_file),
+        typed: printable(read.typed),
+        connection,
+    }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::ask::{Answer, get};
 use super::port::HTTP_PORT;
-use super::{Finding, begin, end};
+use super::{Finding, begin};
 use crate::config::Config;
 use crate::verdict::Path;
 
@@ -59,8 +59,8 @@ pub fn look(address: SocketAddr, deadline: Instant) -> Heard {
         let status = begin(move || get(address, "/status", deadline));
         let late = || Err("no answer in time".to_owned());
         let answers: Vec<_> =
-            asked.into_iter().map(|(path, work)| (path, end(&work, deadline).unwrap_or_else(late))).collect();
-        let status = end(&status, deadline).and_then(Result::ok);
+            asked.into_iter().map(|(path, work)| (path, work.end(deadline).unwrap_or_else(late))).collect();
+        let status = status.end(deadline).and_then(Result::ok);
         let status = status.and_then(|answer| serde_json::from_slice(&answer.body).ok());
         Heard { address, answers, status }
     };
@@ -98,6 +98,13 @@ pub fn judge(config: &Config, heard: &Heard) -> Vec<Finding> {
     let has_role = matches!(root, Some((200 | 206, _)))
         // Under /primary's rules a standby does not hold on `/`.
         || config.root_path != Path::Contract && [primary, replica].iter().any(|it| it.is_some_and(|(code, _)| code == 200));
+    if let Some((503, reason)) = root.filter(|_| root == primary && root == replica) {
+        let what = format!("answers: {} says 503 {reason}, and so do /primary and /replica", place("/"));
+        return vec![Finding::problem(
+            format!("{what}: HAProxy takes this node for down"),
+            explain(reason, "/"),
+        )];
+    }
     let mut findings = Vec::new();
     for (path, answer) in &heard.answers {
         let place = place(path);
@@ -117,18 +124,26 @@ pub fn judge(config: &Config, heard: &Heard) -> Vec<Finding> {
                 "find out who answers: sudo ss -ltnp; the old script? see docs/moving.md",
             ),
             (_, 200 | 206) => Finding::ok(what),
-            (_, 404) => Finding::warning(format!("{what}: HAProxy sends it no new sessions"), "sudo pgsqlchk undrain"),
+            (_, 404) => {
+                Finding::warning(format!("{what}: HAProxy sends it no new sessions"), "sudo pgsqlchk undrain")
+            }
             // The other role's path, as it should be.
             ("/primary", 503) if has_role && said.reason == "in-recovery" => Finding::ok(what),
             ("/replica", 503) if has_role && said.reason == "not-in-recovery" => Finding::ok(what),
             ("/", 503) if has_role => Finding::ok(what),
             _ => Finding::problem(
                 format!("{what}: HAProxy takes this node for down there"),
-                format!("see what {} means, and what to do: docs/answers.md#reasons; pgsqlchk check --target {path}", said.reason),
+                explain(&said.reason, path),
             ),
         });
     }
     findings
+}
+
+fn explain(reason: &str, path: &str) -> String {
+    format!(
+        "see what {reason} means, and what to do: docs/answers.md#reasons; pgsqlchk check --target {path}"
+    )
 }
 
 fn advise(why: &str) -> &'static str {

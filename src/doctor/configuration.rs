@@ -14,8 +14,8 @@ const USUAL_TIMEOUT_CHECK: Duration = Duration::from_secs(2);
 /// Folders that the units of systemd hide from the service (ProtectHome=, PrivateTmp=).
 const HIDDEN: [&str; 4] = ["/tmp", "/var/tmp", "/home", "/root"];
 
-/// What was read. One line for each source that says anything.
-pub fn sources(examined: &Examined) -> Vec<Finding> {
+/// What was read. One line for each source that says anything. `path` is where the file is, or would be.
+pub fn sources(examined: &Examined, path: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     let joined = |texts: &[String]| if texts.is_empty() { "nothing".to_owned() } else { texts.join(", ") };
     match &examined.file {
@@ -35,7 +35,7 @@ pub fn sources(examined: &Examined) -> Vec<Finding> {
     }
     if let Err(mistake) = &examined.config {
         let remedy = match mistake.contains("permission denied") {
-            true => "let the agent's user read it: chown root:pgsqlchk FILE; chmod 640 FILE".to_owned(),
+            true => format!("let the agent's user read it: chown root:pgsqlchk {path}; chmod 640 {path}"),
             false if mistake.contains("no such file") => {
                 "name the file that is there: --config FILE".to_owned()
             }
@@ -101,7 +101,7 @@ pub fn judge(config: &Config, around: &Surroundings) -> Vec<Finding> {
     if !config.allow.permits(loopback) {
         findings.push(Finding::warning(
             "configuration: allow shuts out this host itself: the watchdog of systemd's service asks from there, and so \
-             do drain's and doctor's questions",
+             does doctor",
             format!("allow = 127.0.0.1 and allow = ::1 {restart}"),
         ));
     }

@@ -9,7 +9,7 @@ use super::answers::Status;
 use super::ask::get;
 use super::resolve::{addresses, is_of_this_host};
 use super::server::Facts;
-use super::{Finding, begin, end};
+use super::{Finding, begin};
 use crate::config::HostPort;
 
 /// Where nobody listens.
@@ -79,7 +79,7 @@ pub fn look(places: &[HostPort], deadline: Instant) -> Vec<Peer> {
         addresses: Vec::new(),
         heard: Err("no answer in time".into()),
     };
-    asked.into_iter().map(|(place, work)| end(&work, deadline).unwrap_or_else(|| late(place))).collect()
+    asked.into_iter().map(|(place, work)| work.end(deadline).unwrap_or_else(|| late(place))).collect()
 }
 
 fn ask(place: HostPort, deadline: Instant) -> Peer {
@@ -165,9 +165,14 @@ pub fn judge(peers: &[Peer], own: &Own) -> Vec<Finding> {
             format!("peer = HOST:23267 for each other node in {}, then systemctl restart pgsqlchk", own.file),
         ));
     }
+    let own_system = own.facts.map(|facts| facts.system_identifier.to_string());
+    let is_primary_here = |status: &Status| {
+        let systems = status.system_identifier.as_ref().zip(own_system.as_ref());
+        status.role.as_deref() == Some("primary") && systems.is_none_or(|(theirs, ours)| theirs == ours)
+    };
     let mut primaries: Vec<String> = others
         .iter()
-        .filter(|peer| peer.heard.as_ref().is_ok_and(|said| said.status.role.as_deref() == Some("primary")))
+        .filter(|peer| peer.heard.as_ref().is_ok_and(|said| is_primary_here(&said.status)))
         .map(|peer| peer.place.to_string())
         .collect();
     if own.facts.is_some_and(|facts| !facts.is_standby) {

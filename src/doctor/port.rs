@@ -20,7 +20,7 @@ const LISTENING: &str = "0A";
 const EXPECTED: [&str; 4] = ["pgsqlchk", "systemd", "xinetd", "inetd"];
 
 /// Who holds a port.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// Which process; `None` where its descriptors may not be seen.
     pub process: Option<Process>,
@@ -29,7 +29,7 @@ pub struct Holder {
 }
 
 /// A process that holds a port.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
     /// Its id.
     pub pid: u32,
@@ -67,7 +67,10 @@ pub fn look(config: Option<&Config>, home: Option<&str>, deadline: Instant) -> V
     let wanted: Vec<u16> = http.iter().copied().chain([agent.unwrap_or(AGENT_PORT)]).collect();
     let held = holders(Path::new("/proc"), &wanted, deadline);
     let of = |port: u16| held.get(&port).map_or(&[][..], Vec::as_slice);
-    let mut findings: Vec<Finding> = http.iter().map(|port| judge(*port, of(*port), home)).collect();
+    // Without a configuration nobody knows where the agent should listen.
+    let is_known = |port: &&u16| config.is_some() || !of(**port).is_empty();
+    let mut findings: Vec<Finding> =
+        http.iter().filter(is_known).map(|port| judge(*port, of(*port), home)).collect();
     match agent {
         Some(port) => findings.push(judge(port, of(port), home)),
         // Nobody has asked for it here, so that nobody has to listen.
@@ -79,6 +82,7 @@ pub fn look(config: Option<&Config>, home: Option<&str>, deadline: Instant) -> V
 
 fn judge(port: u16, holders: &[Holder], home: Option<&str>) -> Finding {
     let mut names: Vec<String> = holders.iter().map(Holder::described).collect();
+    names.sort();
     names.dedup();
     let what = format!("port {port}: held by {}", names.join(" and "));
     if holders.is_empty() {
@@ -97,7 +101,7 @@ fn judge(port: u16, holders: &[Holder], home: Option<&str>) -> Finding {
     {
         let stop = match unit {
             Some(unit) if unit.ends_with(".service") => format!("systemctl disable --now {unit}"),
-            Some(_) | None => format!("kill {pid}"),
+            Some(_) | None => format!("stop it (kill {pid})"),
         };
         return Finding::problem(
             format!("{what}, which is not the agent"),
@@ -147,7 +151,6 @@ fn holders(proc: &Path, ports: &[u16], deadline: Instant) -> BTreeMap<u16, Vec<H
     for Socket { port, uid, inode } in sockets {
         held.entry(port).or_default().push(Holder { process: found.get(&inode).cloned(), uid });
     }
-    held.values_mut().for_each(|holders| holders.sort());
     held
 }
 
@@ -238,7 +241,7 @@ mod tests {
         assert_eq!(judged(&[agent, holder("xinetd", None)]).grade, Grade::Warning);
         let nginx = judged(&[holder("nginx", Some("nginx.service"))]);
         assert!(nginx.remedy.starts_with("systemctl disable --now nginx.service"), "{nginx}");
-        assert!(judged(&[holder("nc", Some("session-1.scope"))]).remedy.starts_with("kill 7"));
+        assert!(judged(&[holder("nc", Some("session-1.scope"))]).remedy.starts_with("stop it (kill 7)"));
         assert!(judged(&[]).remedy.contains("pgsqlchk.service"));
     }
 }

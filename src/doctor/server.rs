@@ -188,7 +188,7 @@ fn judge_facts(config: &Config, place: &str, facts: &Facts, os_user: Option<&str
         false => Finding::ok(format!("PostgreSQL: {used} of {max_connections} connections are taken")),
         true => Finding::warning(
             format!(
-                "PostgreSQL: {used} of {max_connections} connections are taken and {reserved} reserved: {free} are left, and \
+                "PostgreSQL: {used} of {max_connections} connections are taken and {reserved} reserved, so that {free} are free: \
                  without one the answer is 503 too-many-clients"
             ),
             format!(

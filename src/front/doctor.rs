@@ -22,7 +22,7 @@ use crate::doctor::haproxy::{self, Node};
 use crate::doctor::peers::{Own, Peer};
 use crate::doctor::root::{AGENT_USER, Account, Root};
 use crate::doctor::server::Seen;
-use crate::doctor::{Finding, Grade, answers, begin, drain, end, homes, peers, port, scripts, server};
+use crate::doctor::{Finding, Grade, answers, begin, drain, homes, peers, port, scripts, server};
 use crate::instance::StageCell;
 use crate::system::own_name::OwnName;
 
@@ -55,7 +55,7 @@ pub fn run(arguments: &Arguments) -> Exit {
         let arguments = arguments.clone();
         begin(move || examine(arguments))
     };
-    let Some(examined) = end(&examined, begun + FIRST_LIMIT) else {
+    let Some(examined) = examined.end(begun + FIRST_LIMIT) else {
         let late = Finding::problem(
             "configuration: it cannot be read in time",
             format!(
@@ -66,10 +66,10 @@ pub fn run(arguments: &Arguments) -> Exit {
     };
     let config = examined.config.as_ref().ok().cloned();
     let file = arguments.config.as_deref().unwrap_or(DEFAULT_FILE);
-    let host = match handed.and_then(|handed| end(&handed, begun + FIRST_LIMIT)) {
+    let host = match handed.and_then(|handed| handed.end(begun + FIRST_LIMIT)) {
         Some(host) => host,
         None => {
-            let host = look_at_host(config.as_ref(), file, begun + FIRST_LIMIT * 2);
+            let host = look_at_host(config.clone(), file, begun + FIRST_LIMIT * 2);
             match hand_over(&host, begun) {
                 Some(Ok(exit)) => return exit,
                 Some(Err(why)) => {
@@ -84,45 +84,45 @@ pub fn run(arguments: &Arguments) -> Exit {
             }
         }
     };
-    let mut findings = configuration::sources(&examined);
+    let mut findings = configuration::sources(&examined, file);
     let Some(config) = config else {
         // What follows would be about somebody else's server.
         findings.extend(host.lines);
         return report(findings, file, wants_haproxy.then_some(""));
     };
-    let (more, nodes) = look(config.clone(), file, host, begun);
+    let (more, nodes) = look(&config, file, host, begun);
     findings.extend(more);
     let configuration = wants_haproxy.then(|| haproxy::file(&config, &nodes));
     report(findings, file, configuration.as_deref())
 }
 
 /// Everything but the host itself.
-fn look(config: Config, file: &str, host: Host, begun: Instant) -> (Vec<Finding>, Vec<Node>) {
+fn look(config: &Arc<Config>, file: &str, host: Host, begun: Instant) -> (Vec<Finding>, Vec<Node>) {
     let deadline = begun + BUDGET;
-    let config = Arc::new(config);
     let stage = Arc::new(StageCell::new());
-    let ports = port::http_ports(Some(&config));
+    let ports = port::http_ports(Some(config));
     let asked_server = {
-        let (config, stage) = (Arc::clone(&config), Arc::clone(&stage));
+        let (config, stage) = (Arc::clone(config), Arc::clone(&stage));
         begin(move || server::look(&config.connection, SERVER_LIMIT, &stage))
     };
     let os_user = begin(|| whoami::username().ok());
     let asked_drain = {
-        let config = Arc::clone(&config);
+        let config = Arc::clone(config);
         begin(move || drain::look(&config.drain_file))
     };
     let asked_port = {
-        let address = answers::local_address(&config);
+        let address = answers::local_address(config);
         begin(move || answers::look(address, deadline))
     };
     let asked_peers = {
-        let config = Arc::clone(&config);
+        let config = Arc::clone(config);
         begin(move || peers::look(&config.peer, deadline))
     };
-    let seen: Seen = end(&asked_server, begun + SERVER_LIMIT)
+    let seen: Seen = asked_server
+        .end(begun + SERVER_LIMIT)
         .unwrap_or_else(|| Err(stage.get().overdue(format_args!("after {SERVER_LIMIT:?}"))));
-    let os_user = end(&os_user, deadline).flatten();
-    let drained = end(&asked_drain, deadline).unwrap_or_else(|| {
+    let os_user = os_user.end(deadline).flatten();
+    let drained = asked_drain.end(deadline).unwrap_or_else(|| {
         let file = config.drain_file.display();
         vec![Finding::problem(
             format!("drain: looking for {file} hangs"),
@@ -131,8 +131,8 @@ fn look(config: Config, file: &str, host: Host, begun: Instant) -> (Vec<Finding>
     });
     // Whoever asks by the deadline has an answer a moment later.
     let last = deadline + Duration::from_millis(200);
-    let peers = end(&asked_peers, last).unwrap_or_default();
-    let heard = end(&asked_port, last);
+    let peers = asked_peers.end(last).unwrap_or_default();
+    let heard = asked_port.end(last);
     let own_agent = heard.as_ref().and_then(|heard| heard.agent());
     let facts = seen.as_ref().ok().map(|(_, facts)| facts);
     let others: Vec<&Peer> = peers.iter().filter(|peer| !peer.is_self(own_agent, &ports)).collect();
@@ -146,14 +146,14 @@ fn look(config: Config, file: &str, host: Host, begun: Instant) -> (Vec<Finding>
         wal_receiver_timeout: facts.map(|facts| facts.wal_receiver_timeout),
     };
     let own = Own { facts, agent: own_agent, ports: &ports, file };
-    let mut findings = configuration::judge(&config, &around);
-    findings.extend(server::judge(&config, &seen, os_user.as_deref()));
+    let mut findings = configuration::judge(config, &around);
+    findings.extend(server::judge(config, &seen, os_user.as_deref()));
     findings.extend(host.lines);
     findings.extend(drained);
     findings.extend(peers::judge(&peers, &own));
-    findings.extend(heard.iter().flat_map(|heard| answers::judge(&config, heard)));
+    findings.extend(heard.iter().flat_map(|heard| answers::judge(config, heard)));
     let port = facts.map_or(config.connection.port, |facts| facts.port);
-    (findings, nodes(&config, &peers, &own, port))
+    (findings, nodes(config, &peers, &own, port))
 }
 
 /// This node and its peers, in the order of the configuration.
@@ -174,11 +174,11 @@ fn nodes(config: &Config, peers: &[Peer], own: &Own, port: u16) -> Vec<Node> {
 }
 
 /// Ports, homes and scripts. The peers' addresses are looked up for what xinetd makes of them.
-fn look_at_host(config: Option<&Config>, file: &str, deadline: Instant) -> Host {
-    let (config, unit) = (config.cloned(), homes::unit_of(file));
+fn look_at_host(config: Option<Arc<Config>>, file: &str, deadline: Instant) -> Host {
+    let unit = homes::unit_of(file);
     let looked = begin(move || {
         let root = Root::system();
-        let config = config.as_ref();
+        let config = config.as_deref();
         let ports = port::http_ports(config);
         let peers: Vec<IpAddr> =
             config.iter().flat_map(|config| &config.peer).filter_map(|peer| peer.host.parse().ok()).collect();
@@ -189,7 +189,7 @@ fn look_at_host(config: Option<&Config>, file: &str, deadline: Instant) -> Host 
         lines.extend(stranger(&root));
         Host { lines, is_systemd: homes.is_systemd }
     });
-    end(&looked, deadline).unwrap_or_else(|| Host {
+    looked.end(deadline).unwrap_or_else(|| Host {
         lines: vec![Finding::problem(
             "port: looking through /proc, /etc/systemd and /etc/xinetd.d takes too long",
             "mount shows which file system hangs",
@@ -249,7 +249,7 @@ fn as_agent(account: &Account, host: &Host, begun: Instant) -> io::Result<Exit> 
         })
     });
     let deadline = begun + LAST_LIMIT;
-    let text = output.and_then(|output| end(&output, deadline)).transpose()?;
+    let text = output.and_then(|output| output.end(deadline)).transpose()?;
     let code = wait(&mut child, deadline);
     match text.zip(code) {
         Some((text, code)) => Ok(Exit { text: text.trim_end().to_owned(), on_stdout: true, code }),
