@@ -70,18 +70,24 @@ pub struct Finding {
 
 impl Finding {
     /// All is well.
-    pub fn ok(what: impl Into<String>) -> Finding {
-        Finding { grade: Grade::Ok, what: what.into(), remedy: String::new() }
+    pub fn ok(what: fmt::Arguments) -> Finding {
+        Finding::of(Grade::Ok, what, format_args!(""))
     }
 
     /// It works now.
-    pub fn warning(what: impl Into<String>, remedy: impl Into<String>) -> Finding {
-        Finding { grade: Grade::Warning, what: what.into(), remedy: remedy.into() }
+    pub fn warning(what: fmt::Arguments, remedy: fmt::Arguments) -> Finding {
+        Finding::of(Grade::Warning, what, remedy)
     }
 
     /// It does not work.
-    pub fn problem(what: impl Into<String>, remedy: impl Into<String>) -> Finding {
-        Finding { grade: Grade::Problem, what: what.into(), remedy: remedy.into() }
+    pub fn problem(what: fmt::Arguments, remedy: fmt::Arguments) -> Finding {
+        Finding::of(Grade::Problem, what, remedy)
+    }
+
+    /// There are a hundred callers, who would each have a copy of this.
+    #[inline(never)]
+    fn of(grade: Grade, what: fmt::Arguments, remedy: fmt::Arguments) -> Finding {
+        Finding { grade, what: what.to_string(), remedy: remedy.to_string() }
     }
 
     /// Reads what `Display` writes; `None` where it is something else.
@@ -143,13 +149,13 @@ mod tests {
     #[test]
     fn a_line_is_read_as_it_was_written() {
         for finding in [
-            Finding::ok("port: pgsqlchk"),
-            Finding::warning("drain: since now", "pgsqlchk undrain"),
-            Finding::problem("port: nobody", "start it; then ask again"),
+            Finding::ok(format_args!("port: pgsqlchk")),
+            Finding::warning(format_args!("drain: since now"), format_args!("pgsqlchk undrain")),
+            Finding::problem(format_args!("port: nobody"), format_args!("start it; then ask again")),
         ] {
             assert_eq!(Finding::parse(&finding.to_string()), Some(finding));
         }
-        assert_eq!(Finding::ok("a\nb").to_string(), "ok       a\\nb");
+        assert_eq!(Finding::ok(format_args!("a\nb")).to_string(), "ok       a\\nb");
         assert_eq!(Finding::parse("fine  x"), None);
     }
 

@@ -86,7 +86,10 @@ pub fn judge(config: &Config, heard: &Heard) -> Vec<Finding> {
     // One line is enough where nobody answers at all.
     if let Some(why) = heard.answers.iter().all(|(_, answer)| answer.is_err()).then(|| &heard.answers[0].1) {
         let why = why.as_ref().err().map_or("", String::as_str);
-        return vec![Finding::problem(format!("answers: {}: {why}", place("/")), advise(why))];
+        return vec![Finding::problem(
+            format_args!("answers: {}: {why}", place("/")),
+            format_args!("{}", advise(why)),
+        )];
     }
     let line = |path: &str| {
         let answer = heard.answers.iter().find(|(asked, _)| *asked == path);
@@ -101,8 +104,8 @@ pub fn judge(config: &Config, heard: &Heard) -> Vec<Finding> {
     if let Some((503, reason)) = root.filter(|_| root == primary && root == replica) {
         let what = format!("answers: {} says 503 {reason}, and so do /primary and /replica", place("/"));
         return vec![Finding::problem(
-            format!("{what}: HAProxy takes this node for down"),
-            explain(reason, "/"),
+            format_args!("{what}: HAProxy takes this node for down"),
+            format_args!("{}", explain(reason, "/")),
         )];
     }
     let mut findings = Vec::new();
@@ -111,7 +114,10 @@ pub fn judge(config: &Config, heard: &Heard) -> Vec<Finding> {
         let said = match answer {
             Ok(answer) => answer,
             Err(why) => {
-                findings.push(Finding::problem(format!("answers: {place}: {why}"), advise(why)));
+                findings.push(Finding::problem(
+                    format_args!("answers: {place}: {why}"),
+                    format_args!("{}", advise(why)),
+                ));
                 continue;
             }
         };
@@ -120,20 +126,25 @@ pub fn judge(config: &Config, heard: &Heard) -> Vec<Finding> {
             root.is_some() && root == primary && root == replica && root.is_some_and(|(code, _)| code < 300);
         findings.push(match (*path, said.status) {
             ("/replica", 200 | 206) if is_role_on_all_paths => Finding::problem(
-                format!("{what}, as all paths do: this is not pgsqlchk"),
-                "find out who answers: sudo ss -ltnp; the old script? see docs/moving.md",
+                format_args!("{what}, as all paths do: this is not pgsqlchk"),
+                format_args!("find out who answers: sudo ss -ltnp; the old script? see docs/moving.md"),
             ),
-            (_, 200 | 206) => Finding::ok(what),
-            (_, 404) => {
-                Finding::warning(format!("{what}: HAProxy sends it no new sessions"), "sudo pgsqlchk undrain")
-            }
+            (_, 200 | 206) => Finding::ok(format_args!("{what}")),
+            (_, 404) => Finding::warning(
+                format_args!("{what}: HAProxy sends it no new sessions"),
+                format_args!("sudo pgsqlchk undrain"),
+            ),
             // The other role's path, as it should be.
-            ("/primary", 503) if has_role && said.reason == "in-recovery" => Finding::ok(what),
-            ("/replica", 503) if has_role && said.reason == "not-in-recovery" => Finding::ok(what),
-            ("/", 503) if has_role => Finding::ok(what),
+            ("/primary", 503) if has_role && said.reason == "in-recovery" => {
+                Finding::ok(format_args!("{what}"))
+            }
+            ("/replica", 503) if has_role && said.reason == "not-in-recovery" => {
+                Finding::ok(format_args!("{what}"))
+            }
+            ("/", 503) if has_role => Finding::ok(format_args!("{what}")),
             _ => Finding::problem(
-                format!("{what}: HAProxy takes this node for down there"),
-                explain(&said.reason, path),
+                format_args!("{what}: HAProxy takes this node for down there"),
+                format_args!("{}", explain(&said.reason, path)),
             ),
         });
     }

@@ -20,18 +20,17 @@ pub fn sources(examined: &Examined, path: &str) -> Vec<Finding> {
     let joined = |texts: &[String]| if texts.is_empty() { "nothing".to_owned() } else { texts.join(", ") };
     match &examined.file {
         Some(file) => {
-            findings.push(Finding::ok(format!("configuration: {file} says {}", joined(&examined.in_file))));
+            findings.push(Finding::ok(format_args!("configuration: {file} says {}", joined(&examined.in_file))));
         }
-        None if examined.config.is_ok() => findings.push(Finding::ok(
-            "configuration: there is no /etc/pgsqlchk/pgsqlchk.conf, so that the defaults hold (pgsqlchk --help)",
-        )),
+        None if examined.config.is_ok() => findings.push(Finding::ok(format_args!("configuration: there is no /etc/pgsqlchk/pgsqlchk.conf, so that the defaults hold (pgsqlchk --help)"))),
         None => {}
     }
     if !examined.typed.is_empty() {
-        findings.push(Finding::ok(format!("configuration: typed: {}", joined(&examined.typed))));
+        findings.push(Finding::ok(format_args!("configuration: typed: {}", joined(&examined.typed))));
     }
     if !examined.connection.is_empty() {
-        findings.push(Finding::ok(format!("configuration: connection: {}", joined(&examined.connection))));
+        findings
+            .push(Finding::ok(format_args!("configuration: connection: {}", joined(&examined.connection))));
     }
     if let Err(mistake) = &examined.config {
         let remedy = match mistake.contains("permission denied") {
@@ -43,7 +42,7 @@ pub fn sources(examined: &Examined, path: &str) -> Vec<Finding> {
                 "mend it (pgsqlchk --help; docs/configuration.md), then systemctl restart pgsqlchk".to_owned()
             }
         };
-        findings.push(Finding::problem(format!("configuration: {mistake}"), remedy));
+        findings.push(Finding::problem(format_args!("configuration: {mistake}"), format_args!("{remedy}")));
     }
     findings.extend(examined.file.as_deref().and_then(|file| secret_file(file, examined)));
     findings
@@ -58,8 +57,8 @@ fn secret_file(file: &str, examined: &Examined) -> Option<Finding> {
     let mode = fs::metadata(file).ok()?.permissions().mode();
     (has_password && mode & 0o004 != 0).then(|| {
         Finding::warning(
-            format!("configuration: {file} holds a password, and everybody on this host may read it"),
-            format!("chown root:pgsqlchk {file}; chmod 640 {file}"),
+            format_args!("configuration: {file} holds a password, and everybody on this host may read it"),
+            format_args!("chown root:pgsqlchk {file}; chmod 640 {file}"),
         )
     })
 }
@@ -83,38 +82,34 @@ pub fn judge(config: &Config, around: &Surroundings) -> Vec<Finding> {
     let mut findings = Vec::new();
     if config.timeout > USUAL_TIMEOUT_CHECK {
         let timeout = config.timeout;
-        findings.push(Finding::warning(
-            format!(
+        findings.push(Finding::warning(format_args!(
                 "configuration: timeout = {timeout:?} is longer than HAProxy waits where nothing is said (inter 2s), so \
                  that it gives up before the answer with the reason comes"
-            ),
-            format!("timeout check {}s in HAProxy's defaults, or timeout = 2s {restart}", timeout.as_secs() + 1),
-        ));
+            ), format_args!("timeout check {}s in HAProxy's defaults, or timeout = 2s {restart}", timeout.as_secs() + 1)));
     }
     findings.extend(around.peers.iter().find(|peer| !config.allow.permits(**peer)).map(|peer| {
         Finding::problem(
-            format!("configuration: allow shuts out the peer {peer}, which asks this agent"),
-            format!("allow = {peer} {restart}"),
+            format_args!("configuration: allow shuts out the peer {peer}, which asks this agent"),
+            format_args!("allow = {peer} {restart}"),
         )
     }));
     let loopback = IpAddr::from([127, 0, 0, 1]);
     if !config.allow.permits(loopback) {
-        findings.push(Finding::warning(
-            "configuration: allow shuts out this host itself: the watchdog of systemd's service asks from there, and so \
-             does doctor",
-            format!("allow = 127.0.0.1 and allow = ::1 {restart}"),
-        ));
+        findings.push(Finding::warning(format_args!("configuration: allow shuts out this host itself: the watchdog of systemd's service asks from there, and so \
+             does doctor"), format_args!("allow = 127.0.0.1 and allow = ::1 {restart}")));
     }
     findings.extend(lag_limit(config, around));
     let drain_file = config.drain_file.display();
     if around.is_systemd && HIDDEN.iter().any(|folder| config.drain_file.starts_with(folder)) {
         findings.push(Finding::warning(
-            format!("configuration: drain-file = {drain_file} lies where systemd's service cannot see it"),
-            format!("drain-file = /var/lib/pgsqlchk/drain {restart}"),
+            format_args!(
+                "configuration: drain-file = {drain_file} lies where systemd's service cannot see it"
+            ),
+            format_args!("drain-file = /var/lib/pgsqlchk/drain {restart}"),
         ));
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(format!(
+        findings.push(Finding::ok(format_args!(
             "configuration: timeout {:?}, knocks every {:?}, logins every {:?}: nothing contradicts",
             config.timeout, config.knock_interval, config.login_interval
         )));
@@ -129,18 +124,20 @@ fn lag_limit(config: &Config, around: &Surroundings) -> Option<Finding> {
     let limit = config.max_lag_time;
     if timeout.is_zero() {
         return Some(Finding::warning(
-            "configuration: a limit on the lag, and wal_receiver_timeout = 0: a standby that is cut off counts as caught up \
-             for ever",
-            around.set_receiver_timeout(limit),
+            format_args!(
+                "configuration: a limit on the lag, and wal_receiver_timeout = 0: a standby that is cut off counts as caught up \
+             for ever"
+            ),
+            format_args!("{}", around.set_receiver_timeout(limit)),
         ));
     }
     let limit = limit.filter(|limit| *limit < timeout)?;
     Some(Finding::warning(
-        format!(
+        format_args!(
             "configuration: max-lag-time = {limit:?} is shorter than wal_receiver_timeout = {timeout:?}: so long a standby \
              that is cut off counts as caught up"
         ),
-        around.set_receiver_timeout(Some(limit)),
+        format_args!("{}", around.set_receiver_timeout(Some(limit))),
     ))
 }
 

@@ -112,13 +112,15 @@ fn judge(root: &Root, units: &[String], services: &[Service], ports: &[u16]) -> 
     let named = services.iter().map(|service| format!("xinetd ({})", service.file));
     let homes: Vec<String> = units.iter().cloned().chain(named).chain(inetd(root, ports)).collect();
     match homes.len() {
-        1 => Finding::ok(format!("home: {} is switched on", homes[0])),
-        0 if !root.path("/etc/systemd/system").is_dir() => Finding::ok(
-            "home: no systemd here, and nothing in /etc/xinetd.d: whoever started the agent is its home",
-        ),
+        1 => Finding::ok(format_args!("home: {} is switched on", homes[0])),
+        0 if !root.path("/etc/systemd/system").is_dir() => Finding::ok(format_args!(
+            "home: no systemd here, and nothing in /etc/xinetd.d: whoever started the agent is its home"
+        )),
         0 => Finding::warning(
-            "home: none is switched on, so that nobody listens after the next start of this host",
-            "systemctl enable --now pgsqlchk.service",
+            format_args!(
+                "home: none is switched on, so that nobody listens after the next start of this host"
+            ),
+            format_args!("systemctl enable --now pgsqlchk.service"),
         ),
         _ => {
             let superfluous = match services.last() {
@@ -127,7 +129,7 @@ fn judge(root: &Root, units: &[String], services: &[Service], ports: &[u16]) -> 
             };
             let what =
                 format!("home: {} are switched on together, and both want the port", homes.join(" and "));
-            Finding::problem(what, format!("keep one of them: {superfluous}"))
+            Finding::problem(format_args!("{what}"), format_args!("keep one of them: {superfluous}"))
         }
     }
 }
@@ -151,14 +153,14 @@ fn judge_service(root: &Root, service: &Service, peers: &[IpAddr]) -> Vec<Findin
             "mv {file} /root/, put the package's service file in its place with disable = no, systemctl reload xinetd, \
              curl -i http://localhost:23267/ ({MOVING})"
         );
-        return vec![Finding::problem(what, remedy)];
+        return vec![Finding::problem(format_args!("{what}"), format_args!("{remedy}"))];
     }
     if !Path::new(server).is_absolute() || !root.path(server).exists() && !Path::new(server).exists() {
         let what =
             format!("xinetd: service {} in {file} starts {server:?}, which there is not", service.name);
         let remedy =
             format!("server = /usr/bin/pgsqlchk (type -a pgsqlchk) in {file}, then systemctl reload xinetd");
-        return vec![Finding::problem(what, remedy)];
+        return vec![Finding::problem(format_args!("{what}"), format_args!("{remedy}"))];
     }
     xinetd::judge(service, peers)
 }

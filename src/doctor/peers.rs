@@ -150,7 +150,9 @@ pub struct Own<'a> {
 /// What it means.
 pub fn judge(peers: &[Peer], own: &Own) -> Vec<Finding> {
     if peers.is_empty() {
-        return vec![Finding::ok("peers: none are named (docs/peers.md says what they would be good for)")];
+        return vec![Finding::ok(format_args!(
+            "peers: none are named (docs/peers.md says what they would be good for)"
+        ))];
     }
     let (own_places, others): (Vec<&Peer>, Vec<&Peer>) =
         peers.iter().partition(|peer| peer.is_self(own.agent, own.ports));
@@ -161,8 +163,11 @@ pub fn judge(peers: &[Peer], own: &Own) -> Vec<Finding> {
         others.iter().flat_map(|peer| judge_one(peer, own, &own_place)).collect();
     if others.is_empty() {
         findings.push(Finding::warning(
-            "peers: only this node itself is named",
-            format!("peer = HOST:23267 for each other node in {}, then systemctl restart pgsqlchk", own.file),
+            format_args!("peers: only this node itself is named"),
+            format_args!(
+                "peer = HOST:23267 for each other node in {}, then systemctl restart pgsqlchk",
+                own.file
+            ),
         ));
     }
     let own_system = own.facts.map(|facts| facts.system_identifier.to_string());
@@ -179,11 +184,8 @@ pub fn judge(peers: &[Peer], own: &Own) -> Vec<Finding> {
         primaries.push("this node".into());
     }
     if primaries.len() > 1 {
-        findings.push(Finding::problem(
-            format!("peers: {} are primaries at the same time", primaries.join(" and ")),
-            "decide whose data counts (pgsqlchk cluster shows timelines), stop the other: systemctl stop postgresql, and \
-             rebuild it as a standby: pg_rewind or pg_basebackup -R",
-        ));
+        findings.push(Finding::problem(format_args!("peers: {} are primaries at the same time", primaries.join(" and ")), format_args!("decide whose data counts (pgsqlchk cluster shows timelines), stop the other: systemctl stop postgresql, and \
+             rebuild it as a standby: pg_rewind or pg_basebackup -R")));
     }
     findings
 }
@@ -214,7 +216,10 @@ fn judge_one(peer: &Peer, own: &Own, own_place: &str) -> Vec<Finding> {
                     place.host
                 ),
             };
-            return vec![Finding::problem(format!("peers: {place} is not reached: {why}"), remedy)];
+            return vec![Finding::problem(
+                format_args!("peers: {place} is not reached: {why}"),
+                format_args!("{remedy}"),
+            )];
         }
     };
     let mut findings = Vec::new();
@@ -224,15 +229,15 @@ fn judge_one(peer: &Peer, own: &Own, own_place: &str) -> Vec<Finding> {
         && ours != theirs
     {
         findings.push(Finding::problem(
-            format!("peers: {place} is of another cluster: its system is {theirs}, and this one {ours}"),
-            format!("take peer = {place} out of {}, then systemctl restart pgsqlchk", own.file),
+            format_args!("peers: {place} is of another cluster: its system is {theirs}, and this one {ours}"),
+            format_args!("take peer = {place} out of {}, then systemctl restart pgsqlchk", own.file),
         ));
     }
     let version = env!("CARGO_PKG_VERSION");
     if let Some(theirs) = status.agent_version.as_deref().filter(|theirs| *theirs != version) {
         findings.push(Finding::warning(
-            format!("peers: the agent of {place} is version {theirs}, and this one {version}"),
-            format!(
+            format_args!("peers: the agent of {place} is version {theirs}, and this one {version}"),
+            format_args!(
                 "install the same on both (apt install pgsqlchk), then systemctl restart pgsqlchk on {}",
                 place.host
             ),
@@ -243,8 +248,8 @@ fn judge_one(peer: &Peer, own: &Own, own_place: &str) -> Vec<Finding> {
         && facts.version != theirs
     {
         findings.push(Finding::warning(
-            format!("peers: PostgreSQL of {place} is version {theirs}, and this one {}", facts.version),
-            "upgrade the older one: apt upgrade, standbys first",
+            format_args!("peers: PostgreSQL of {place} is version {theirs}, and this one {}", facts.version),
+            format_args!("upgrade the older one: apt upgrade, standbys first"),
         ));
     }
     if let Some((ahead_s, unsure_s)) = said.ahead_s
@@ -252,14 +257,14 @@ fn judge_one(peer: &Peer, own: &Own, own_place: &str) -> Vec<Finding> {
     {
         let direction = if ahead_s > 0.0 { "ahead of" } else { "behind" };
         findings.push(Finding::warning(
-            format!("peers: the clock of {place} is {:.1} s {direction} this one", ahead_s.abs()),
-            "timedatectl set-ntp true, on both; chronyc tracking says which is wrong",
+            format_args!("peers: the clock of {place} is {:.1} s {direction} this one", ahead_s.abs()),
+            format_args!("timedatectl set-ntp true, on both; chronyc tracking says which is wrong"),
         ));
     }
     if said.names.as_ref().is_some_and(|names| !names_us(names, own.ports)) {
         findings.push(Finding::warning(
-            format!("peers: {place} does not name this node among its own peers"),
-            format!(
+            format_args!("peers: {place} does not name this node among its own peers"),
+            format_args!(
                 "on {}: peer = {own_place} in /etc/pgsqlchk/pgsqlchk.conf, then systemctl restart pgsqlchk",
                 place.host
             ),
@@ -272,7 +277,7 @@ fn judge_one(peer: &Peer, own: &Own, own_place: &str) -> Vec<Finding> {
             .server_version
             .as_deref()
             .map_or(String::new(), |it| format!(", PostgreSQL {}", first(it)));
-        findings.push(Finding::ok(format!("peers: {place} is reached: {role}{reason}{versions}")));
+        findings.push(Finding::ok(format_args!("peers: {place} is reached: {role}{reason}{versions}")));
     }
     findings
 }

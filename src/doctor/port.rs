@@ -1,6 +1,5 @@
 //! Who listens on the ports: from /proc/net/tcp to a socket, from the socket to a process and its unit.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -66,22 +65,24 @@ pub fn look(config: Option<&Config>, home: Option<&str>, deadline: Instant) -> V
     let agent = config.and_then(|config| config.agent_listen).map(|address| address.port());
     let wanted: Vec<u16> = http.iter().copied().chain([agent.unwrap_or(AGENT_PORT)]).collect();
     let held = holders(Path::new("/proc"), &wanted, deadline);
-    let of = |port: u16| held.get(&port).map_or(&[][..], Vec::as_slice);
+    let of = |port: u16| -> Vec<&Holder> {
+        held.iter().filter(|(held, _)| *held == port).map(|(_, holder)| holder).collect()
+    };
     // Without a configuration nobody knows where the agent should listen.
     let is_known = |port: &&u16| config.is_some() || !of(**port).is_empty();
     let mut findings: Vec<Finding> =
-        http.iter().filter(is_known).map(|port| judge(*port, of(*port), home)).collect();
+        http.iter().filter(is_known).map(|port| judge(*port, &of(*port), home)).collect();
     match agent {
-        Some(port) => findings.push(judge(port, of(port), home)),
+        Some(port) => findings.push(judge(port, &of(port), home)),
         // Nobody has asked for it here, so that nobody has to listen.
-        None if !of(AGENT_PORT).is_empty() => findings.push(judge(AGENT_PORT, of(AGENT_PORT), home)),
+        None if !of(AGENT_PORT).is_empty() => findings.push(judge(AGENT_PORT, &of(AGENT_PORT), home)),
         None => {}
     }
     findings
 }
 
-fn judge(port: u16, holders: &[Holder], home: Option<&str>) -> Finding {
-    let mut names: Vec<String> = holders.iter().map(Holder::described).collect();
+fn judge(port: u16, holders: &[&Holder], home: Option<&str>) -> Finding {
+    let mut names: Vec<String> = holders.iter().map(|holder| holder.described()).collect();
     names.sort();
     names.dedup();
     let what = format!("port {port}: held by {}", names.join(" and "));
@@ -94,7 +95,7 @@ fn judge(port: u16, holders: &[Holder], home: Option<&str>) -> Finding {
             }
             None => "systemctl enable --now pgsqlchk.service".to_owned(),
         };
-        return Finding::problem(what, start);
+        return Finding::problem(format_args!("{what}"), format_args!("{start}"));
     }
     if let Some(Process { pid, unit, .. }) =
         holders.iter().find(|holder| holder.is_stranger()).and_then(|holder| holder.process.as_ref())
@@ -104,30 +105,32 @@ fn judge(port: u16, holders: &[Holder], home: Option<&str>) -> Finding {
             Some(_) | None => format!("stop it (kill {pid})"),
         };
         return Finding::problem(
-            format!("{what}, which is not the agent"),
-            format!(
+            format_args!("{what}, which is not the agent"),
+            format_args!(
                 "{stop}, or give the agent another port: listen = [::]:PORT in /etc/pgsqlchk/pgsqlchk.conf"
             ),
         );
     }
     match names.len() {
-        1 => Finding::ok(what),
+        1 => Finding::ok(format_args!("{what}")),
         _ => Finding::warning(
-            format!("{what}: checks reach now the one, now the other"),
-            "keep one of them: systemctl list-units 'pgsqlchk*' xinetd, then systemctl disable --now the other",
+            format_args!("{what}: checks reach now the one, now the other"),
+            format_args!(
+                "keep one of them: systemctl list-units 'pgsqlchk*' xinetd, then systemctl disable --now the other"
+            ),
         ),
     }
 }
 
 /// By port. `proc` is where /proc is.
-fn holders(proc: &Path, ports: &[u16], deadline: Instant) -> BTreeMap<u16, Vec<Holder>> {
+fn holders(proc: &Path, ports: &[u16], deadline: Instant) -> Vec<(u16, Holder)> {
     let mut sockets = Vec::new();
     for file in ["net/tcp", "net/tcp6"] {
         let text = fs::read_to_string(proc.join(file)).unwrap_or_default();
         let listening = text.lines().filter_map(listening_socket);
         sockets.extend(listening.filter(|socket| ports.contains(&socket.port)));
     }
-    let mut found = BTreeMap::new();
+    let mut found: Vec<(u64, Process)> = Vec::new();
     let mut pids: Vec<u32> = fs::read_dir(proc)
         .into_iter()
         .flatten()
@@ -135,23 +138,24 @@ fn holders(proc: &Path, ports: &[u16], deadline: Instant) -> BTreeMap<u16, Vec<H
         .collect();
     pids.sort_unstable();
     for pid in pids {
-        if Instant::now() >= deadline || sockets.iter().all(|socket| found.contains_key(&socket.inode)) {
+        if Instant::now() >= deadline || found.len() == sockets.len() {
             break;
         }
         let links = fs::read_dir(proc.join(format!("{pid}/fd"))).into_iter().flatten().flatten();
         for link in links.filter_map(|entry| fs::read_link(entry.path()).ok()) {
             let inode = link.to_str().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']'));
             let Some(inode) = inode.and_then(|inode| inode.parse::<u64>().ok()) else { continue };
-            if sockets.iter().any(|socket| socket.inode == inode) {
-                found.entry(inode).or_insert_with(|| describe(proc, pid));
+            let is_known = found.iter().any(|(known, _)| *known == inode);
+            if !is_known && sockets.iter().any(|socket| socket.inode == inode) {
+                found.push((inode, describe(proc, pid)));
             }
         }
     }
-    let mut held: BTreeMap<u16, Vec<Holder>> = BTreeMap::new();
-    for Socket { port, uid, inode } in sockets {
-        held.entry(port).or_default().push(Holder { process: found.get(&inode).cloned(), uid });
-    }
-    held
+    let held = sockets.into_iter().map(|Socket { port, uid, inode }| {
+        let process = found.iter().find(|(known, _)| *known == inode).map(|(_, process)| process.clone());
+        (port, Holder { process, uid })
+    });
+    held.collect()
 }
 
 fn describe(proc: &Path, pid: u32) -> Process {
@@ -211,10 +215,10 @@ mod tests {
         let later = Instant::now() + std::time::Duration::from_secs(60);
         let held = holders(&proc, &[23267, 23268], later);
         let nginx = Process { pid: 8, name: "nginx".into(), unit: Some("nginx.service".into()) };
-        let expected = BTreeMap::from([(23267, vec![Holder { process: Some(nginx), uid: 1000 }])]);
+        let expected = [(23267, Holder { process: Some(nginx), uid: 1000 })];
         assert_eq!(held, expected);
         fs::remove_file(proc.join("8/fd/3")).unwrap();
-        assert_eq!(holders(&proc, &[23267], later)[&23267], [Holder { process: None, uid: 1000 }]);
+        assert_eq!(holders(&proc, &[23267], later), [(23267, Holder { process: None, uid: 1000 })]);
         fs::remove_dir_all(proc).unwrap();
     }
 
@@ -234,7 +238,8 @@ mod tests {
     #[test]
     fn whoever_is_not_the_agent_is_a_problem_and_two_are_a_warning() {
         use super::super::Grade;
-        let judged = |holders: &[Holder]| judge(23267, holders, Some("pgsqlchk.service"));
+        let judged =
+            |holders: &[Holder]| judge(23267, &holders.iter().collect::<Vec<_>>(), Some("pgsqlchk.service"));
         let agent = holder("pgsqlchk", Some("pgsqlchk.service"));
         assert_eq!(judged(&[agent.clone(), agent.clone()]).grade, Grade::Ok);
         assert_eq!(judged(&[Holder { process: None, uid: 7 }]).grade, Grade::Ok);

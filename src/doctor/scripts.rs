@@ -32,8 +32,10 @@ pub fn look(root: &Root, search_path: Option<&OsStr>) -> Vec<Finding> {
     if let Some(script) = first.filter(|path| is_old_script(path)) {
         let script = script.display();
         return vec![Finding::problem(
-            format!("old script: {script} comes first in PATH: pgsqlchk starts it instead of this program"),
-            format!("mv {script} {script}.old; hash -r; type -a pgsqlchk ({MOVING})"),
+            format_args!(
+                "old script: {script} comes first in PATH: pgsqlchk starts it instead of this program"
+            ),
+            format_args!("mv {script} {script}.old; hash -r; type -a pgsqlchk ({MOVING})"),
         )];
     }
     let usual = root.path(USUAL);
@@ -43,11 +45,11 @@ pub fn look(root: &Root, search_path: Option<&OsStr>) -> Vec<Finding> {
         Some(script) => {
             let script = script.display();
             vec![Finding::warning(
-                format!("old script: {script} is still there, and another PATH would find it first"),
-                format!("mv {script} {script}.old; type -a pgsqlchk ({MOVING})"),
+                format_args!("old script: {script} is still there, and another PATH would find it first"),
+                format_args!("mv {script} {script}.old; type -a pgsqlchk ({MOVING})"),
             )]
         }
-        None => vec![Finding::ok("old script: none in PATH")],
+        None => vec![Finding::ok(format_args!("old script: none in PATH"))],
     }
 }
 

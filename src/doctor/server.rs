@@ -130,7 +130,10 @@ pub fn judge(config: &Config, seen: &Seen, os_user: Option<&str>) -> Vec<Finding
 fn judge_failure(config: &Config, failure: &Failure, os_user: Option<&str>) -> Finding {
     let remedy = advice::advice(failure, &config.connection, os_user);
     let remedy = remedy.unwrap_or_else(|| otherwise(failure.reason).to_owned());
-    Finding::problem(format!("PostgreSQL: {}: {}", failure.reason, failure.cause), remedy)
+    Finding::problem(
+        format_args!("PostgreSQL: {}: {}", failure.reason, failure.cause),
+        format_args!("{remedy}"),
+    )
 }
 
 /// Where there is nothing that is mended by one command.
@@ -160,42 +163,36 @@ fn judge_facts(config: &Config, place: &str, facts: &Facts, os_user: Option<&str
     let by_sql = |sql: &str| as_superuser(&config.connection, sql);
     let os_user = os_user.unwrap_or("?");
     let mut findings = vec![
-        Finding::ok(format!(
+        Finding::ok(format_args!(
             "PostgreSQL: {place} answers, and lets {role} in (as the operating system's {os_user})"
         )),
         match facts.version_number >= OLDEST {
-            true => Finding::ok(format!(
+            true => Finding::ok(format_args!(
                 "PostgreSQL: version {version}, {kind} of system {}",
                 facts.system_identifier
             )),
             false => Finding::problem(
-                format!("PostgreSQL: version {version} is older than 10, which this agent needs"),
-                "upgrade it: pg_upgrade",
+                format_args!("PostgreSQL: version {version} is older than 10, which this agent needs"),
+                format_args!("upgrade it: pg_upgrade"),
             ),
         },
     ];
     findings.push(match facts.sees_all {
-        true => Finding::ok(format!("PostgreSQL: {role} has pg_monitor")),
-        false => Finding::warning(
-            format!("PostgreSQL: {role} lacks pg_monitor: the lag counts only what was received, and standbys stay unseen"),
-            format!("on the primary: {}", by_sql(&format!("GRANT pg_monitor TO {}", spelling::identifier(role)))),
-        ),
+        true => Finding::ok(format_args!("PostgreSQL: {role} has pg_monitor")),
+        false => Finding::warning(format_args!("PostgreSQL: {role} lacks pg_monitor: the lag counts only what was received, and standbys stay unseen"), format_args!("on the primary: {}", by_sql(&format!("GRANT pg_monitor TO {}", spelling::identifier(role))))),
     });
     let usable =
         if facts.is_superuser { *max_connections } else { max_connections.saturating_sub(*reserved) };
     let free = usable.saturating_sub(*used);
     findings.push(match free <= (max_connections / 20).max(2) {
-        false => Finding::ok(format!("PostgreSQL: {used} of {max_connections} connections are taken")),
-        true => Finding::warning(
-            format!(
+        false => Finding::ok(format_args!("PostgreSQL: {used} of {max_connections} connections are taken")),
+        true => Finding::warning(format_args!(
                 "PostgreSQL: {used} of {max_connections} connections are taken and {reserved} reserved, so that {free} are free: \
                  without one the answer is 503 too-many-clients"
-            ),
-            format!(
+            ), format_args!(
                 "see who has them: {}; raise max_connections",
                 by_sql("SELECT usename, application_name, count(*) FROM pg_stat_activity GROUP BY 1, 2")
-            ),
-        ),
+            )),
     });
     findings.extend(log_lines(config, facts));
     if facts.is_read_only {
@@ -211,37 +208,28 @@ fn judge_facts(config: &Config, place: &str, facts: &Facts, os_user: Option<&str
         let find =
             by_sql("SELECT source, sourcefile FROM pg_settings WHERE name = 'default_transaction_read_only'");
         let reset = by_sql("ALTER SYSTEM RESET default_transaction_read_only");
-        findings.push(Finding::warning(
-            what,
-            format!(
+        findings.push(Finding::warning(format_args!("{what}"), format_args!(
                 "{reset}; then SELECT pg_reload_conf() (where it stands: {find}; for this role alone: ALTER ROLE {role} RESET \
                  default_transaction_read_only)"
-            ),
-        ));
+            )));
     }
     if !facts.is_hot_standby {
-        findings.push(Finding::warning(
-            "PostgreSQL: hot_standby = off: as a standby this server will let nobody in, and each check is 503",
-            format!("{}; then restart PostgreSQL", by_sql("ALTER SYSTEM SET hot_standby = on")),
-        ));
+        findings.push(Finding::warning(format_args!("PostgreSQL: hot_standby = off: as a standby this server will let nobody in, and each check is 503"), format_args!("{}; then restart PostgreSQL", by_sql("ALTER SYSTEM SET hot_standby = on"))));
     }
     if facts.is_standby && !facts.has_receiver {
-        findings.push(Finding::warning(
-            "PostgreSQL: no WAL receiver runs on this standby: it receives nothing, and its lag is unknown",
-            format!(
+        findings.push(Finding::warning(format_args!("PostgreSQL: no WAL receiver runs on this standby: it receives nothing, and its lag is unknown"), format_args!(
                 "see what its log says of the primary: journalctl -u 'postgresql*'; where it should stream from: {}",
                 by_sql("SHOW primary_conninfo")
-            ),
-        ));
+            )));
     }
     if let Some(left_s) = facts.expires_in_s.filter(|left_s| *left_s < SOON_S) {
         let sql = format!("ALTER ROLE {} VALID UNTIL 'infinity'", spelling::identifier(role));
         findings.push(Finding::warning(
-            format!(
+            format_args!(
                 "PostgreSQL: the password of {role} ends in {:.0} days (VALID UNTIL)",
                 (left_s / 86_400.0).max(0.0)
             ),
-            format!("on the primary: {}", by_sql(&sql)),
+            format_args!("on the primary: {}", by_sql(&sql)),
         ));
     }
     findings
@@ -253,14 +241,11 @@ fn log_lines(config: &Config, facts: &Facts) -> Option<Finding> {
     let logs_knocks = ["on", "true", "1", "yes", "all"].contains(&logged) || logged.contains("receipt");
     let (knock, login) = (config.knock_interval, config.login_interval);
     (logs_knocks && (!knock.is_zero() || !login.is_zero())).then(|| {
-        Finding::warning(
-            format!(
+        Finding::warning(format_args!(
                 "PostgreSQL: log_connections = {logged}: while checks come, each knock (every {knock:?}) and each login (every \
                  {login:?}) leaves lines in the server's log"
-            ),
-            "knock-interval = 10s and login-interval = 1min in /etc/pgsqlchk/pgsqlchk.conf, then systemctl restart pgsqlchk; \
-             or log_connections = off",
-        )
+            ), format_args!("knock-interval = 10s and login-interval = 1min in /etc/pgsqlchk/pgsqlchk.conf, then systemctl restart pgsqlchk; \
+             or log_connections = off"))
     })
 }
 

@@ -1,7 +1,6 @@
 //! xinetd's files: which services start the agent or its predecessor, and what becomes of checks there (xinetd.conf(5)).
 //! Judged purely from what was read.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::{Finding, resolve};
@@ -14,8 +13,8 @@ const MIN_RATE: u64 = 200;
 /// A port that stays closed for longer is down for HAProxy.
 const MAX_CLOSED_S: u64 = 2;
 
-/// Attributes by name.
-pub(super) type Attributes = BTreeMap<String, String>;
+/// Attributes with their names; of two the later counts.
+pub(super) type Attributes = Vec<(String, String)>;
 
 /// A service that is switched on.
 #[derive(Debug)]
@@ -30,7 +29,7 @@ pub(super) struct Service {
 impl Service {
     /// An attribute, in one line.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.attributes.get(name).map(String::as_str)
+        get(&self.attributes, name)
     }
 
     /// Its port, where it names one.
@@ -42,6 +41,10 @@ impl Service {
     pub(super) fn waits(&self) -> bool {
         self.get("wait") == Some("yes")
     }
+}
+
+fn get<'a>(attributes: &'a Attributes, name: &str) -> Option<&'a str> {
+    attributes.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
 
 /// The services of a file that are switched on, over the defaults. A later `defaults` counts for those after it.
@@ -60,7 +63,7 @@ pub(super) fn services(file: &str, text: &str, defaults: &mut Attributes) -> Vec
                 Some((name, own)) => {
                     let mut attributes = defaults.clone();
                     attributes.extend(own);
-                    let is_disabled = attributes.get("disable").is_some_and(|value| value == "yes");
+                    let is_disabled = get(&attributes, "disable") == Some("yes");
                     if !is_disabled {
                         services.push(Service { file: file.to_owned(), name, attributes });
                     }
@@ -74,13 +77,9 @@ pub(super) fn services(file: &str, text: &str, defaults: &mut Attributes) -> Vec
                     None => (name.trim_end(), false),
                 };
                 let value = value.split_whitespace().collect::<Vec<_>>().join(" ");
-                let known = attributes.entry(name.to_owned()).or_default();
-                if is_more && !known.is_empty() {
-                    known.push(' ');
-                    known.push_str(&value);
-                } else {
-                    *known = value;
-                }
+                let before = get(attributes, name).filter(|_| is_more);
+                let value = before.map(|before| format!("{before} {value}")).unwrap_or(value);
+                attributes.push((name.to_owned(), value));
             }
             (None, _) => {}
         }
@@ -101,7 +100,10 @@ pub(super) fn judge(service: &Service, peers: &[IpAddr]) -> Vec<Finding> {
         let what = format!(
             "{place} starts {server} without --mode xinetd: it opens a port of its own and answers nothing"
         );
-        findings.push(Finding::problem(what, mend("server_args = --mode xinetd")));
+        findings.push(Finding::problem(
+            format_args!("{what}"),
+            format_args!("{}", mend("server_args = --mode xinetd")),
+        ));
     }
     if !service.waits() {
         let cps = service.get("cps").unwrap_or("50 10");
@@ -112,7 +114,7 @@ pub(super) fn judge(service: &Service, peers: &[IpAddr]) -> Vec<Finding> {
                 "{place}: with cps = {cps} the port is closed for {closed} s after {rate} connections in a second, and \
                  every HAProxy takes this node for down"
             );
-            findings.push(Finding::warning(what, mend("cps = 1000 1")));
+            findings.push(Finding::warning(format_args!("{what}"), format_args!("{}", mend("cps = 1000 1"))));
         }
         for (attribute, least, enough) in
             [("instances", MIN_INSTANCES, 60), ("per_source", MIN_PER_SOURCE, 50)]
@@ -121,7 +123,10 @@ pub(super) fn judge(service: &Service, peers: &[IpAddr]) -> Vec<Finding> {
                 let what = format!(
                     "{place}: with {attribute} = {value} a check that comes while so many run gets no answer"
                 );
-                findings.push(Finding::warning(what, mend(&format!("{attribute} = {enough}"))));
+                findings.push(Finding::warning(
+                    format_args!("{what}"),
+                    format_args!("{}", mend(&format!("{attribute} = {enough}"))),
+                ));
             }
         }
     }
@@ -130,7 +135,7 @@ pub(super) fn judge(service: &Service, peers: &[IpAddr]) -> Vec<Finding> {
     }
     if findings.is_empty() {
         let wait = if service.waits() { "yes" } else { "no" };
-        findings.push(Finding::ok(format!("{place} starts {server} {arguments} (wait = {wait})")));
+        findings.push(Finding::ok(format_args!("{place} starts {server} {arguments} (wait = {wait})")));
     }
     findings
 }
@@ -143,18 +148,20 @@ fn judge_only_from(service: &Service, place: &str, list: &str, peers: &[IpAddr])
         let remedy = format!(
             "take only_from out of {file}, then systemctl reload xinetd; allow = {list} in pgsqlchk.conf does it"
         );
-        return Some(Finding::problem(what, remedy));
+        return Some(Finding::problem(format_args!("{what}"), format_args!("{remedy}")));
     }
     let loopback = IpAddr::from([127, 0, 0, 1]);
     let shut_out = peers.iter().find(|peer| resolve::is_listed(list, **peer) == Some(false));
     match shut_out {
         Some(peer) => Some(Finding::problem(
-            format!("{place}: only_from = {list} shuts out the peer {peer}"),
-            format!("only_from += {peer} in {file}, then systemctl reload xinetd"),
+            format_args!("{place}: only_from = {list} shuts out the peer {peer}"),
+            format_args!("only_from += {peer} in {file}, then systemctl reload xinetd"),
         )),
         None if resolve::is_listed(list, loopback) == Some(false) => Some(Finding::warning(
-            format!("{place}: only_from = {list} shuts out this host itself, so that nothing here can ask"),
-            format!("only_from += 127.0.0.1 in {file}, then systemctl reload xinetd"),
+            format_args!(
+                "{place}: only_from = {list} shuts out this host itself, so that nothing here can ask"
+            ),
+            format_args!("only_from += 127.0.0.1 in {file}, then systemctl reload xinetd"),
         )),
         None => None,
     }

@@ -3,7 +3,6 @@
 //! Run by root it sees who holds the ports; what the agent meets, its own user has to try. So root looks at the host, and
 //! hands those lines to a process of the agent's user, which looks at the rest and says it all.
 
-use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
@@ -57,8 +56,8 @@ pub fn run(arguments: &Arguments) -> Exit {
     };
     let Some(examined) = examined.end(begun + FIRST_LIMIT) else {
         let late = Finding::problem(
-            "configuration: it cannot be read in time",
-            format!(
+            format_args!("configuration: it cannot be read in time"),
+            format_args!(
                 "try to: cat {DEFAULT_FILE}; getent passwd (a file system or a directory service that hangs)"
             ),
         );
@@ -74,10 +73,7 @@ pub fn run(arguments: &Arguments) -> Exit {
                 Some(Ok(exit)) => return exit,
                 Some(Err(why)) => {
                     let mut host = host;
-                    host.lines.push(Finding::warning(
-                        format!("user: root asks by itself, and not as {AGENT_USER}: {why}"),
-                        format!("sudo -u {AGENT_USER} pgsqlchk doctor (without the user: adduser --system --group {AGENT_USER})"),
-                    ));
+                    host.lines.push(Finding::warning(format_args!("user: root asks by itself, and not as {AGENT_USER}: {why}"), format_args!("sudo -u {AGENT_USER} pgsqlchk doctor (without the user: adduser --system --group {AGENT_USER})")));
                     host
                 }
                 None => host,
@@ -125,8 +121,10 @@ fn look(config: &Arc<Config>, file: &str, host: Host, begun: Instant) -> (Vec<Fi
     let drained = asked_drain.end(deadline).unwrap_or_else(|| {
         let file = config.drain_file.display();
         vec![Finding::problem(
-            format!("drain: looking for {file} hangs"),
-            "mount shows its file system; drain-file = /run/pgsqlchk/drain in /etc/pgsqlchk/pgsqlchk.conf",
+            format_args!("drain: looking for {file} hangs"),
+            format_args!(
+                "mount shows its file system; drain-file = /run/pgsqlchk/drain in /etc/pgsqlchk/pgsqlchk.conf"
+            ),
         )]
     });
     // Whoever asks by the deadline has an answer a moment later.
@@ -136,9 +134,8 @@ fn look(config: &Arc<Config>, file: &str, host: Host, begun: Instant) -> (Vec<Fi
     let own_agent = heard.as_ref().and_then(|heard| heard.agent());
     let facts = seen.as_ref().ok().map(|(_, facts)| facts);
     let others: Vec<&Peer> = peers.iter().filter(|peer| !peer.is_self(own_agent, &ports)).collect();
-    let addresses: BTreeSet<IpAddr> =
+    let addresses: Vec<IpAddr> =
         others.iter().flat_map(|peer| &peer.addresses).map(|address| address.ip()).collect();
-    let addresses: Vec<IpAddr> = addresses.into_iter().collect();
     let around = Surroundings {
         file,
         peers: &addresses,
@@ -191,8 +188,8 @@ fn look_at_host(config: Option<Arc<Config>>, file: &str, deadline: Instant) -> H
     });
     looked.end(deadline).unwrap_or_else(|| Host {
         lines: vec![Finding::problem(
-            "port: looking through /proc, /etc/systemd and /etc/xinetd.d takes too long",
-            "mount shows which file system hangs",
+            format_args!("port: looking through /proc, /etc/systemd and /etc/xinetd.d takes too long"),
+            format_args!("mount shows which file system hangs"),
         )],
         is_systemd: false,
     })
@@ -202,10 +199,7 @@ fn look_at_host(config: Option<Arc<Config>>, file: &str, deadline: Instant) -> H
 fn stranger(root: &Root) -> Option<Finding> {
     let (user, account) = (geteuid().as_raw(), root.agent_user()?);
     (user != 0 && user != account.uid).then(|| {
-        Finding::warning(
-            format!("user: user {user} asks, and not {AGENT_USER}, whom PostgreSQL and files may treat differently"),
-            "sudo pgsqlchk doctor",
-        )
+        Finding::warning(format_args!("user: user {user} asks, and not {AGENT_USER}, whom PostgreSQL and files may treat differently"), format_args!("sudo pgsqlchk doctor"))
     })
 }
 
