@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use argh::FromArgs;
 
@@ -10,7 +11,7 @@ use crate::config::Mode;
 use crate::config::options::{self, OptionInfo};
 use crate::config::suggestion;
 use crate::config::table::option_table;
-use crate::spelling::quote;
+use crate::spelling::{self, quote};
 
 /// Why the program ends before it serves anybody: what to print, where, and the exit code.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +79,17 @@ pub struct Arguments {
     pub haproxy: bool,
     /// The settings with their raw values, in the order of the table, repeated options in the order typed.
     pub settings: Vec<(&'static OptionInfo, String)>,
+    /// `--wait`, if given.
+    pub wait: Option<Wait>,
+}
+
+/// How long `pgsqlchk drain --wait` waits for sessions to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// As long as it takes.
+    Unlimited,
+    /// At most so long.
+    AtMost(Duration),
 }
 
 macro_rules! make_raw {
@@ -100,6 +112,8 @@ macro_rules! make_raw {
             instance: Vec<String>,
             #[argh(switch, description = "see the table")]
             haproxy: bool,
+            #[argh(option, description = "see the table")]
+            wait: Vec<String>,
             #[argh(switch, short = 'V', description = "see the table")]
             version: bool,
         }
@@ -123,11 +137,16 @@ impl Arguments {
 
 /// Parses the command line; `arguments` starts with the program's name.
 pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, Exit> {
-    let mut words = Vec::new();
+    let mut typed = Vec::new();
     for (position, argument) in arguments.enumerate().skip(1) {
         let word = argument
             .into_string()
             .map_err(|_| Exit::bad_usage(format!("argument {position} is not UTF-8 text")))?;
+        typed.push(word);
+    }
+    say_no_limit(&mut typed);
+    let mut words = Vec::new();
+    for word in typed {
         // argh wants the value as a word of its own; no value of ours starts with two hyphens.
         match word.split_once('=') {
             Some((name, value)) if name.starts_with("--") => words.extend([name.into(), value.into()]),
@@ -147,6 +166,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, Exi
         return Err(bad_usage("--instance names a configuration file already, so there can be no --config"));
     }
     let haproxy = raw.haproxy;
+    let wait = single("wait", std::mem::take(&mut raw.wait))?.map(|value| read_wait(&value)).transpose()?;
     let mut settings = Vec::new();
     for (word, values) in raw.settings() {
         let Some(option) = OptionInfo::find(word) else { continue };
@@ -156,7 +176,31 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, Exi
             settings.push((option, value));
         }
     }
-    Ok(Arguments { config, instance, haproxy, settings })
+    Ok(Arguments { config, instance, haproxy, settings, wait })
+}
+
+/// The value of a `--wait` that has none: argh wants one.
+const NO_LIMIT: &str = "no limit";
+
+/// What follows `--wait` is its value only where it begins like a duration.
+fn say_no_limit(words: &mut Vec<String>) {
+    let has_value = |words: &[String], place: usize| {
+        let next = words.get(place + 1);
+        next.is_some_and(|next| next.is_empty() || next.starts_with(|first: char| first.is_ascii_digit()))
+    };
+    let places = (0..words.len()).filter(|place| words[*place] == "--wait" && !has_value(words, *place));
+    for place in places.collect::<Vec<_>>().into_iter().rev() {
+        words.insert(place + 1, NO_LIMIT.into());
+    }
+}
+
+fn read_wait(value: &str) -> Result<Wait, Exit> {
+    match value {
+        NO_LIMIT => Ok(Wait::Unlimited),
+        _ => spelling::duration(value)
+            .map(Wait::AtMost)
+            .map_err(|why| bad_usage(&format!("--wait {}: {why}", quote(value)))),
+    }
 }
 
 /// The first word, where it is no option: it says what to do, and means the same as a `--mode` with it.
@@ -285,6 +329,38 @@ mod tests {
         for word in ["--help", "-h"] {
             let help = typed(&["--timeout", "1s", word]).unwrap_err();
             assert_eq!(help, Exit { text: options::help(), on_stdout: true, code: 0 });
+        }
+    }
+
+    #[test]
+    fn wait_takes_a_duration_or_none() {
+        let wait = |words: &[&str]| typed(words).map(|arguments| arguments.wait);
+        let minutes = |minutes: u64| Ok(Some(Wait::AtMost(Duration::from_secs(60 * minutes))));
+        for (words, expected) in [
+            (&["drain"][..], Ok(None)),
+            (&["drain", "--wait"], Ok(Some(Wait::Unlimited))),
+            (&["drain", "--wait", "--timeout", "1s"], Ok(Some(Wait::Unlimited))),
+            (&["drain", "--wait", "5min"], minutes(5)),
+            (&["drain", "--wait=5min"], minutes(5)),
+            (&["--mode=drain", "--wait", "5min", "--timeout=1s"], minutes(5)),
+            (&["drain", "--wait", "0"], minutes(0)),
+        ] {
+            assert_eq!(wait(words), expected, "{words:?}");
+        }
+        for (words, expected) in [
+            (&["drain", "--wait", "5"][..], "--wait \"5\": a duration needs a unit (2s, 500ms)"),
+            (&["drain", "--wait=5"], "--wait \"5\": a duration needs a unit (2s, 500ms)"),
+            (&["drain", "--wait="], "--wait \"\": expected a whole number and a unit (2s, 500ms)"),
+            (&["drain", "--wait=long"], "--wait \"long\": expected a whole number and a unit (2s, 500ms)"),
+            (
+                &["drain", "--wait", "long"],
+                "an argument that is not an option; a value with spaces needs quotes",
+            ),
+            (&["drain", "--wait", "--wait", "5min"], "option --wait is given twice"),
+            (&["drain", "--wiat"], "unknown option \"--wiat\"; did you mean --wait?"),
+        ] {
+            let expected = format!("pgsqlchk: {expected} (try 'pgsqlchk --help')");
+            assert_eq!(wait(words).map_err(|exit| (exit.code, exit.text)), Err((3, expected)), "{words:?}");
         }
     }
 

@@ -27,6 +27,7 @@ pub(crate) mod suggestion;
 pub(crate) mod table;
 mod units;
 
+pub use crate::cli::Wait;
 pub use allow::Allow;
 pub use examination::{Examined, examine};
 pub use host_port::HostPort;
@@ -137,8 +138,13 @@ pub struct Config {
     options: Options,
     /// What it was built from, beside files and environment.
     arguments: Arguments,
-    /// How PostgreSQL is reached.
+    /// How PostgreSQL is reached. In drain and undrain mode what holds where nothing was said, unless somebody waits: nobody
+    /// else connects.
     pub connection: ConnectionSettings,
+    /// Why `connection` could not be made out; in drain mode only, which goes on without.
+    pub connection_problem: Option<String>,
+    /// Whether `pgsqlchk drain` waits, and how long.
+    pub wait: Option<Wait>,
     /// What `pgsqlchk check` asks.
     pub asked: Target,
 }
@@ -189,7 +195,7 @@ fn build(arguments: Arguments, environment: &Environment) -> Result<Config, Stri
 }
 
 fn assemble(arguments: Arguments, environment: &Environment) -> Result<Config, String> {
-    let (mut options, asks_haproxy) = (Options::unset(), arguments.haproxy);
+    let (mut options, asks_haproxy, wait) = (Options::unset(), arguments.haproxy, arguments.wait);
     let typed = arguments.clone();
     layers::apply_all(&mut options, arguments, environment)?;
     if asks_haproxy && options.mode != Mode::Doctor {
@@ -210,8 +216,21 @@ fn assemble(arguments: Arguments, environment: &Environment) -> Result<Config, S
     // Only now is it known what `/` stands for.
     let asked = units::target(&options.target, &options.standing())
         .map_err(|why| format!("target {}: {why}", spelling::quote(&options.target)))?;
-    let connection = libpq::resolve(options.dsn.take(), environment)?;
-    Ok(Config { options, arguments: typed, connection, asked })
+    if wait.is_some() && options.mode != Mode::Drain {
+        return Err("--wait goes with pgsqlchk drain alone".into());
+    }
+    let (connection, connection_problem) = match (options.mode, wait) {
+        // Whoever presses the switch need not be able to read what the agent reads.
+        (Mode::Drain | Mode::Undrain, None) => (ConnectionSettings::unsaid(), None),
+        (Mode::Drain | Mode::Undrain, Some(_)) => match libpq::resolve(options.dsn.take(), environment) {
+            Ok(connection) => (connection, None),
+            Err(why) => (ConnectionSettings::unsaid(), Some(spelling::printable(&why))),
+        },
+        (Mode::Standalone | Mode::Xinetd | Mode::Check | Mode::Cluster | Mode::Doctor, _) => {
+            (libpq::resolve(options.dsn.take(), environment)?, None)
+        }
+    };
+    Ok(Config { options, arguments: typed, connection, connection_problem, wait, asked })
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod xinetd;
 pub use check::run as run_check;
 pub use cluster::{HOW_TO_ASK, run as run_cluster};
 pub use doctor::run as run_doctor;
+pub use drain::wait::run as run_drain_and_wait;
 pub use drain::{drain, undrain};
 pub use holding::hold_port;
 pub use nagios::unknown as unknown_to_nagios;

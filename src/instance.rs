@@ -6,6 +6,7 @@
 
 mod address;
 pub mod advice;
+mod clients;
 mod doubt;
 mod evidence;
 mod failure;
@@ -32,6 +33,7 @@ mod timeline;
 mod upstream;
 mod writer;
 
+pub use clients::ClientCounter;
 pub use evidence::{Against, Evidence, Pooler, PrimaryPosition, SyncState, WriteProbe};
 pub use failure::Failure;
 pub use identity::Identity;

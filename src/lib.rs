@@ -55,7 +55,7 @@ use system::{inherited, memory, stdio};
 
 /// Runs the program with its arguments, the program's name first, and says how to exit: 0 after a clean stop, 1
 /// where it could not start or go on, 3 for bad usage or configuration. `pgsqlchk check`, `cluster` and `doctor` have codes
-/// of their own.
+/// of their own, and `pgsqlchk drain --wait` ends with 1 where sessions are left.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     // Before anything can print: what is printed here would stand ahead of the reply.
     let shared_socket = stdio::claim_shared_socket();
@@ -119,7 +119,13 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         }
         // The configuration file says so.
         (Mode::Doctor, None) => typed.map_or_else(|exit| exit, |typed| front::run_doctor(&typed)).report(),
-        (Mode::Drain, None) => tell(front::drain(&config)),
+        (Mode::Drain, None) => match config.wait {
+            None => tell(front::drain(&config)),
+            Some(wait) => match front::run_drain_and_wait(&config, wait) {
+                Ok(code) => ExitCode::from(code),
+                Err(what) => Exit::could_not_start(what).report(),
+            },
+        },
         (Mode::Undrain, None) => tell(front::undrain(&config)),
     }
 }

@@ -8,3 +8,4 @@ pub mod own_name;
 pub mod process;
 pub mod stdio;
 pub mod syslog;
+pub mod terminal;

@@ -285,9 +285,9 @@ fn every_setting_has_a_bad_value_above() {
     let home = Home::new();
     let help = help(&home);
     let mut settings = help.lines().filter_map(|line| line.strip_prefix("  --")?.split(' ').next());
-    assert_eq!(settings.clone().count(), 33, "{help}");
+    assert_eq!(settings.clone().count(), 34, "{help}");
     let tested = |name: &str| BAD_VALUES.iter().any(|bad| bad.name == name);
-    let others = ["dsn", "config", "instance", "haproxy", "version", "help"];
+    let others = ["dsn", "config", "instance", "haproxy", "wait", "version", "help"];
     let forgotten = settings.find(|name| !tested(name) && !others.contains(name));
     assert_eq!(forgotten, None);
 }
@@ -321,6 +321,11 @@ fn bad_usage_is_refused() {
         let line = format!("--instance \"{bad}\": {name}");
         assert_refused(home.agent().args(["check", &format!("--instance={bad}")]), &line);
     }
+    assert_refused(
+        home.agent().args(["drain", "--wait=5"]),
+        "--wait \"5\": a duration needs a unit (2s, 500ms) (try 'pgsqlchk --help')",
+    );
+    assert_refused(home.agent().args(["undrain", "--wait"]), "--wait goes with pgsqlchk drain alone");
     let twice = ["--config=/dev/null", "--listen=127.0.0.1:1", "--listen=127.0.0.1:1"];
     assert_refused(home.agent().args(twice), "--listen \"127.0.0.1:1\": the address is given twice");
 }

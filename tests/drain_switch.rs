@@ -116,6 +116,28 @@ fn bad_usage_of_the_switch_is_exit_code_3() {
     assert_eq!(run(&["--mode=drian"]).0, 3);
 }
 
+/// The agent's user reads them; whoever drains needs none of them.
+#[test]
+fn the_switch_needs_nothing_but_the_drain_files_path() {
+    let switch = Switch::new();
+    let secret = switch.folder.write("secret", "[mine]\nhost=/nowhere\n");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).expect("chmod");
+    chmod(&switch.folder, 0o777);
+    let secret = secret.to_str().expect("a path");
+    let service = format!("PGSERVICEFILE={secret}");
+    let passfile = format!("passfile={secret}");
+    let drain_file = switch.text();
+    let wrapper = [without_privileges(), &["env", "PGSERVICE=mine", &service, "PGSSLMODE=require"]].concat();
+    for (mode, is_there) in [("drain", true), ("undrain", false)] {
+        let options = ["--mode", mode, "--drain-file", &drain_file, "--dsn", &passfile];
+        let (code, _, error) = run_under(&wrapper, &options);
+        assert_eq!((code, error.as_str()), (0, ""), "{mode}");
+        assert_eq!(switch.path().exists(), is_there, "{mode}");
+    }
+    let (code, _, error) = run_under(&wrapper, &["--mode=check", "--dsn", &passfile]);
+    assert_eq!(code, 3, "who connects does need them: {error}");
+}
+
 #[test]
 fn undrain_removes_a_link_and_leaves_what_it_leads_to() {
     let switch = Switch::new();

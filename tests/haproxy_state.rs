@@ -11,6 +11,7 @@ use postgres::{Client, NoTls};
 use serde_json::Value;
 use support::agent::PASS_STDIN;
 use support::folder::Folder;
+use support::pages::{page, table};
 use support::servers::servers;
 use support::wire::{PATIENCE, Wire};
 use support::{Agent, Cluster, Haproxy, OneShot, eventually, free_port, http, secs};
@@ -82,11 +83,17 @@ fn two_haproxys_with_two_pools_each_are_shown_with_the_sessions_they_have() {
     for (name, value) in [("up", 1), ("sessions", 3)] {
         assert!(metrics.contains(&format!("\npgsqlchk_haproxy_{name}{labels} {value}\n")), "{metrics}");
     }
-    let page = agent.ask(b"GET /status HTTP/1.1\r\nAccept: text/html\r\n\r\n").body;
+    let shown = agent.ask(b"GET /status HTTP/1.1\r\nAccept: text/html\r\n\r\n").body;
     assert!(
-        page.contains("<td>lb2<small>127.0.0.1</small></td><td>Reads/node1</td><td>UP</td><td>3 of 3</td>"),
-        "{page}"
+        shown.contains("<td>lb2<small>127.0.0.1</small></td><td>Reads/node1</td><td>UP</td><td>3 of 3</td>"),
+        "{shown}"
     );
+
+    let names: Vec<&String> = said.as_object().expect("an object").keys().collect();
+    let rows = table(&page("docs/monitoring.md"), "| field of `haproxy` | type | meaning |");
+    let mut documented: Vec<&str> = rows.iter().map(|row| row[0].trim_matches('`')).collect();
+    documented.sort_unstable();
+    assert_eq!(names, documented, "docs/monitoring.md (right)");
 
     // HAProxy's own word for what it has is the judge.
     assert_eq!(lb2.server("Reads", "node1").sessions, "3");

@@ -48,7 +48,7 @@ fn options_of_help() -> Vec<Documented> {
 
 /// Those that can stand in the configuration file.
 fn settings_of_help() -> Vec<Documented> {
-    let only_typed = ["config", "instance", "haproxy", "version", "help"];
+    let only_typed = ["config", "instance", "haproxy", "wait", "version", "help"];
     options_of_help().into_iter().filter(|(name, ..)| !only_typed.contains(&name.as_str())).collect()
 }
 

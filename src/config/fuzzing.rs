@@ -173,8 +173,13 @@ pub(crate) fn configuration(bytes: &[u8]) {
             assert!(lines.iter().all(|line| line.option.is_setting()));
         }
     }
-    let arguments =
-        Arguments { config: Some("f".into()), instance: None, haproxy: false, settings: Vec::new() };
+    let arguments = Arguments {
+        config: Some("f".into()),
+        instance: None,
+        haproxy: false,
+        settings: Vec::new(),
+        wait: None,
+    };
     match build(arguments, &environment(text)) {
         Err(why) => assert_one_line(&why),
         Ok(config) => assert_within_bounds(&config),

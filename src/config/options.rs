@@ -29,7 +29,7 @@ pub struct OptionInfo {
     pub help: &'static str,
     /// What holds when it is not given.
     pub default: DefaultValue,
-    /// How it takes effect; `None` for those that end the program or choose the file, which stand on the command line only.
+    /// How it takes effect; `None` for those that stand on the command line only.
     pub(super) effect: Option<Effect>,
 }
 
@@ -89,7 +89,7 @@ macro_rules! make_options {
 }
 option_table!(make_options);
 
-/// Those that end the program, or choose the file.
+/// Those that end the program, choose the file, or are about this one call.
 const ON_THE_COMMAND_LINE_ONLY: &[OptionInfo] = &[
     OptionInfo {
         word: "config",
@@ -111,6 +111,13 @@ const ON_THE_COMMAND_LINE_ONLY: &[OptionInfo] = &[
         value: "",
         help: "pgsqlchk doctor ends with a haproxy.cfg for this cluster",
         default: DefaultValue::Nothing,
+        effect: None,
+    },
+    OptionInfo {
+        word: "wait",
+        value: "DURATION",
+        help: "pgsqlchk drain: then wait until no session is left, at most so long; without DURATION no limit",
+        default: DefaultValue::Described("does not wait"),
         effect: None,
     },
     OptionInfo {

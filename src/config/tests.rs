@@ -35,6 +35,23 @@ fn the_command_line_wins_over_the_file_and_the_file_over_the_defaults() {
     assert_eq!(load(&["--config", "/b.conf"], &files).unwrap().timeout, Duration::from_secs(7));
 }
 
+/// A service file that only the agent's user may read kept others from draining.
+#[test]
+fn the_switch_does_not_care_how_postgresql_is_reached() {
+    let unreadable = &["--dsn=service=mine"][..];
+    for mode in ["drain", "undrain"] {
+        let config = load(&[&[mode], unreadable].concat(), &[]).unwrap();
+        assert_eq!((config.connection.port, config.connection_problem), (5432, None), "{mode}");
+    }
+    let waits = load(&[&["drain", "--wait"], unreadable].concat(), &[]).unwrap();
+    assert_eq!(waits.wait, Some(Wait::Unlimited));
+    assert!(waits.connection_problem.is_some_and(|why| why.contains("mine")));
+    assert!(load(&[&["check"], unreadable].concat(), &[]).is_err());
+    for mode in ["undrain", "check", "standalone"] {
+        assert_eq!(load(&[mode, "--wait"], &[]).unwrap_err(), "--wait goes with pgsqlchk drain alone");
+    }
+}
+
 #[test]
 fn a_named_file_must_exist() {
     let error = "cannot read the configuration file /none.conf: no such file";

@@ -1,5 +1,9 @@
 //! `pgsqlchk drain` and `pgsqlchk undrain`: the administrator's switch, and what follows from it.
 
+mod agent;
+mod progress;
+pub(super) mod wait;
+
 use std::io::{self, ErrorKind};
 
 use crate::config::Config;

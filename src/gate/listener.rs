@@ -15,7 +15,7 @@ use rustix::net::{
 use crate::config::Protocol;
 
 /// The port that DBAs have opened for the classic script for a decade.
-const DEFAULT_PORT: u16 = 23267;
+pub(crate) const DEFAULT_PORT: u16 = 23267;
 
 /// Connections that may wait for accept; the system cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;

@@ -154,6 +154,16 @@ impl Haproxy {
         answer
     }
 
+    /// Lets it say and hear nothing more.
+    pub fn freeze(&self) {
+        super::signal(self.child.id(), super::Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        super::signal(self.child.id(), super::Signal::CONT);
+    }
+
     /// What HAProxy wrote so far: warnings, and a line for every server that went up or down.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("haproxy.log")).unwrap_or_default()

@@ -104,6 +104,11 @@ impl Node {
         run(&mut command);
     }
 
+    /// Its drain file, which need not be there.
+    pub fn drain_file(&self) -> PathBuf {
+        self.folder.path().join("drain")
+    }
+
     /// The server's port, as psql prints it.
     pub fn port(&self) -> String {
         self.cluster.port().to_string()

@@ -21,6 +21,11 @@ const SHARED_DIRECTORY: &str = "/tmp";
 /// Whom PostgreSQL's packages run the server as.
 const SERVER_USER: &str = "postgres";
 
+/// Not the role's name as in libpq: a role made for the agent seldom has a database of its name.
+pub(super) const DEFAULT_DATABASE: &str = "postgres";
+pub(super) const DEFAULT_PORT: u16 = 5432;
+pub(super) const DEFAULT_APPLICATION_NAME: &str = "pgsqlchk";
+
 /// Where the instance listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
@@ -87,6 +92,22 @@ pub struct ConnectionSettings {
 }
 
 impl ConnectionSettings {
+    /// What holds where nothing was said, not even by the environment.
+    pub fn unsaid() -> ConnectionSettings {
+        ConnectionSettings {
+            endpoint: Endpoint::DefaultSocket,
+            port: DEFAULT_PORT,
+            user: String::new(),
+            database: DEFAULT_DATABASE.into(),
+            password: PasswordSource::None,
+            application_name: DEFAULT_APPLICATION_NAME.into(),
+            options: None,
+            connect_timeout: None,
+            keepalives: Keepalives { enabled: true, idle: None, interval: None, count: None },
+            tcp_user_timeout: None,
+        }
+    }
+
     /// The directory of the Unix socket to connect to now; `None` over TCP. Call it at every connect: the
     /// instance may have started since, and then its socket may be in another of the usual directories.
     pub fn locate(&self) -> Option<PathBuf> {

@@ -6,19 +6,18 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::connection::{ConnectionSettings, Endpoint, Keepalives, PasswordSource};
+use super::connection::{
+    ConnectionSettings, DEFAULT_APPLICATION_NAME, DEFAULT_DATABASE, DEFAULT_PORT, Endpoint, Keepalives,
+    PasswordSource,
+};
 use super::environment::Environment;
 use super::keywords::{KEYWORDS, Keyword, ONE_INSTANCE, Rule};
 use super::secret::Secret;
 use super::{conninfo, service};
 use crate::spelling::quote;
 
-/// Not the role's name as in libpq: a role made for the agent seldom has a database of its name.
-const DEFAULT_DATABASE: &str = "postgres";
-const DEFAULT_PORT: u16 = 5432;
 /// What fits into `sockaddr_un` (unix(7)), the final NUL apart.
 const MAX_SOCKET_PATH_BYTES: usize = 107;
-const DEFAULT_APPLICATION_NAME: &str = "pgsqlchk";
 
 /// A connection string that has been read, with the place where it stood.
 #[derive(Clone, PartialEq)]
