@@ -160,7 +160,12 @@ impl Deref for Config {
 impl Config {
     /// Builds the configuration from what was typed, the configuration file and the environment.
     pub fn load(arguments: Arguments) -> Result<Config, Exit> {
-        build(arguments, &Environment::system()).map_err(Exit::bad_usage)
+        // Root drains, and the agent logs in.
+        let environment = match arguments.wait {
+            Some(_) => Environment::of_agent(),
+            None => Environment::system(),
+        };
+        build(arguments, &environment).map_err(Exit::bad_usage)
     }
 
     /// Reads files and environment once more, with the same arguments.

@@ -25,6 +25,7 @@
 //! | `log` | writing a line | contained: the line is lost |
 //! | `log` | anywhere else | process |
 //! | `probe` (`pgsqlchk check`, one client of xinetd's) | a look at the instance | contained: 503 `agent-out-of-resources`, exit code 2 |
+//! | `counter` (`pgsqlchk drain --wait`) | anywhere | how many sessions PostgreSQL has is not known |
 //! | tiny_http's own, which have no names | anywhere | process |
 //!
 //! `tests/panics.rs` makes each of them happen, by `trip`.

@@ -1,5 +1,6 @@
 //! What the operating system hands over, and how it is told things back.
 
+pub mod agent_user;
 pub mod drain_file;
 pub mod inherited;
 pub mod memory;

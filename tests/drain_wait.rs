@@ -241,6 +241,46 @@ fn a_refused_login_leaves_haproxys_numbers_and_without_them_ends_it_at_once() {
     assert!(node.drain_file().exists());
 }
 
+/// Root makes the drain file, and PostgreSQL knows the agent's user. (Who is not root is only himself.)
+#[test]
+fn root_asks_postgresql_as_the_agents_user() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let primary = Cluster::primary();
+    primary.psql("CREATE ROLE pgsqlchk LOGIN");
+    std::fs::write(primary.data().join("pg_ident.conf"), "agent nobody pgsqlchk\n")
+        .expect("write pg_ident.conf");
+    primary.write_hba("local all pgsqlchk peer map=agent\nlocal all all trust\nhost all all all trust\n");
+    primary.psql("SELECT pg_reload_conf()");
+    let folder = support::folder::Folder::new("passwd");
+    let drain_file = folder.path().join("drain");
+    // The agent is root here, too, and so it asks over TCP.
+    let tcp = primary.tcp_dsn().replace("user=postgres", "user=pgsqlchk");
+    let agent = Agent::start(&["--dsn", &tcp, "--drain-file", &drain_file.display().to_string()]);
+    let passwd = std::fs::read_to_string("/etc/passwd").expect("read /etc/passwd");
+    let others: String = passwd
+        .lines()
+        .filter(|line| !line.starts_with("pgsqlchk:"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let folder = support::folder::Folder::new("passwd");
+    let passwd =
+        folder.write("passwd", &format!("{others}pgsqlchk:x:65534:65534::/nonexistent:/usr/sbin/nologin\n"));
+    let dsn = format!("host={} port={}", primary.socket_dir().display(), primary.port());
+    let inner = command(&agent, &dsn, &drain_file, "--wait=30s");
+    let mut outer = Command::new("unshare");
+    outer.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/passwd && exec \"$@\""]).arg(passwd);
+    outer.arg(inner.get_program()).args(inner.get_args());
+    let (code, lines) = finish(outer);
+    assert_eq!(code, 0, "{lines:#?}");
+    assert_last(&lines, "drained: ", &["PostgreSQL: 0 client sessions"]);
+    // Without the user root is itself, whom PostgreSQL does not know.
+    let (code, lines) = finish(command(&agent, &dsn, &drain_file, "--wait=30s"));
+    assert_eq!(code, 1, "{lines:#?}");
+    assert_last(&lines, "nobody says", &["root"]);
+}
+
 #[test]
 fn an_agent_that_cannot_be_asked_or_drains_by_another_file_is_said() {
     let node = Node::start(Cluster::primary());

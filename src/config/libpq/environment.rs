@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use crate::system::agent_user::{self, AgentUser};
+
 /// No configuration or service file is longer than this; a mistaken `--config /dev/zero` must not fill memory.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
@@ -34,6 +36,17 @@ impl Environment {
             home: std::env::home_dir().filter(|home| !home.as_os_str().is_empty()),
             user: || whoami::username().ok(),
             read: Box::new(read_text),
+        }
+    }
+
+    /// As the agent's user has it, for root, who would have to log in as somebody else.
+    pub fn of_agent() -> Environment {
+        let environment = Environment::system();
+        match AgentUser::for_root() {
+            Some(agent) => {
+                Environment { home: Some(agent.home), user: || Some(agent_user::NAME.into()), ..environment }
+            }
+            None => environment,
         }
     }
 

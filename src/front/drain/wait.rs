@@ -10,6 +10,7 @@ use super::progress::{Clients, Progress};
 use crate::config::{Config, Wait};
 use crate::instance::advice::advice;
 use crate::instance::{ClientCounter, Failure, ProbeSettings};
+use crate::system::agent_user::{self, AgentUser};
 use crate::system::terminal::StatusLine;
 
 /// Between two looks.
@@ -101,10 +102,14 @@ impl Counting {
         let (ask, questions) = channel::<()>();
         let (sender, answers) = channel();
         let settings = ProbeSettings::of(config);
+        let agent = AgentUser::for_root();
         let count = move || {
+            let become_agent = agent.map_or(Ok(()), |agent| agent.take_thread());
+            let failed = become_agent.err().map(|error| Failure::from_io(agent_user::NAME, &error));
             let mut counter = ClientCounter::new(settings);
             while questions.recv().is_ok() {
-                if sender.send(counter.count()).is_err() {
+                let answer = failed.clone().map_or_else(|| counter.count(), Err);
+                if sender.send(answer).is_err() {
                     return;
                 }
             }
@@ -144,7 +149,8 @@ impl Counting {
 }
 
 fn explain(failure: &Failure, config: &Config) -> String {
-    let os_user = whoami::username().ok();
+    let os_user =
+        AgentUser::for_root().map(|_| agent_user::NAME.to_owned()).or_else(|| whoami::username().ok());
     let advice = advice(failure, &config.connection, os_user.as_deref());
     let advice = advice.map(|what| format!("; {what}")).unwrap_or_default();
     format!("{}{advice}", failure.cause)
