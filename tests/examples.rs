@@ -12,7 +12,8 @@ use postgres::{Client, NoTls};
 use support::pages::{fenced, page, pages};
 use support::peers::{Ring, line};
 use support::site::{
-    Balancer, EXAMPLES, Node, Site, effective, example, folder, sections, server_of, write_pool,
+    Balancer, EXAMPLES, Node, Site, effective, example, folder, primary_and_standby, sections, server_of,
+    write_pool,
 };
 use support::{Cluster, ServerState, StopMode, haproxy, secs};
 
@@ -97,7 +98,9 @@ fn every_example_asks_the_default_port_for_what_the_agent_knows() {
         for line in effective(&text) {
             let words: Vec<&str> = line.split([' ', '"']).collect();
             if line.starts_with("server ") {
-                assert!(line.contains(" check port 23267"), "{name}: {line}");
+                // Of a second instance on the same host the agent has another port.
+                let port = if line.contains(":5433 ") { "23277" } else { "23267" };
+                assert!(line.contains(&format!(" check port {port}")), "{name}: {line}");
             }
             if line.starts_with("option httpchk") || line.contains("agent-send") {
                 for path in words.iter().filter(|word| word.starts_with('/')) {
@@ -146,8 +149,8 @@ fn every_pool_for_writes_asks_for_read_write_and_refuses_them_while_there_are_tw
     let paths: Vec<&str> = blocks.iter().map(|(path, _)| *path).collect();
     assert_eq!(
         paths,
-        ["README.md", "docs/haproxy.md", "docs/moving.md"],
-        "the least, classic, by Patroni's paths"
+        ["README.md", "docs/haproxy.md", "docs/instances.md", "docs/moving.md"],
+        "the least, classic, two clusters, by Patroni's paths"
     );
     let examples = EXAMPLES.map(|name| (name, example(name)));
     for (name, text) in examples.into_iter().chain(blocks) {
@@ -255,6 +258,62 @@ fn an_old_primary_that_comes_back_as_it_was_gets_no_write() {
     let count = "SELECT count(*) FROM written";
     assert_eq!(a.cluster.psql(count), "1", "what it had before it was stopped");
     assert_eq!(b.cluster.psql(count), (writes + 1).to_string(), "all others");
+}
+
+/// Seen with the layout of the README: the server on 5433 was up by the role of the one on 5432, for `check port` was that of
+/// the wrong agent.
+#[test]
+fn two_clusters_on_the_same_hosts_are_judged_each_by_its_own_agents() {
+    let [first_a, first_b] = primary_and_standby();
+    // The other way round: on host 1 a standby, on host 2 the primary.
+    let [second_b, second_a] = primary_and_standby();
+    let nodes = [&first_a, &first_b, &second_a, &second_b];
+    let text = example("two-clusters.cfg");
+    let site = Balancer::start(&text, nodes);
+    for (pool, server, expected) in [
+        ("ReadWrite", "node1", ["UP", "200", ""]),
+        ("ReadWrite", "node2", ["DOWN", "503", "in-recovery"]),
+        ("ReadOnly", "node1", ["DOWN", "503", "not-in-recovery"]),
+        ("ReadOnly", "node2", ["UP", "200", ""]),
+        ("SecondReadWrite", "node1", ["DOWN", "503", "in-recovery"]),
+        ("SecondReadWrite", "node2", ["UP", "200", ""]),
+        ("SecondReadOnly", "node1", ["UP", "200", ""]),
+        ("SecondReadOnly", "node2", ["DOWN", "503", "not-in-recovery"]),
+    ] {
+        site.expect(pool, server, expected);
+    }
+    let itself = "SELECT inet_server_port() || ' ' || pg_is_in_recovery()";
+    for (port, node, is_in_recovery) in
+        [(5000, &first_a, false), (5001, &first_b, true), (5010, &second_b, false), (5011, &second_a, true)]
+    {
+        assert_eq!(site.psql(port, itself), Ok(format!("{} {is_in_recovery}", node.port())), "{port}");
+    }
+    let table = "CREATE TABLE written(at timestamptz DEFAULT now())";
+    assert_eq!(site.psql(5010, table).map(drop), Ok(()), "the second cluster is written to");
+
+    // What happens to one is nothing to the other.
+    second_b.cluster.stop(StopMode::Fast);
+    site.expect("SecondReadWrite", "node2", ["DOWN", "503", "connection-refused"]);
+    second_a.cluster.promote();
+    site.expect("SecondReadWrite", "node1", ["UP", "200", ""]);
+    assert_eq!((site.reaches(5000), site.reaches(5010)), (first_a.port(), second_a.port()));
+    assert_eq!(site.reaches(5001), first_b.port());
+}
+
+/// Why the page warns of that one line.
+#[test]
+fn with_the_port_of_the_other_agent_writes_go_to_a_standby() {
+    let [first_a, first_b] = primary_and_standby();
+    let [second_b, second_a] = primary_and_standby();
+    let text = example("two-clusters.cfg");
+    let mistaken = text.replace("check port 23277", "check port 23267");
+    assert_ne!(text, mistaken);
+    let site = Balancer::start(&mistaken, [&first_a, &first_b, &second_a, &second_b]);
+    site.expect("SecondReadWrite", "node1", ["UP", "200", ""]);
+    site.expect("SecondReadWrite", "node2", ["DOWN", "503", "in-recovery"]);
+    assert_eq!(site.reaches(5010), second_a.port());
+    let refused = site.psql(5010, "CREATE TABLE written()").expect_err("a standby takes no writes");
+    assert!(refused.contains("read-only transaction"), "{refused}");
 }
 
 #[test]

@@ -18,13 +18,14 @@ use super::{Agent, Cluster, Haproxy, ServerState, agent, free_port, haproxy, mil
 const SOON: Duration = secs(20);
 
 /// All of them.
-pub const EXAMPLES: [&str; 6] = [
+pub const EXAMPLES: [&str; 7] = [
     "agent-check.cfg",
     "classic.cfg",
     "cluster.cfg",
     "drain.cfg",
     "lag-limited-readers.cfg",
     "patroni-paths.cfg",
+    "two-clusters.cfg",
 ];
 
 /// Where they are.
@@ -245,7 +246,8 @@ pub fn server_of(client: &mut Client) -> String {
 }
 
 /// The example with this test's ports and addresses in the place of its own, and without the servers of nodes that this
-/// test has not. Who is not root can't become another user.
+/// test has not. The second instances of the hosts, on port 5433, are the nodes after the first two, or, where there are no
+/// more, the same. Who is not root can't become another user.
 #[track_caller]
 fn adapt(text: &str, nodes: &[&Node]) -> (String, BTreeMap<u16, u16>) {
     let mut ports = BTreeMap::new();
@@ -267,11 +269,15 @@ fn adapt(text: &str, nodes: &[&Node]) -> (String, BTreeMap<u16, u16>) {
         } else if line.trim().starts_with("server ") {
             for (number, node) in (1..).zip(nodes) {
                 if line.contains(&format!(" node{number} ")) {
-                    let [port, agent_port] =
-                        [node.agent.addr(), node.agent.agent_check_addr()].map(|address| address.port());
+                    let second = nodes.get(number + 1).unwrap_or(node);
+                    let [port, agent_port, second_port] =
+                        [node.agent.addr(), node.agent.agent_check_addr(), second.agent.addr()]
+                            .map(|address| address.port());
                     line = line
                         .replace(&format!("192.0.2.1{number}:5432"), &format!("127.0.0.1:{}", node.port()))
+                        .replace(&format!("192.0.2.1{number}:5433"), &format!("127.0.0.1:{}", second.port()))
                         .replace(" port 23267", &format!(" port {port}"))
+                        .replace(" port 23277", &format!(" port {second_port}"))
                         .replace(" agent-port 23268", &format!(" agent-port {agent_port}"));
                 }
             }

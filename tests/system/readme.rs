@@ -1,15 +1,15 @@
-//! The README's installation, to the letter: its commands are taken from the page and typed on a fresh node with Debian's
-//! own PostgreSQL.
+//! The README's installation and the homes, to the letter: commands are taken from the pages and typed on a fresh node with
+//! Debian's own PostgreSQL.
 
 use std::fs;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
 use crate::container::Container;
 use crate::packages::boot_node;
 use crate::rpm::tell_dnf;
-use crate::support::{eventually, secs};
-use crate::{address, assert_table, get};
+use crate::support::{eventually, http, secs};
+use crate::{SERVICE, address, assert_table, get};
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -125,4 +125,86 @@ fn the_steps_of_the_readme_work_with_make() {
     container.shell("cd /opt/pgsqlchk && systemctl --quiet disable --now pgsqlchk.socket pgsqlchk.service && sudo make uninstall");
     let left = container.shell("find /usr/local /etc -name '*pgsqlchk*'");
     assert_eq!(left, "/etc/pgsqlchk\n/etc/pgsqlchk/pgsqlchk.conf");
+}
+
+/// A node with the package and the role.
+fn installed() -> Container {
+    let container = boot_node(&[]);
+    container.shell("DEBIAN_FRONTEND=noninteractive apt-get -y -qq install /new/pgsqlchk_*_amd64.deb 2>&1");
+    container.run(&["sudo", "-u", "postgres", "createuser", "pgsqlchk"]);
+    container
+}
+
+#[test]
+fn the_steps_for_several_instances_work() {
+    let container = boot_node(&[]);
+    container.shell("DEBIAN_FRONTEND=noninteractive apt-get -y -qq install /new/pgsqlchk_*_amd64.deb 2>&1");
+    container.run(&["pg_createcluster", "--start", "15", "second"]);
+    let second = SocketAddr::from((address().ip(), 23277));
+    let blocks = blocks(&section("docs/instances.md", "An agent for each"));
+    let [roles, files, looks, start, xinetd] = &blocks[..] else { panic!("five blocks: {blocks:#?}") };
+    container.shell(roles);
+    container.shell(files);
+    assert_eq!(container.shell(looks), "primary timeline 1\nprimary timeline 1");
+    container.shell(start);
+    assert_table();
+    let line = || http::get(second, "/").map(|reply| reply.line()).unwrap_or_default();
+    assert_eq!(line(), "200 Primary");
+    // Each sees its own server.
+    container.run(&["pg_ctlcluster", "15", "second", "stop"]);
+    eventually(secs(10), "one is down", || line() == "503 connection-refused");
+    assert_table();
+    container.run(&["pg_ctlcluster", "15", "second", "start"]);
+    eventually(secs(10), "it is back", || line() == "200 Primary");
+
+    container.run(&["systemctl", "--quiet", "disable", "--now", "pgsqlchk@15-second"]);
+    assert_eq!(line(), "");
+    container.shell(xinetd);
+    eventually(secs(10), "xinetd serves it", || line() == "200 Primary");
+    assert_table();
+}
+
+#[test]
+fn the_steps_to_a_socket_work_and_so_does_the_cure_of_a_mistake() {
+    let container = installed();
+    container.shell(&blocks(&section("docs/homes.md", "systemd"))[0]);
+    assert_table();
+    let blocks = blocks(&section("docs/homes.md", "systemd with a socket"));
+    let [socket, cure, agent_check] = &blocks[..] else { panic!("three blocks: {blocks:#?}") };
+    container.shell(socket);
+    assert_table();
+    assert_eq!(container.show("pgsqlchk.socket", "SubState"), "running");
+    container.shell("echo 'timeout = 2' >>/etc/pgsqlchk/pgsqlchk.conf");
+    assert!(!container.try_run(&["bash", "-c", cure]).0, "not mended yet");
+    assert_eq!(get("/").line(), "503 bad-configuration");
+    container.shell("sed -i '/^timeout = 2$/d' /etc/pgsqlchk/pgsqlchk.conf");
+    container.shell(cure);
+    assert_table();
+    container.shell(agent_check);
+    assert_eq!(
+        crate::support::wire::talk((address().ip(), 23268).into(), "/primary\n").text(),
+        "up ready 100%\n"
+    );
+    assert_table();
+}
+
+#[test]
+fn the_steps_to_xinetd_work_and_so_does_the_look_before_them() {
+    let container = installed();
+    container.write("/usr/local/bin/pgsqlchk", "#!/bin/sh\n");
+    container.run(&["chmod", "755", "/usr/local/bin/pgsqlchk"]);
+    let look = &blocks(&section("docs/moving.md", "From the shell script"))[0];
+    let found = container.shell(look);
+    let found: Vec<&str> = found.lines().take(2).collect();
+    assert_eq!(found, ["pgsqlchk is /usr/local/bin/pgsqlchk", "pgsqlchk is /usr/bin/pgsqlchk"]);
+    for (heading, left) in [("xinetd, wait = no", 0), ("xinetd, wait = yes", 1)] {
+        container.shell("rm -f /etc/xinetd.d/pgsqlchk* && systemctl reload-or-restart xinetd");
+        eventually(secs(10), "nobody listens", || TcpStream::connect(address()).is_err());
+        container.shell(&blocks(&section("docs/homes.md", heading))[0]);
+        eventually(secs(10), "xinetd listens", || TcpStream::connect(address()).is_ok());
+        assert_table();
+        let agents = || container.shell("pgrep -cx pgsqlchk || true");
+        eventually(secs(10), "those are left that stay", || agents() == left.to_string());
+    }
+    assert_eq!(container.show(SERVICE, "ActiveState"), "inactive");
 }

@@ -32,7 +32,7 @@ fn switch_on_older(container: &Container, service: &str) {
 const UNATTENDED: &str = "DEBIAN_FRONTEND=noninteractive apt-get -y -qq install";
 
 /// The processes that run the program, by the file they run.
-fn agents(container: &Container) -> Vec<(u32, String)> {
+pub fn agents(container: &Container) -> Vec<(u32, String)> {
     let text = container.shell("for p in /proc/[0-9]*; do echo ${p#/proc/} $(readlink $p/exe || true); done");
     let lines = text.lines().filter_map(|line| line.split_once(' '));
     let agents = lines.filter(|(_, program)| program.starts_with("/usr/bin/pgsqlchk"));
