@@ -8,7 +8,8 @@ use std::process::Command;
 use crate::container::Container;
 use crate::packages::boot_node;
 use crate::rpm::tell_dnf;
-use crate::support::{eventually, http, secs};
+use crate::support::{eventually, http, secs, wire};
+use crate::xinetd::agents;
 use crate::{SERVICE, address, assert_table, get};
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
@@ -181,10 +182,7 @@ fn the_steps_to_a_socket_work_and_so_does_the_cure_of_a_mistake() {
     container.shell(cure);
     assert_table();
     container.shell(agent_check);
-    assert_eq!(
-        crate::support::wire::talk((address().ip(), 23268).into(), "/primary\n").text(),
-        "up ready 100%\n"
-    );
+    assert_eq!(wire::talk((address().ip(), 23268).into(), "/primary\n").text(), "up ready 100%\n");
     assert_table();
 }
 
@@ -203,8 +201,7 @@ fn the_steps_to_xinetd_work_and_so_does_the_look_before_them() {
         container.shell(&blocks(&section("docs/homes.md", heading))[0]);
         eventually(secs(10), "xinetd listens", || TcpStream::connect(address()).is_ok());
         assert_table();
-        let agents = || container.shell("pgrep -cx pgsqlchk || true");
-        eventually(secs(10), "those are left that stay", || agents() == left.to_string());
+        eventually(secs(10), "those are left that stay", || agents(&container).len() == left);
     }
     assert_eq!(container.show(SERVICE, "ActiveState"), "inactive");
 }
