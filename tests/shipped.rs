@@ -5,6 +5,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -312,6 +313,23 @@ fn what_is_installed_names_the_program_where_it_is_installed() {
     let services = units.filter(|unit| unit.path().extension().is_some_and(|kind| kind == "service")).count();
     let of_xinetd = fs::read_dir(format!("{SOURCE}/xinetd")).expect("xinetd's files").count();
     assert_eq!(asked, services + of_xinetd, "each names it once");
+}
+
+/// It would lead from the socket of one process per check to the template of instances.
+#[test]
+fn a_link_that_enabling_made_in_a_version_before_goes_and_no_other() {
+    let folder = Folder::new("install");
+    let link = folder.path().join("etc/systemd/system/pgsqlchk-inetd@.service");
+    fs::create_dir_all(link.parent().expect("a folder")).expect("make it");
+    for (target, stays) in
+        [("/usr/lib/systemd/system/pgsqlchk@.service", false), ("/root/my-own@.service", true)]
+    {
+        let _ = fs::remove_file(&link);
+        unix::fs::symlink(target, &link).expect("make the link");
+        let said = install(folder.path(), &[]);
+        assert_eq!(link.is_symlink(), stays, "{target}");
+        assert_ne!(said.contains("Removed /etc/systemd/system/pgsqlchk-inetd@.service"), stays, "{said}");
+    }
 }
 
 #[test]

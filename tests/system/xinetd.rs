@@ -96,14 +96,20 @@ fn a_file_of_the_administrators_own_is_nobody_elses() {
     assert_eq!(fs::read_to_string(container.path("/etc/xinetd.d/pgsqlchk")).expect("it stays"), own);
 
     // The same where the version before had asked, and was told to keep it.
-    container.shell(
-        "DEBIAN_FRONTEND=noninteractive apt-get -y -qq -o Dpkg::Options::=--force-confold install \
-         /older/pgsqlchk_*_amd64.deb",
-    );
-    container.shell(&format!("{UNATTENDED} /new/pgsqlchk_*_amd64.deb"));
-    assert_eq!(fs::read_to_string(container.path("/etc/xinetd.d/pgsqlchk")).expect("it stays"), own);
-    container.run(&["apt-get", "-qq", "purge", "pgsqlchk"]);
-    assert_eq!(fs::read_to_string(container.path("/etc/xinetd.d/pgsqlchk")).expect("it stays"), own);
+    for then in ["true", "apt-get -qq remove pgsqlchk"] {
+        container.shell(&format!(
+            "DEBIAN_FRONTEND=noninteractive apt-get -y -qq -o Dpkg::Options::=--force-confold install \
+             /older/pgsqlchk_*_amd64.deb && {then}"
+        ));
+        container.shell(&format!("{UNATTENDED} /new/pgsqlchk_*_amd64.deb"));
+        assert_eq!(fs::read_to_string(container.path("/etc/xinetd.d/pgsqlchk")).expect("it stays"), own);
+        container.run(&["apt-get", "-qq", "purge", "pgsqlchk"]);
+        assert_eq!(
+            fs::read_to_string(container.path("/etc/xinetd.d/pgsqlchk")).expect("it stays"),
+            own,
+            "{then}"
+        );
+    }
     assert_eq!(
         container.shell("ls /etc/xinetd.d | grep pgsqlchk"),
         "pgsqlchk",
