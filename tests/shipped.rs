@@ -353,6 +353,22 @@ fn every_unit_and_example_is_installed() {
 }
 
 #[test]
+fn the_links_of_installed_pages_lead_to_what_is_installed() {
+    let folder = Folder::new("install");
+    install(folder.path(), &[]);
+    let installed = files_below(folder.path());
+    let mut followed = 0;
+    for file in installed.iter().filter(|file| file.starts_with("/usr/share/doc/pgsqlchk/docs/")) {
+        let text = fs::read_to_string(folder.path().join(&file[1..])).expect("text");
+        for link in text.split("](../").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            assert!(installed.contains(&format!("/usr/share/doc/pgsqlchk/{link}")), "{file}: {link}");
+            followed += 1;
+        }
+    }
+    assert!(followed >= 10, "{followed}");
+}
+
+#[test]
 fn installing_again_and_uninstalling_keep_a_changed_configuration() {
     let folder = Folder::new("install");
     install(folder.path(), &[]);
