@@ -19,7 +19,7 @@ mod xinetd;
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -110,36 +110,58 @@ impl fmt::Display for Finding {
     }
 }
 
+/// Where a thread leaves what came of its work. (All results are of one type there: a channel for each would be thousands of
+/// bytes of the program.)
+#[derive(Default)]
+struct Slot {
+    result: Mutex<Option<Box<dyn Any + Send>>>,
+    is_there: Condvar,
+}
+
 /// What a thread of its own is busy with.
 pub(crate) struct Work<T> {
-    receiver: Receiver<Box<dyn Any + Send>>,
+    slot: Arc<Slot>,
     result: PhantomData<T>,
 }
 
-/// Does something on a thread that is left behind where it hangs. (One channel for all kinds of results: each kind of its own
-/// would be thousands of bytes of the program.)
+/// Does something on a thread that is left behind where it hangs.
 pub(crate) fn begin<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Work<T> {
-    let receiver = spawn(Box::new(move || Box::new(work()) as Box<dyn Any + Send>));
-    Work { receiver, result: PhantomData }
+    let slot = spawn(Box::new(move || Box::new(work()) as Box<dyn Any + Send>));
+    Work { slot, result: PhantomData }
 }
 
-fn spawn(work: Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>) -> Receiver<Box<dyn Any + Send>> {
-    let (sender, receiver) = channel();
-    // Where there is no thread, nobody ever sends: that is a time that has passed.
-    let _ = thread::Builder::new().name("doctor".into()).spawn(move || drop(sender.send(work())));
-    receiver
+fn spawn(work: Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>) -> Arc<Slot> {
+    let slot = Arc::new(Slot::default());
+    let filled = Arc::clone(&slot);
+    // Where there is no thread, the slot stays empty: that is a time that has passed.
+    let _ = thread::Builder::new().name("doctor".into()).spawn(move || {
+        let result = work();
+        *filled.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        filled.is_there.notify_all();
+    });
+    slot
 }
 
 impl<T: 'static> Work<T> {
     /// What came of it by the deadline.
     pub(crate) fn end(&self, deadline: Instant) -> Option<T> {
-        let result = wait(&self.receiver, deadline)?;
+        let result = self.slot.wait(deadline)?;
         result.downcast().ok().map(|result| *result)
     }
 }
 
-fn wait(receiver: &Receiver<Box<dyn Any + Send>>, deadline: Instant) -> Option<Box<dyn Any + Send>> {
-    receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
+impl Slot {
+    fn wait(&self, deadline: Instant) -> Option<Box<dyn Any + Send>> {
+        let mut result = self.result.lock().unwrap_or_else(PoisonError::into_inner);
+        while result.is_none() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            result = self.is_there.wait_timeout(result, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        result.take()
+    }
 }
 
 #[cfg(test)]
@@ -163,5 +185,13 @@ mod tests {
     fn the_exit_code_is_that_of_the_worst() {
         assert_eq!(Grade::ALL.map(Grade::exit_code), [0, 1, 2]);
         assert!(Grade::Problem > Grade::Warning && Grade::Warning > Grade::Ok);
+    }
+
+    #[test]
+    fn whoever_waits_has_the_result_or_his_time_is_over() {
+        let soon = Instant::now() + std::time::Duration::from_secs(10);
+        assert_eq!(begin(|| 7).end(soon), Some(7));
+        let never = begin(|| thread::sleep(std::time::Duration::from_secs(3600)));
+        assert_eq!(never.end(Instant::now() + std::time::Duration::from_millis(20)), None);
     }
 }

@@ -65,8 +65,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let is_plugin = arguments.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "nagios")
         || arguments.iter().any(|argument| argument == "--format=nagios");
     let arguments = cli::parse(arguments.into_iter());
-    let typed = arguments.clone();
-    if let Ok(typed) = &typed
+    if let Ok(typed) = &arguments
         && typed.asks_for("doctor")
         && shared_socket.is_none()
     {
@@ -117,8 +116,10 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             let (table, code) = front::run_cluster(config);
             Exit { text: table, on_stdout: true, code }.report()
         }
-        // The configuration file says so.
-        (Mode::Doctor, None) => typed.map_or_else(|exit| exit, |typed| front::run_doctor(&typed)).report(),
+        // The configuration file says so, which is one of the things to look at.
+        (Mode::Doctor, None) => {
+            Exit::bad_usage("doctor is said on the command line: pgsqlchk doctor").report()
+        }
         (Mode::Drain, None) => match config.wait {
             None => tell(front::drain(&config)),
             Some(wait) => match front::run_drain_and_wait(&config, wait) {

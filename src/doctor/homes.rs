@@ -79,9 +79,7 @@ fn enabled_units(root: &Root, unit: &str) -> Vec<String> {
             units.extend(names.into_iter().filter(|name| wanted.contains(name)));
         }
     }
-    units.sort();
-    units.dedup();
-    units
+    wanted.into_iter().filter(|unit| units.contains(unit)).collect()
 }
 
 /// Services that are switched on and start the agent, or a script like it.

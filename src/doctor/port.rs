@@ -82,9 +82,12 @@ pub fn look(config: Option<&Config>, home: Option<&str>, deadline: Instant) -> V
 }
 
 fn judge(port: u16, holders: &[&Holder], home: Option<&str>) -> Finding {
-    let mut names: Vec<String> = holders.iter().map(|holder| holder.described()).collect();
-    names.sort();
-    names.dedup();
+    let mut names: Vec<String> = Vec::new();
+    for name in holders.iter().map(|holder| holder.described()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
     let what = format!("port {port}: held by {}", names.join(" and "));
     if holders.is_empty() {
         let what = format!("port {port}: nobody listens there, so every HAProxy takes this node for down");
@@ -131,12 +134,8 @@ fn holders(proc: &Path, ports: &[u16], deadline: Instant) -> Vec<(u16, Holder)> 
         sockets.extend(listening.filter(|socket| ports.contains(&socket.port)));
     }
     let mut found: Vec<(u64, Process)> = Vec::new();
-    let mut pids: Vec<u32> = fs::read_dir(proc)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    pids.sort_unstable();
+    let entries = fs::read_dir(proc).into_iter().flatten();
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     for pid in pids {
         if Instant::now() >= deadline || found.len() == sockets.len() {
             break;

@@ -43,10 +43,13 @@ impl Root {
 
     /// The names in a folder, sorted; none where there is no such folder.
     pub fn names(&self, absolute: &str) -> Vec<String> {
-        let entries = fs::read_dir(self.path(absolute)).into_iter().flatten().flatten();
-        let mut names: Vec<String> =
-            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        names.sort();
+        let mut names: Vec<String> = Vec::new();
+        for entry in fs::read_dir(self.path(absolute)).into_iter().flatten().flatten() {
+            if let Ok(name) = entry.file_name().into_string() {
+                let place = names.partition_point(|before| *before < name);
+                names.insert(place, name);
+            }
+        }
         names
     }
 

@@ -214,7 +214,7 @@ pub const PORT_AND_HOMES: &[Row] = &[
         },
         [
             "problem",
-            "pgsqlchk-inetd.socket and pgsqlchk.service are switched on together",
+            "pgsqlchk.service and pgsqlchk-inetd.socket are switched on together",
             "systemctl disable --now",
         ],
     ),
