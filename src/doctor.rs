@@ -24,6 +24,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::spelling::printable;
+use root::Account;
 
 /// Between what was found and what to do about it.
 const REMEDY: &str = "; remedy: ";
@@ -40,8 +41,6 @@ pub enum Grade {
 }
 
 impl Grade {
-    const ALL: [Grade; 3] = [Grade::Ok, Grade::Warning, Grade::Problem];
-
     /// The first word of its line.
     pub const fn word(self) -> &'static str {
         match self {
@@ -89,14 +88,6 @@ impl Finding {
     fn of(grade: Grade, what: fmt::Arguments, remedy: fmt::Arguments) -> Finding {
         Finding { grade, what: what.to_string(), remedy: remedy.to_string() }
     }
-
-    /// Reads what `Display` writes; `None` where it is something else.
-    pub fn parse(line: &str) -> Option<Finding> {
-        let (word, rest) = line.split_once(' ')?;
-        let grade = Grade::ALL.into_iter().find(|grade| grade.word() == word)?;
-        let (what, remedy) = rest.trim_start().split_once(REMEDY).unwrap_or((rest.trim_start(), ""));
-        Some(Finding { grade, what: what.to_owned(), remedy: remedy.to_owned() })
-    }
 }
 
 /// Its line. Whatever it names stays on it.
@@ -122,6 +113,19 @@ struct Slot {
 pub(crate) struct Work<T> {
     slot: Arc<Slot>,
     result: PhantomData<T>,
+}
+
+/// The same as the agent's user, where there is one to become.
+pub(crate) fn begin_as<T: Send + 'static>(
+    account: Option<&Account>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Work<T> {
+    let account = account.cloned();
+    begin(move || {
+        // Tried before: it does not fail.
+        let _ = account.map(|account| account.enter());
+        work()
+    })
 }
 
 /// Does something on a thread that is left behind where it hangs.
@@ -169,21 +173,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_read_as_it_was_written() {
-        for finding in [
-            Finding::ok(format_args!("port: pgsqlchk")),
-            Finding::warning(format_args!("drain: since now"), format_args!("pgsqlchk undrain")),
-            Finding::problem(format_args!("port: nobody"), format_args!("start it; then ask again")),
-        ] {
-            assert_eq!(Finding::parse(&finding.to_string()), Some(finding));
-        }
+    fn a_finding_is_a_line() {
         assert_eq!(Finding::ok(format_args!("a\nb")).to_string(), "ok       a\\nb");
-        assert_eq!(Finding::parse("fine  x"), None);
+        let warning = Finding::warning(format_args!("drain: since now"), format_args!("pgsqlchk undrain"));
+        assert_eq!(warning.to_string(), "warning  drain: since now; remedy: pgsqlchk undrain");
     }
 
     #[test]
     fn the_exit_code_is_that_of_the_worst() {
-        assert_eq!(Grade::ALL.map(Grade::exit_code), [0, 1, 2]);
+        assert_eq!([Grade::Ok, Grade::Warning, Grade::Problem].map(Grade::exit_code), [0, 1, 2]);
         assert!(Grade::Problem > Grade::Warning && Grade::Warning > Grade::Ok);
     }
 

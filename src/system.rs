@@ -10,3 +10,4 @@ pub mod process;
 pub mod stdio;
 pub mod syslog;
 pub mod terminal;
+pub mod user;

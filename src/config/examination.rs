@@ -1,5 +1,6 @@
 //! A configuration with what was read for it, and what was taken from where: for `pgsqlchk doctor`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::libpq::{self, Given};
@@ -21,9 +22,15 @@ pub struct Examined {
     pub connection: Vec<String>,
 }
 
-/// Reads file and environment as the agent does, and remembers where each value stood.
-pub fn examine(arguments: Arguments) -> Examined {
-    let environment = Environment::system();
+/// Reads file and environment as the agent does, and remembers where each value stood. `home` is the agent's, where this
+/// process has another.
+pub fn examine(arguments: Arguments, home: Option<&str>) -> Examined {
+    let environment = || {
+        let environment = Environment::system();
+        let own = environment.home.clone();
+        Environment { home: home.map(PathBuf::from).or(own), ..environment }
+    };
+    let (mine, environment) = (environment(), environment());
     let read = layers::read(&arguments, &environment);
     let (file, in_file) = match read.file {
         Some(settings) => (Some(read.path), settings),
@@ -32,7 +39,7 @@ pub fn examine(arguments: Arguments) -> Examined {
     // The last one counts, as it does in the layers; a bad one is the error below.
     let dsn = read.dsn.and_then(|(text, place)| Given::parse(&text, place).ok());
     let connection = libpq::told(dsn, &environment).unwrap_or_default();
-    let config = build(arguments, &Environment::system());
+    let config = build(arguments, &mine);
     let printable = |texts: Vec<String>| texts.iter().map(|text| spelling::printable(text)).collect();
     Examined {
         config: config.map(Arc::new),
