@@ -22,6 +22,7 @@ use support::folder::Folder;
 use support::impostor::FullQueue;
 use support::pages;
 use support::postgresql::run;
+use support::xinetd::own_user;
 use support::{Agent, Cluster, Frozen, Haproxy, eventually, free_port, haproxy, secs};
 use table::{CONFIGURATION, DRAIN_AND_PEERS, PORT_AND_HOMES, POSTGRESQL, Row};
 
@@ -256,6 +257,25 @@ fn the_configuration_for_haproxy_works_and_its_writes_reach_the_primary() {
     eventually(secs(30), "writes reach the primary and reads the standby, ten times in a row", || {
         (0..10).all(|_| both() == expected)
     });
+}
+
+/// PostgreSQL is told by the kernel who asks: root does so as the agent's user.
+#[test]
+fn it_logs_in_as_the_agents_user_whoever_runs_it() {
+    let mut site = Site::healthy();
+    let is_root = rustix::process::geteuid().is_root();
+    let user = if is_root { "postgres".to_owned() } else { own_user() };
+    if !is_root {
+        let role = format!(
+            "DO $$ BEGIN CREATE ROLE \"{user}\" LOGIN SUPERUSER; EXCEPTION WHEN duplicate_object THEN END $$"
+        );
+        site.server.psql(&role);
+    }
+    site.set_dsn(&site.server.dsn_of(&user));
+    site.server.write_hba("local all all peer\n");
+    let said = site.doctor(&[]);
+    let line = format!("lets {user} in (as the operating system's {user})");
+    assert!(said.lines.iter().any(|found| found.starts_with("ok ") && found.contains(&line)), "{said}");
 }
 
 /// A mistake in the file is a finding; one in what was typed is not.
