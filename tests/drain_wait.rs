@@ -57,6 +57,15 @@ fn clients(cluster: &Cluster) -> String {
     )
 }
 
+/// Stops the workers when it goes.
+struct Stopper<'a>(&'a AtomicBool);
+
+impl Drop for Stopper<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn a_loaded_node_is_drained_through_haproxy_and_no_transaction_is_lost() {
     let site = Site::start(&example("drain.cfg"));
@@ -75,6 +84,8 @@ fn a_loaded_node_is_drained_through_haproxy_and_no_transaction_is_lost() {
         count.fetch_add(1, Ordering::SeqCst);
     };
     thread::scope(|scope| {
+        // Also where something below fails: the workers would go on for ever.
+        let stopper = Stopper(&stop);
         let mut workers = Vec::new();
         for _ in 0..3 {
             // A session for each transaction.
@@ -114,7 +125,7 @@ fn a_loaded_node_is_drained_through_haproxy_and_no_transaction_is_lost() {
         let (before, goal) = (count(&on_b), count(&elsewhere) + 50);
         eventually(SOON, "the other node has the work", || count(&elsewhere) >= goal);
         assert_eq!((count(&on_b), clients(&site.b.cluster).as_str()), (before, "0"));
-        stop.store(true, Ordering::SeqCst);
+        drop(stopper);
         for worker in workers {
             worker.join().expect("no transaction failed");
         }
