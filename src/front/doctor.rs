@@ -25,7 +25,7 @@ const BUDGET: Duration = Duration::from_millis(3800);
 /// For PostgreSQL: what comes of it is judged together with the rest.
 const SERVER_LIMIT: Duration = Duration::from_millis(2800);
 /// For reading the configuration, and as long again for the host.
-const FIRST_LIMIT: Duration = Duration::from_millis(600);
+const FIRST_LIMIT: Duration = Duration::from_millis(1000);
 
 /// What was seen of the host.
 struct Host {
