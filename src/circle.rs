@@ -7,11 +7,11 @@
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Instant;
 
 use crate::monitor::RUNNER_STACK_BYTES;
 use crate::panics;
+use crate::system::threads;
 
 /// What is known of one of them, and when it is asked and waited for. No I/O, and time comes from outside.
 pub trait Seat: Send + 'static {
@@ -196,7 +196,7 @@ impl<S: Seat> Drop for Circle<S> {
 }
 
 fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    thread::Builder::new().name(name).stack_size(RUNNER_STACK_BYTES).spawn(work).map(drop)
+    threads::spawn(name, RUNNER_STACK_BYTES, work).map(drop)
 }
 
 /// The life of one seat's thread.

@@ -3,7 +3,6 @@
 //! logged in to and asked in read-only transactions, agents are asked over HTTP.
 
 pub mod answers;
-mod ask;
 pub mod configuration;
 pub mod drain;
 pub mod haproxy;
@@ -16,18 +15,19 @@ pub mod scripts;
 pub mod server;
 mod xinetd;
 
-use std::any::Any;
 use std::fmt;
-use std::marker::PhantomData;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread;
 use std::time::Instant;
 
 use crate::spelling::printable;
-use root::Account;
+use crate::system::agent_user::AgentUser;
+use crate::system::slot::{Taker, slot};
+use crate::system::threads;
 
 /// Between what was found and what to do about it.
 const REMEDY: &str = "; remedy: ";
+
+/// Of each thread: some read long files, and look up names.
+const STACK_BYTES: usize = 1024 * 1024;
 
 /// How bad it is, ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,70 +101,34 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Where a thread leaves what came of its work. (All results are of one type there: a channel for each would be thousands of
-/// bytes of the program.)
-#[derive(Default)]
-struct Slot {
-    result: Mutex<Option<Box<dyn Any + Send>>>,
-    is_there: Condvar,
-}
-
 /// What a thread of its own is busy with.
-pub(crate) struct Work<T> {
-    slot: Arc<Slot>,
-    result: PhantomData<T>,
-}
+pub(crate) struct Work<T>(Taker<T>);
 
 /// The same as the agent's user, where there is one to become.
 pub(crate) fn begin_as<T: Send + 'static>(
-    account: Option<&Account>,
+    account: Option<&AgentUser>,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Work<T> {
     let account = account.cloned();
     begin(move || {
         // Tried before: it does not fail.
-        let _ = account.map(|account| account.enter());
+        let _ = account.map(|account| account.take_thread());
         work()
     })
 }
 
 /// Does something on a thread that is left behind where it hangs.
 pub(crate) fn begin<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Work<T> {
-    let slot = spawn(Box::new(move || Box::new(work()) as Box<dyn Any + Send>));
-    Work { slot, result: PhantomData }
-}
-
-fn spawn(work: Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>) -> Arc<Slot> {
-    let slot = Arc::new(Slot::default());
-    let filled = Arc::clone(&slot);
-    // Where there is no thread, the slot stays empty: that is a time that has passed.
-    let _ = thread::Builder::new().name("doctor".into()).spawn(move || {
-        let result = work();
-        *filled.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-        filled.is_there.notify_all();
-    });
-    slot
+    let (giver, taker) = slot();
+    // Where there is no thread, nothing is ever left there: that is a time that has passed.
+    let _ = threads::spawn("doctor", STACK_BYTES, move || giver.give(work()));
+    Work(taker)
 }
 
 impl<T: 'static> Work<T> {
     /// What came of it by the deadline.
     pub(crate) fn end(&self, deadline: Instant) -> Option<T> {
-        let result = self.slot.wait(deadline)?;
-        result.downcast().ok().map(|result| *result)
-    }
-}
-
-impl Slot {
-    fn wait(&self, deadline: Instant) -> Option<Box<dyn Any + Send>> {
-        let mut result = self.result.lock().unwrap_or_else(PoisonError::into_inner);
-        while result.is_none() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return None;
-            }
-            result = self.is_there.wait_timeout(result, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        result.take()
+        self.0.take(Some(deadline)).ok()
     }
 }
 
@@ -189,7 +153,7 @@ mod tests {
     fn whoever_waits_has_the_result_or_his_time_is_over() {
         let soon = Instant::now() + std::time::Duration::from_secs(10);
         assert_eq!(begin(|| 7).end(soon), Some(7));
-        let never = begin(|| thread::sleep(std::time::Duration::from_secs(3600)));
+        let never = begin(|| std::thread::sleep(std::time::Duration::from_secs(3600)));
         assert_eq!(never.end(Instant::now() + std::time::Duration::from_millis(20)), None);
     }
 }

@@ -13,6 +13,7 @@
 //! work      whether a client can work here: poolers answer, commits come back
 //! circle    those who are asked on threads of their own, and who waits for them
 //! monitor   one shared probe, everybody's own deadline
+//! agent_over_http   what a running agent says, for who runs beside it
 //! instance  the session and the knock at the postmaster
 //! config    what the administrator said
 //! system    what the operating system hands over, and how it is told things back
@@ -21,6 +22,7 @@
 //! The tally stands beside them: gate and monitor count there, and `/metrics` reads it. So do the balancers: the gate tells
 //! them what HAProxy says of this server, and documents show it. `panics` says for every thread what a panic there costs.
 
+pub mod agent_over_http;
 pub mod balancers;
 pub mod circle;
 pub mod cli;

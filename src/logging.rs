@@ -4,7 +4,6 @@
 //! touch an answer, so one thread of its own writes, and whoever logs only puts a line into a bounded queue.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -12,17 +11,22 @@ use simple_logger::SimpleLogger;
 
 use crate::config::LogTarget;
 use crate::panics;
+use crate::system::slot::{Giver, slot};
 use crate::system::syslog::Syslog;
+use crate::system::threads;
 
 /// Lines that may wait for a slow stderr; later ones are dropped, for the log must not grow without bound.
 const QUEUE_LINES: usize = 256;
+
+/// Of the thread that writes.
+const STACK_BYTES: usize = 128 * 1024;
 
 /// How long [`flush`] waits for a stderr that does not take anything.
 const FLUSH_LIMIT: Duration = Duration::from_millis(50);
 
 enum Entry {
     Line { level: Level, target: String, text: String },
-    Flush(SyncSender<()>),
+    Flush(Giver<()>),
 }
 
 struct QueueLogger {
@@ -51,10 +55,10 @@ impl Log for QueueLogger {
     }
 
     fn flush(&self) {
-        let (done, wait) = sync_channel(1);
+        let (done, wait) = slot();
         let deadline = Instant::now() + FLUSH_LIMIT;
         if self.queue.try_send(Entry::Flush(done)).is_ok() {
-            let _ = wait.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+            let _ = wait.take(Some(deadline));
         }
     }
 }
@@ -77,10 +81,7 @@ pub fn start(level: LevelFilter, target: LogTarget) -> Result<(), String> {
     };
 
     let (queue, entries) = sync_channel(QUEUE_LINES);
-    thread::Builder::new()
-        .name(panics::LOG_THREAD.into())
-        .stack_size(128 * 1024)
-        .spawn(move || write_entries(&entries, &mut sink))
+    threads::spawn(panics::LOG_THREAD, STACK_BYTES, move || write_entries(&entries, &mut sink))
         .map_err(|error| format!("cannot start a thread for the log: {error}"))?;
     log::set_boxed_logger(Box::new(QueueLogger { queue }))
         .map_err(|error| format!("cannot start the log: {error}"))?;
@@ -128,7 +129,7 @@ fn write_entries(entries: &Receiver<Entry>, sink: &mut Sink) {
                 sink.write(level, &target, &text.replace(['\r', '\n'], " "));
             }
             Entry::Flush(done) => {
-                let _ = done.send(());
+                done.give(());
             }
         }
     }

@@ -257,6 +257,16 @@ fn the_configuration_for_haproxy_works_and_its_writes_reach_the_primary() {
     eventually(secs(30), "writes reach the primary and reads the standby, ten times in a row", || {
         (0..10).all(|_| both() == expected)
     });
+    // Each pool says with its checks how it sees this node.
+    for (pool, state) in [("ReadWrite", "UP"), ("ReadOnly", "DOWN")] {
+        eventually(secs(30), state, || {
+            let said = sites[0].doctor(&[]).lines;
+            let line = said.iter().find(|line| line.contains(&format!(" has {pool}/")));
+            line.is_some_and(|line| {
+                line.starts_with("ok ") && line.contains("(127.0.0.1)") && line.contains(state)
+            })
+        });
+    }
 }
 
 /// PostgreSQL is told by the kernel who asks: root does so as the agent's user.

@@ -1,4 +1,4 @@
-//! One HTTP question with one deadline for all of it.
+//! One HTTP question to an agent, with one deadline for all of it.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,34 +7,43 @@ use std::time::{Duration, Instant};
 /// The longest answer that is read.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
 
+/// In place of an answer: nobody there.
+pub const NOBODY: &str = "nobody listens there";
+
+/// In place of an answer: somebody there who wants nothing to do with us.
+pub const CLOSED: &str = "closed without an answer";
+
+/// In place of an answer: nothing before the deadline.
+pub const LATE: &str = "no answer in time";
+
 /// What came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub struct Answer {
     /// The code of the status line.
-    pub(super) status: u16,
+    pub status: u16,
     /// The rest of it.
-    pub(super) reason: String,
+    pub reason: String,
     /// What follows the head.
-    pub(super) body: Vec<u8>,
+    pub body: Vec<u8>,
 }
 
 impl Answer {
     /// The status line without its version.
-    pub(super) fn line(&self) -> String {
+    pub fn line(&self) -> String {
         format!("{} {}", self.status, self.reason)
     }
 }
 
 /// Asks now. `Err` says what there was in place of an answer.
-pub(super) fn get(address: SocketAddr, path: &str, deadline: Instant) -> Result<Answer, String> {
+pub fn get(address: SocketAddr, path: &str, deadline: Instant) -> Result<Answer, String> {
     let bytes = exchange(address, path, deadline).map_err(|error| match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => "no answer in time".to_owned(),
-        ErrorKind::ConnectionRefused => "nobody listens there".to_owned(),
-        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "closed without an answer".to_owned(),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => LATE.to_owned(),
+        ErrorKind::ConnectionRefused => NOBODY.to_owned(),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => CLOSED.to_owned(),
         _ => error.to_string(),
     })?;
     match bytes.is_empty() {
-        true => Err("closed without an answer".into()),
+        true => Err(CLOSED.into()),
         false => read(&bytes).ok_or_else(|| "no HTTP".into()),
     }
 }
@@ -43,8 +52,7 @@ fn exchange(address: SocketAddr, path: &str, deadline: Instant) -> std::io::Resu
     let mut stream = TcpStream::connect_timeout(&address, left(deadline)?)?;
     stream.set_write_timeout(Some(left(deadline)?))?;
     let version = env!("CARGO_PKG_VERSION");
-    let request =
-        format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nUser-Agent: pgsqlchk-doctor/{version}\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nUser-Agent: pgsqlchk/{version}\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();
     let mut part = [0; 4096];

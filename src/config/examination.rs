@@ -1,6 +1,6 @@
 //! A configuration with what was read for it, and what was taken from where: for `pgsqlchk doctor`.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::libpq::{self, Given};
@@ -24,11 +24,11 @@ pub struct Examined {
 
 /// Reads file and environment as the agent does, and remembers where each value stood. `home` is the agent's, where this
 /// process has another.
-pub fn examine(arguments: Arguments, home: Option<&str>) -> Examined {
+pub fn examine(arguments: Arguments, home: Option<&Path>) -> Examined {
     let environment = || {
         let environment = Environment::system();
         let own = environment.home.clone();
-        Environment { home: home.map(PathBuf::from).or(own), ..environment }
+        Environment { home: home.map(Path::to_owned).or(own), ..environment }
     };
     let (mine, environment) = (environment(), environment());
     let read = layers::read(&arguments, &environment);

@@ -3,29 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
-use serde::Deserialize;
-
-use super::ask::{Answer, get};
 use super::port::HTTP_PORT;
 use super::{Finding, begin};
+use crate::agent_over_http::{Answer, CLOSED, LATE, NOBODY, Said, Status, get};
 use crate::config::Config;
 use crate::verdict::Path;
 
 /// What HAProxy's pools ask.
 const PATHS: [&str; 3] = ["/", "/primary", "/replica"];
-
-/// What an agent says of itself on `/status`, as far as it is of use here.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(super) struct Status {
-    pub(super) agent: Option<String>,
-    pub(super) name: Option<String>,
-    pub(super) role: Option<String>,
-    pub(super) reason: Option<String>,
-    pub(super) system_identifier: Option<String>,
-    pub(super) server_version: Option<String>,
-    pub(super) time: Option<String>,
-    pub(super) agent_version: Option<String>,
-}
 
 /// What came from the local port.
 pub struct Heard {
@@ -57,7 +42,7 @@ pub fn look(address: SocketAddr, deadline: Instant) -> Heard {
     let ask = |address: SocketAddr| {
         let asked = PATHS.map(|path| (path, begin(move || get(address, path, deadline))));
         let status = begin(move || get(address, "/status", deadline));
-        let late = || Err("no answer in time".to_owned());
+        let late = || Err(LATE.to_owned());
         let answers: Vec<_> =
             asked.into_iter().map(|(path, work)| (path, work.end(deadline).unwrap_or_else(late))).collect();
         let status = status.end(deadline).and_then(Result::ok);
@@ -65,8 +50,7 @@ pub fn look(address: SocketAddr, deadline: Instant) -> Heard {
         Heard { address, answers, status }
     };
     let heard = ask(address);
-    let is_refused =
-        heard.answers.iter().all(|(_, answer)| answer.as_ref().is_err_and(|why| why == super::peers::NOBODY));
+    let is_refused = heard.answers.iter().all(|(_, answer)| answer.as_ref().is_err_and(|why| why == NOBODY));
     match address.ip() {
         IpAddr::V4(Ipv4Addr::LOCALHOST) if is_refused => {
             let heard = ask(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()));
@@ -148,7 +132,28 @@ pub fn judge(config: &Config, heard: &Heard) -> Vec<Finding> {
             ),
         });
     }
+    findings.extend(heard.status.iter().flat_map(balancers));
     findings
+}
+
+/// Who has asked lately and sends his state with it. What each makes of the node is his business: a standby is down in the
+/// pool of primaries.
+fn balancers(status: &Status) -> Vec<Finding> {
+    let said = status.haproxy.as_deref().unwrap_or_default();
+    if said.is_empty() {
+        return vec![Finding::ok(format_args!(
+            "answers: no HAProxy has said lately how it sees this node (http-check send-state)"
+        ))];
+    }
+    let line = |said: &Said| {
+        let Said { node, pool, server, state, sessions, address, age_ms, .. } = said;
+        let address = address.as_deref().unwrap_or("a Unix socket");
+        let age_s = age_ms / 1000;
+        Finding::ok(format_args!(
+            "answers: HAProxy {node} ({address}) has {pool}/{server} {state}, sessions: {sessions}, {age_s} s ago"
+        ))
+    };
+    said.iter().map(line).collect()
 }
 
 fn explain(reason: &str, path: &str) -> String {
@@ -159,12 +164,8 @@ fn explain(reason: &str, path: &str) -> String {
 
 fn advise(why: &str) -> &'static str {
     match why {
-        super::peers::NOBODY => {
-            "systemctl start pgsqlchk; journalctl -u pgsqlchk -n 20 says why it does not run"
-        }
-        "closed without an answer" => {
-            "allow = 127.0.0.1 in pgsqlchk.conf (only_from in xinetd's file), then restart it"
-        }
+        NOBODY => "systemctl start pgsqlchk; journalctl -u pgsqlchk -n 20 says why it does not run",
+        CLOSED => "allow = 127.0.0.1 in pgsqlchk.conf (only_from in xinetd's file), then restart it",
         "no HTTP" => "another program holds the port: sudo ss -ltnp",
         _ => {
             "look at its state: ps -o pid,stat,wchan:20,args -C pgsqlchk; thaw it with kill -CONT PID, or systemctl restart pgsqlchk"

@@ -5,15 +5,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 
-use super::answers::Status;
-use super::ask::get;
 use super::resolve::{addresses, is_of_this_host};
 use super::server::Facts;
 use super::{Finding, begin};
+use crate::agent_over_http::{CLOSED, LATE, NOBODY, Status, get};
 use crate::config::HostPort;
-
-/// Where nobody listens.
-pub(super) const NOBODY: &str = "nobody listens there";
 
 /// Clocks further apart confuse who compares logs.
 const MAX_APART: Duration = Duration::from_secs(2);
@@ -74,11 +70,8 @@ pub fn look(places: &[HostPort], deadline: Instant) -> Vec<Peer> {
             (place, begin(move || ask(asked, deadline)))
         })
         .collect();
-    let late = |place: &HostPort| Peer {
-        place: place.clone(),
-        addresses: Vec::new(),
-        heard: Err("no answer in time".into()),
-    };
+    let late =
+        |place: &HostPort| Peer { place: place.clone(), addresses: Vec::new(), heard: Err(LATE.into()) };
     asked.into_iter().map(|(place, work)| work.end(deadline).unwrap_or_else(|| late(place))).collect()
 }
 
@@ -196,7 +189,7 @@ fn judge_one(peer: &Peer, own: &Own, own_place: &str) -> Vec<Finding> {
         Ok(said) => said,
         Err(why) => {
             let remedy = match why.as_str() {
-                "closed without an answer" => {
+                CLOSED => {
                     format!(
                         "on {}: let this host ask (allow in pgsqlchk.conf, only_from under xinetd)",
                         place.host

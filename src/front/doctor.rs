@@ -14,10 +14,11 @@ use crate::config::{Config, HostPort, examine};
 use crate::doctor::configuration::{self, Surroundings};
 use crate::doctor::haproxy::{self, Node};
 use crate::doctor::peers::{Own, Peer};
-use crate::doctor::root::{AGENT_USER, Account, Root};
+use crate::doctor::root::Root;
 use crate::doctor::server::Seen;
 use crate::doctor::{Finding, Grade, answers, begin, begin_as, drain, homes, peers, port, scripts, server};
 use crate::instance::StageCell;
+use crate::system::agent_user::{AgentUser, NAME as AGENT_USER};
 use crate::system::own_name::OwnName;
 
 /// For all of it; with the start and the end of the process it stays below five seconds.
@@ -70,7 +71,7 @@ pub fn run(arguments: &Arguments) -> Exit {
 }
 
 /// The agent's user, where this process can become that; and a line where what is seen is not what the agent sees.
-fn whose_view(deadline: Instant) -> (Option<Account>, Option<Finding>) {
+fn whose_view(deadline: Instant) -> (Option<AgentUser>, Option<Finding>) {
     let user = geteuid().as_raw();
     let Some(account) = Root::system().agent_user() else {
         let missing = Finding::warning(
@@ -83,7 +84,7 @@ fn whose_view(deadline: Instant) -> (Option<Account>, Option<Finding>) {
         return (None, None);
     }
     let tried = account.clone();
-    match begin(move || tried.enter().is_ok()).end(deadline).filter(|_| user == 0) {
+    match begin(move || tried.take_thread().is_ok()).end(deadline).filter(|_| user == 0) {
         Some(true) => (Some(account), None),
         Some(false) | None => {
             let other = Finding::warning(
@@ -101,7 +102,7 @@ fn whose_view(deadline: Instant) -> (Option<Account>, Option<Finding>) {
 fn look(
     config: &Arc<Config>,
     file: &str,
-    account: Option<&Account>,
+    account: Option<&AgentUser>,
     host: Host,
     deadline: Instant,
 ) -> (Vec<Finding>, Vec<Node>) {

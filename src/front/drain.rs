@@ -1,6 +1,5 @@
 //! `pgsqlchk drain` and `pgsqlchk undrain`: the administrator's switch, and what follows from it.
 
-mod agent;
 mod progress;
 pub(super) mod wait;
 

@@ -1,7 +1,5 @@
 //! One probe in a process that does nothing else: a fresh login, which proves the postmaster by itself.
 
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread;
 use std::time::Instant;
 
 use crate::config::{Config, Protocol};
@@ -12,6 +10,8 @@ use crate::panics;
 use crate::peers::{News, PeerSettings};
 use crate::reason::Reason;
 use crate::system::own_name::OwnName;
+use crate::system::slot::{Nothing, slot};
+use crate::system::threads;
 use crate::verdict::Target;
 
 /// Looks at the instance for this target, and at what its peers make of it and whether a client could work: all are asked
@@ -45,12 +45,11 @@ fn check_with(
     };
     let summons = witnesses.call(Protocol::Http, target, arrived);
     let observation = look(config, needs, deadline);
-    let (sender, receiver) = channel();
+    let (giver, taker) = slot();
     witnesses.attend(target, summons, observation, move |observation, news| {
-        // Who receives it waits below.
-        let _ = sender.send((observation, news));
+        giver.give((observation, news));
     });
-    receiver.recv().unwrap_or_else(|_| {
+    taker.take(None).unwrap_or_else(|_| {
         let failure = Failure::new(Reason::AgentOutOfResources, "weighing the others' words panicked");
         (Observation::failed(failure), News::none())
     })
@@ -60,31 +59,31 @@ fn check_with(
 fn look(config: &Config, needs: Needs, deadline: Instant) -> Observation {
     let mut prober = Prober::for_one_look(ProbeSettings::of(config));
     let stage = prober.stage();
-    let (sender, receiver) = channel();
+    let (giver, taker) = slot();
     let probe = move || {
         let observation = panics::contain(|| {
             panics::trip("probe");
             prober.probe(needs, deadline, false)
         });
         match observation {
-            Ok(observation) => drop(sender.send(observation)),
+            Ok(observation) => giver.give(observation),
             // That nothing comes any more says enough.
-            Err(_) => drop(sender),
+            Err(_) => drop(giver),
         }
         // Closing the session waits for the server, and the process ends anyway.
         std::mem::forget(prober);
     };
-    let spawned = thread::Builder::new().name("probe".into()).stack_size(RUNNER_STACK_BYTES).spawn(probe);
+    let spawned = threads::spawn("probe", RUNNER_STACK_BYTES, probe);
     if let Err(error) = spawned {
         let cause = format!("cannot start a thread: {error}");
         return Observation::failed(Failure::new(Reason::AgentOutOfResources, cause));
     }
-    match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+    match taker.take(Some(deadline)) {
         Ok(observation) => observation,
-        Err(RecvTimeoutError::Disconnected) => {
+        Err(Nothing::Never) => {
             Observation::failed(Failure::new(Reason::AgentOutOfResources, "the probe panicked"))
         }
-        Err(RecvTimeoutError::Timeout) => {
+        Err(Nothing::Late) => {
             stage.cut_short(stage.get().overdue(format_args!("after {:?}", config.timeout)))
         }
     }

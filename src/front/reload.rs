@@ -15,7 +15,7 @@ use crate::gate::witnesses::Witnesses;
 use crate::instance::ProbeSettings;
 use crate::monitor::{Monitor, RUNNER_STACK_BYTES};
 use crate::panics;
-use crate::system::notify;
+use crate::system::{notify, threads};
 use crate::tally::Tally;
 
 /// What was settled when the agent started: sockets, threads, and where the log goes.
@@ -42,7 +42,7 @@ impl Reloader {
     /// Starts the thread that does so for each byte to be read.
     pub(super) fn start(self, signals: UnixStream) -> io::Result<()> {
         let keep = move || self.keep_reloading(signals);
-        thread::Builder::new().name("reload".into()).stack_size(RUNNER_STACK_BYTES).spawn(keep).map(drop)
+        threads::spawn("reload", RUNNER_STACK_BYTES, keep).map(drop)
     }
 
     fn keep_reloading(self, mut signals: UnixStream) {

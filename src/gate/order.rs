@@ -4,11 +4,11 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 use super::way::{WAYS, Way};
 use crate::monitor::RUNNER_STACK_BYTES;
 use crate::panics;
+use crate::system::threads;
 
 /// Answers a request.
 type Then = Box<dyn FnOnce() + Send>;
@@ -84,10 +84,7 @@ impl Drop for Place {
         drop(state);
         if !due.is_empty() {
             // Not here: what this request is answered with, for it panicked, may yet have to be written on this thread.
-            let _ = thread::Builder::new()
-                .name("behind".into())
-                .stack_size(RUNNER_STACK_BYTES)
-                .spawn(|| deliver(due));
+            let _ = threads::spawn("behind", RUNNER_STACK_BYTES, || deliver(due));
         }
     }
 }

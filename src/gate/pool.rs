@@ -7,13 +7,13 @@
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
-use std::thread;
 
 use tiny_http::Server;
 
 use super::roster::Roster;
 use super::service::Service;
 use crate::monitor::{MAX_HANGING, RUNNER_STACK_BYTES};
+use crate::system::threads;
 
 /// Starts tiny_http on the sealed listener, and the pool. Beside the `workers` there are as many threads as can
 /// hang in a frozen server, so that all of `workers` are always left to answer.
@@ -27,10 +27,8 @@ pub(crate) fn start(
     let server = Arc::new(server);
     for number in 0..workers + MAX_HANGING {
         let (service, server, roster) = (Arc::clone(service), Arc::clone(&server), Arc::clone(roster));
-        thread::Builder::new()
-            .name(format!("worker {number}"))
-            .stack_size(RUNNER_STACK_BYTES)
-            .spawn(move || run_worker(&service, &server, &roster))?;
+        let work = move || run_worker(&service, &server, &roster);
+        threads::spawn(format!("worker {number}"), RUNNER_STACK_BYTES, work)?;
     }
     Ok(())
 }

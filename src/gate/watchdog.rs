@@ -23,7 +23,7 @@ use crate::config::Protocol;
 use crate::instance::Needs;
 use crate::monitor::{Monitor, RUNNER_STACK_BYTES};
 use crate::panics;
-use crate::system::notify;
+use crate::system::{notify, threads};
 
 /// The look itself needs little more than a buffer.
 const STACK_BYTES: usize = 128 * 1024;
@@ -119,7 +119,7 @@ pub(crate) fn start(
     };
     let first_verdict = Box::new(|_| {
         // Any verdict will do, also that PostgreSQL is down: the agent is able to say so.
-        let spawned = thread::Builder::new().name("watchdog".into()).stack_size(STACK_BYTES).spawn(keep);
+        let spawned = threads::spawn("watchdog", STACK_BYTES, keep);
         if let Err(error) = spawned {
             log::error!(target: "pgsqlchk", "cannot start a thread for the watchdog: {error}");
         }
@@ -130,7 +130,7 @@ pub(crate) fn start(
         monitor.park(Needs::default(), Instant::now() + timeout, first_verdict);
         monitor.run();
     };
-    thread::Builder::new().name("first look".into()).stack_size(RUNNER_STACK_BYTES).spawn(look).map(drop)
+    threads::spawn("first look", RUNNER_STACK_BYTES, look).map(drop)
 }
 
 /// Twice in every period of the service manager's; sooner where the last look failed.

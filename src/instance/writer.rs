@@ -14,6 +14,7 @@ use super::login::Refusals;
 use super::startup::{Learned, TimeLimits, log_in, login_config, own_settings};
 use super::{Failure, ProbeSettings};
 use crate::reason::Reason;
+use crate::system::threads;
 
 /// The session's name in `pg_stat_activity`, whatever the connection settings say.
 pub const APPLICATION_NAME: &str = "pgsqlchk write probe";
@@ -97,8 +98,7 @@ impl Writer {
         let Some(session) = self.session.take() else { return };
         if self.may_close() {
             let close = move || drop(session);
-            self.closing =
-                thread::Builder::new().name("closing".into()).stack_size(STACK_BYTES).spawn(close).ok();
+            self.closing = threads::spawn("closing", STACK_BYTES, close).ok();
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::{Arc, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::state::Due;
@@ -10,6 +9,7 @@ use super::{Shared, deliver};
 use crate::instance::{Failure, Observation};
 use crate::panics;
 use crate::reason::Reason;
+use crate::system::threads;
 
 /// The watch formats a reply or two.
 const WATCH_STACK_BYTES: usize = 128 * 1024;
@@ -20,7 +20,7 @@ pub const RUNNER_STACK_BYTES: usize = 256 * 1024;
 /// Starts the watch; it ends with the process.
 pub(super) fn start(shared: Arc<Shared>) -> io::Result<()> {
     let watch = move || keep_watch(&shared);
-    thread::Builder::new().name("watch".into()).stack_size(WATCH_STACK_BYTES).spawn(watch).map(drop)
+    threads::spawn("watch", WATCH_STACK_BYTES, watch).map(drop)
 }
 
 fn keep_watch(shared: &Arc<Shared>) {
@@ -61,11 +61,10 @@ fn keep_watch(shared: &Arc<Shared>) {
 /// then it ends at once. Where none can be started, the answers that come of that.
 fn run_elsewhere(shared: &Arc<Shared>) -> Due {
     let runner = Arc::clone(shared);
-    let spawned =
-        thread::Builder::new().name("runner".into()).stack_size(RUNNER_STACK_BYTES).spawn(move || {
-            panics::trip("runner");
-            runner.run();
-        });
+    let spawned = threads::spawn("runner", RUNNER_STACK_BYTES, move || {
+        panics::trip("runner");
+        runner.run();
+    });
     let Err(error) = spawned else { return Due::new() };
     let mut state = shared.lock();
     let Some((flight, _)) = state.take_waiting() else { return Due::new() };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::agent::Said;
+use crate::agent_over_http::Said;
 use crate::balancers::GOOD_FOR;
 use crate::spelling;
 

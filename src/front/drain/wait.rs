@@ -1,17 +1,20 @@
 //! `pgsqlchk drain --wait`: drains, and stays until no session is left.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::mem::ManuallyDrop;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::agent;
 use super::drain;
 use super::progress::{Clients, Progress};
+use crate::agent_over_http as agent;
 use crate::config::{Config, Wait};
 use crate::instance::advice::advice;
 use crate::instance::{ClientCounter, Failure, ProbeSettings};
+use crate::monitor::RUNNER_STACK_BYTES;
 use crate::system::agent_user::{self, AgentUser};
+use crate::system::slot::{Nothing, Taker, slot};
 use crate::system::terminal::StatusLine;
+use crate::system::threads;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -34,7 +37,8 @@ pub fn run(config: &Config, wait: Wait) -> Result<u8, String> {
     };
     println(&text);
     let addresses = agent::addresses(&config.listen);
-    let mut counting = Counting::start(config);
+    // Closing its session waits for the server, and the process ends anyway.
+    let mut counting = ManuallyDrop::new(Counting::start(config));
     let mut progress = Progress::new(begun);
     let mut line = StatusLine::new();
     let mut seen = None;
@@ -47,7 +51,7 @@ pub fn run(config: &Config, wait: Wait) -> Result<u8, String> {
                 ));
                 return Ok(1);
             }
-            Ok((_, status)) => progress.hear(status.haproxy, asked),
+            Ok((_, status)) => progress.hear(status.haproxy.unwrap_or_default(), asked),
             Err(why) => progress.miss(why),
         }
         progress.count(counting.count(config.timeout));
@@ -81,70 +85,80 @@ fn println(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// Counts PostgreSQL's sessions on a thread of its own, which may hang.
+/// Counts PostgreSQL's sessions, each time on a thread that may hang.
 enum Counting {
-    Running {
-        ask: Sender<()>,
-        answers: Receiver<Result<u64, Failure>>,
-        /// It has not answered the last question yet.
-        owes: bool,
-        config: Box<Config>,
-    },
+    /// The counter is here, or with the thread that is at it.
+    Running { counter: Option<Box<ClientCounter>>, under_way: Option<Taker<Counted>>, config: Box<Config> },
     /// There is nobody to ask, and why.
     Not(String),
 }
 
+/// The counter comes back with what it has counted.
+type Counted = (Box<ClientCounter>, Result<u64, Failure>);
+
 impl Counting {
     fn start(config: &Config) -> Counting {
-        if let Some(why) = &config.connection_problem {
-            return Counting::Not(why.clone());
-        }
-        let (ask, questions) = channel::<()>();
-        let (sender, answers) = channel();
-        let settings = ProbeSettings::of(config);
-        let agent = AgentUser::for_root();
-        let count = move || {
-            let become_agent = agent.map_or(Ok(()), |agent| agent.take_thread());
-            let failed = become_agent.err().map(|error| Failure::from_io(agent_user::NAME, &error));
-            let mut counter = ClientCounter::new(settings);
-            while questions.recv().is_ok() {
-                let answer = failed.clone().map_or_else(|| counter.count(), Err);
-                if sender.send(answer).is_err() {
-                    return;
-                }
-            }
-        };
-        match thread::Builder::new().name("counter".into()).spawn(count) {
-            Ok(_) => Counting::Running { ask, answers, owes: false, config: Box::new(config.clone()) },
-            Err(error) => Counting::Not(format!("cannot start a thread: {error}")),
+        match &config.connection_problem {
+            Some(why) => Counting::Not(why.clone()),
+            None => Counting::Running {
+                counter: Some(Box::new(ClientCounter::new(ProbeSettings::of(config)))),
+                under_way: None,
+                config: Box::new(config.clone()),
+            },
         }
     }
 
     /// Counts now, or waits for a count that is late.
     fn count(&mut self, limit: Duration) -> Clients {
-        let (ask, answers, owes, config) = match self {
-            Counting::Not(why) => return Clients::Unknown(why.clone()),
-            Counting::Running { ask, answers, owes, config } => (ask, answers, owes, config),
-        };
         let deadline = Instant::now() + limit;
-        let left = || deadline.saturating_duration_since(Instant::now());
-        // An answer to an old question says nothing of now.
-        let answer = match *owes {
-            true => answers.recv_timeout(left()).map(|_| ()),
-            false => Ok(()),
+        let (counter, under_way, config) = match self {
+            Counting::Not(why) => return Clients::Unknown(why.clone()),
+            Counting::Running { counter, under_way, config } => (counter, under_way, config),
         };
-        let answer = answer.and_then(|()| {
-            *owes = ask.send(()).is_ok();
-            answers.recv_timeout(left())
-        });
-        match answer {
-            Ok(answer) => {
-                *owes = false;
+        // An answer to an old question says nothing of now.
+        if let Some(late) = under_way.take() {
+            match late.take(Some(deadline)) {
+                Ok((back, _)) => *counter = Some(back),
+                Err(nothing) => return unknown(nothing, late, under_way, limit),
+            }
+        }
+        let Some(mut at_work) = counter.take() else { return Clients::Unknown("counting panicked".into()) };
+        let (giver, taker) = slot();
+        let count = move || {
+            let failed = AgentUser::for_root().map_or(Ok(()), |agent| agent.take_thread()).err();
+            let answer = match failed {
+                Some(error) => Err(Failure::from_io(agent_user::NAME, &error)),
+                None => at_work.count(),
+            };
+            giver.give((at_work, answer));
+        };
+        if let Err(error) = threads::spawn("counter", RUNNER_STACK_BYTES, count) {
+            *counter = Some(Box::new(ClientCounter::new(ProbeSettings::of(config))));
+            return Clients::Unknown(format!("cannot start a thread: {error}"));
+        }
+        match taker.take(Some(deadline)) {
+            Ok((back, answer)) => {
+                *counter = Some(back);
                 answer.map_or_else(|failure| Clients::Unknown(explain(&failure, config)), Clients::Known)
             }
-            Err(RecvTimeoutError::Timeout) => Clients::Unknown(format!("no answer after {limit:?}")),
-            Err(RecvTimeoutError::Disconnected) => Clients::Unknown("counting panicked".into()),
+            Err(nothing) => unknown(nothing, taker, under_way, limit),
         }
+    }
+}
+
+/// What is late may still come.
+fn unknown(
+    nothing: Nothing,
+    taker: Taker<Counted>,
+    under_way: &mut Option<Taker<Counted>>,
+    limit: Duration,
+) -> Clients {
+    match nothing {
+        Nothing::Late => {
+            *under_way = Some(taker);
+            Clients::Unknown(format!("no answer after {limit:?}"))
+        }
+        Nothing::Never => Clients::Unknown("counting panicked".into()),
     }
 }
 
