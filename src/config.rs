@@ -194,6 +194,14 @@ impl Config {
     }
 }
 
+/// The configuration file that was named, by `--config` or `--instance`, or else the default one. A name that no instance can
+/// have names none.
+pub fn file_named_by(arguments: &Arguments) -> String {
+    let of_instance = arguments.instance.as_deref().and_then(|name| named_instance::files(name).ok());
+    let named = of_instance.map(|files| files.config).or_else(|| arguments.config.clone());
+    named.unwrap_or_else(|| options::DEFAULT_FILE.to_owned())
+}
+
 /// The error is one line that a terminal can show, whatever stood in files and paths.
 fn build(arguments: Arguments, environment: &Environment) -> Result<Config, String> {
     assemble(arguments, environment).map_err(|why| spelling::printable(&why))

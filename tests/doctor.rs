@@ -177,6 +177,17 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, (SystemTime, u64)> {
 }
 
 #[test]
+fn an_instance_is_asked_by_its_name() {
+    let output =
+        Command::new(support::agent::program()).args(["doctor", "--instance", "there-is-none"]).output();
+    let output = output.expect("run pgsqlchk doctor");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let line = said.lines().find(|line| line.starts_with("problem")).unwrap_or_default();
+    assert!(line.contains("/etc/pgsqlchk/there-is-none.conf"), "{said}");
+    assert_eq!(output.status.code(), Some(2), "{said}");
+}
+
+#[test]
 fn nothing_is_changed() {
     let site = Site::healthy();
     // Neither of both rises with anything but a transaction that writes.

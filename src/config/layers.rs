@@ -125,7 +125,7 @@ pub(super) struct Read {
 /// Says what file and command line hold, without judging it.
 pub(super) fn read(arguments: &Arguments, environment: &Environment) -> Read {
     const DSN: &str = "dsn";
-    let path = arguments.config.as_deref().unwrap_or(DEFAULT_FILE).to_owned();
+    let path = super::file_named_by(arguments);
     let text = (environment.read)(Path::new(&path)).ok();
     let lines = text.and_then(|text| file::parse(&text).ok());
     let typed = || arguments.settings.iter().filter(|(option, _)| option.word != "mode");

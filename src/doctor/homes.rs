@@ -22,15 +22,20 @@ pub fn unit_of(file: &str) -> String {
 
 /// A remedy for the one agent of a host, said of this instance.
 pub fn for_instance(remedy: &str, file: &str) -> String {
-    match unit_of(file).as_str() {
-        "pgsqlchk" => remedy.to_owned(),
-        unit => remedy
-            .replace("/etc/pgsqlchk/pgsqlchk.conf", file)
-            .replace("pgsqlchk.service", &format!("{unit}.service"))
-            .replace("restart pgsqlchk", &format!("restart {unit}"))
-            .replace("start pgsqlchk;", &format!("start {unit};"))
-            .replace("-u pgsqlchk ", &format!("-u {unit} ")),
+    let unit = unit_of(file);
+    let Some(instance) = unit.strip_prefix("pgsqlchk@") else { return remedy.to_owned() };
+    let mut remedy = remedy
+        .replace("/etc/pgsqlchk/pgsqlchk.conf", file)
+        .replace("pgsqlchk.service", &format!("{unit}.service"))
+        .replace("restart pgsqlchk", &format!("restart {unit}"))
+        .replace("start pgsqlchk;", &format!("start {unit};"))
+        .replace("-u pgsqlchk ", &format!("-u {unit} "))
+        .replace("/run/pgsqlchk/drain", &format!("/run/pgsqlchk/{instance}/drain"));
+    for action in ["check", "doctor", "drain", "undrain"] {
+        remedy = remedy
+            .replace(&format!("pgsqlchk {action}"), &format!("pgsqlchk {action} --instance {instance}"));
     }
+    remedy
 }
 
 /// Units that open the port of checks. (`pgsqlchk-agent.socket` is for another one.)
@@ -237,6 +242,10 @@ mod tests {
         assert_eq!(
             for_instance(remedy, "/etc/pgsqlchk/15-main.conf"),
             "listen = x in /etc/pgsqlchk/15-main.conf, then systemctl restart pgsqlchk@15-main"
+        );
+        assert_eq!(
+            for_instance("sudo pgsqlchk undrain", "/etc/pgsqlchk/15-main.conf"),
+            "sudo pgsqlchk undrain --instance 15-main"
         );
         let (path, root) = plant(
             "instances",

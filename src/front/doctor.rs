@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::geteuid;
 
 use crate::cli::{Arguments, Exit};
-use crate::config::options::DEFAULT_FILE;
-use crate::config::{Config, HostPort, examine};
+use crate::config::{Config, HostPort, examine, file_named_by};
 use crate::doctor::configuration::{self, Surroundings};
 use crate::doctor::haproxy::{self, Node};
 use crate::doctor::peers::{Own, Peer};
@@ -39,7 +38,7 @@ struct Host {
 pub fn run(arguments: &Arguments) -> Exit {
     let begun = Instant::now();
     let wants_haproxy = arguments.haproxy;
-    let file = arguments.config.as_deref().unwrap_or(DEFAULT_FILE);
+    let file = &file_named_by(arguments);
     let (account, user) = whose_view(begun + FIRST_LIMIT);
     let account = account.as_ref();
     let examined = {
