@@ -165,6 +165,32 @@ fn the_steps_for_several_instances_work() {
     assert_table();
 }
 
+/// What doctor tells to type is typed, and then it has nothing left to say. After that the node drains, and comes back.
+#[test]
+fn doctor_and_the_switch_do_what_their_pages_say() {
+    let container = installed();
+    container.shell(&blocks(&section("docs/homes.md", "systemd"))[0]);
+    let page = fs::read_to_string(format!("{SOURCE}/docs/doctor.md")).expect("the page");
+    let doctor = &blocks(&page)[0];
+    let (is_fine, said) = container.try_run(&["bash", "-c", doctor]);
+    let findings: Vec<&str> = said.lines().filter(|line| !line.starts_with("ok ")).collect();
+    let [finding] = &findings[..] else { panic!("{said}") };
+    assert!(!is_fine && finding.contains("pg_monitor"), "{said}");
+    let (_, remedy) = finding.split_once("; remedy: on the primary: ").expect("what to type");
+    container.shell(remedy);
+    let said = container.shell(doctor);
+    assert!(said.lines().all(|line| line.starts_with("ok ")), "{said}");
+    assert!(said.contains("port 23267: held by pgsqlchk (process ") && said.contains(SERVICE), "{said}");
+
+    let switch = &blocks(&section("docs/haproxy.md", "Draining"))[0];
+    let [drain, undrain] = &switch.lines().collect::<Vec<_>>()[..] else { panic!("two lines: {switch}") };
+    let said = container.shell(drain);
+    assert!(said.lines().last().is_some_and(|line| line.starts_with("drained: ")), "{said}");
+    assert_eq!(get("/").line(), "404 draining");
+    container.shell(undrain);
+    assert_table();
+}
+
 #[test]
 fn the_steps_to_a_socket_work_and_so_does_the_cure_of_a_mistake() {
     let container = installed();
