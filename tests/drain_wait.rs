@@ -323,7 +323,17 @@ fn an_agent_that_cannot_be_asked_or_drains_by_another_file_is_said() {
 fn ctrl_c_ends_the_waiting_and_not_the_drain() {
     let node = Node::start(Cluster::primary());
     let _client = node.cluster.connect();
-    let mut child: Child = of_node(&node, "--wait").stdout(Stdio::piped()).spawn().expect("start it");
+    let inner = of_node(&node, "--wait");
+    // Who runs the tests in the background of a shell has it ignored, and so would everybody that is started there.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT").arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let mut child: Child = command.stdout(Stdio::piped()).spawn().expect("start it");
     eventually(SOON, "it drains", || node.drain_file().exists());
     thread::sleep(millis(700));
     signal(child.id(), Signal::INT);
