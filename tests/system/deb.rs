@@ -151,7 +151,14 @@ fn a_package_is_installed_upgraded_under_load_removed_and_leaves_nothing() {
     let began = Instant::now();
     eventually(secs(60), "systemd has forgotten the units", || {
         let known = container.run(&units);
-        assert!(began.elapsed() < secs(20), "systemd still knows {known}");
+        if !known.is_empty() && began.elapsed() > secs(5) {
+            // A service whose control group was busy when it ended, which happens in a container whose groups belong to
+            // the host, is looked at again with the next reload, as any package brings one.
+            assert!(known.lines().all(|line| line.contains(" not-found inactive dead ")), "{known}");
+            container.run(&["systemctl", "daemon-reload"]);
+        }
+        let groups = "find /sys/fs/cgroup -name '*pgsqlchk*' -exec sh -c 'echo $0; cat $0/cgroup.procs $0/cgroup.events' {} ';'";
+        assert!(began.elapsed() < secs(20), "systemd still knows {known}; {}", container.shell(groups));
         known.is_empty()
     });
     assert_eq!(difference(&before, &inventory(&container)), none());
