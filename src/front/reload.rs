@@ -4,8 +4,6 @@
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use super::standalone::fit_descriptors;
 use crate::config::Config;
@@ -25,8 +23,7 @@ const SETTLED: [&str; 7] =
 /// What `pgsqlchk check` alone reads.
 const OF_CHECK: [&str; 4] = ["target", "format", "warning", "critical"];
 
-/// Between two attempts to say `READY=1` to a service manager that takes nothing, and how many there are.
-const READY_PAUSE: Duration = Duration::from_millis(100);
+/// How often `READY=1` is tried, ten times a second.
 const READY_ATTEMPTS: usize = 100;
 
 /// Who takes a new configuration over.
@@ -60,12 +57,7 @@ impl Reloader {
                 Ok(config) => in_force = config,
                 Err(why) => log::error!(target: "pgsqlchk", "reload: nothing has changed: {why}"),
             }
-            for _ in 0..READY_ATTEMPTS {
-                if notify::ready() {
-                    break;
-                }
-                thread::sleep(READY_PAUSE);
-            }
+            notify::ready(READY_ATTEMPTS);
         }
     }
 

@@ -28,10 +28,7 @@ use crate::system::{notify, threads};
 /// The look itself needs little more than a buffer.
 const STACK_BYTES: usize = 128 * 1024;
 
-/// Between two attempts to say `READY=1` to a service manager that takes nothing.
-const READY_PAUSE: Duration = Duration::from_millis(100);
-
-/// systemd itself gives up after 90 s, unless it was told otherwise (`DefaultTimeoutStartSec=`).
+/// How often `READY=1` is tried, ten times a second: systemd itself gives up after 90 s, unless it was told otherwise (`DefaultTimeoutStartSec=`).
 const READY_ATTEMPTS: usize = 900;
 
 /// However short the service manager's period is, looking must not become the agent's main occupation.
@@ -107,12 +104,7 @@ pub(crate) fn start(
     }
     let doors = doors_of(listeners);
     let keep = move || {
-        for _ in 0..READY_ATTEMPTS {
-            if notify::ready() {
-                break;
-            }
-            thread::sleep(READY_PAUSE);
-        }
+        notify::ready(READY_ATTEMPTS);
         if let Some(period) = notify::watchdog_period() {
             keep_watch((period / 2).max(MIN_INTERVAL), &doors, &caller);
         }

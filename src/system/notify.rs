@@ -10,6 +10,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -22,6 +23,9 @@ struct Manager {
     address: SocketAddr,
     state: Mutex<State>,
 }
+
+/// Between two attempts to say [`ready`].
+const READY_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the service manager has to know.
 #[derive(Default)]
@@ -52,10 +56,16 @@ fn address_of(name: &OsStr) -> io::Result<SocketAddr> {
     }
 }
 
-/// The agent listens and has looked once. Says whether the message was taken: without it, the service manager would
-/// wait for it until it gives up.
-pub fn ready() -> bool {
-    MANAGER.get().is_none_or(|manager| manager.send("READY=1"))
+/// The agent listens and has looked once, or has read its configuration again. Without this message the service manager would
+/// wait until it gives up, so a manager that takes nothing is told so many times, ten of them a second.
+pub fn ready(attempts: usize) {
+    let Some(manager) = MANAGER.get() else { return };
+    for _ in 0..attempts {
+        if manager.send("READY=1") {
+            return;
+        }
+        thread::sleep(READY_PAUSE);
+    }
 }
 
 /// The agent reads its configuration again; [`ready`] says when it is done. systemd's `Type=notify-reload` wants the time on
