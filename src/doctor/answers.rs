@@ -3,10 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
-use super::port::HTTP_PORT;
 use super::{Finding, begin};
 use crate::agent_over_http::{Answer, CLOSED, LATE, NOBODY, Said, Status, get};
 use crate::config::Config;
+use crate::gate::listener::DEFAULT_PORT;
 use crate::verdict::Path;
 
 /// What HAProxy's pools ask.
@@ -29,7 +29,7 @@ impl Heard {
 /// Where the local agent can be asked.
 pub fn local_address(config: &Config) -> SocketAddr {
     let listen = config.listen.first().copied();
-    let listen = listen.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, HTTP_PORT)));
+    let listen = listen.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT)));
     match listen.ip() {
         // Where only IPv6 is served, the listener was told so, and 127.0.0.1 is refused: then ::1 is asked.
         ip if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listen.port()),

@@ -150,8 +150,9 @@ pub fn judge(peers: &[Peer], own: &Own) -> Vec<Finding> {
     let (own_places, others): (Vec<&Peer>, Vec<&Peer>) =
         peers.iter().partition(|peer| peer.is_self(own.agent, own.ports));
     let own_place = own_places.first().map(|peer| peer.place.to_string());
-    let own_place = own_place
-        .unwrap_or_else(|| format!("THIS-NODE:{}", own.ports.first().unwrap_or(&super::port::HTTP_PORT)));
+    let own_place = own_place.unwrap_or_else(|| {
+        format!("THIS-NODE:{}", own.ports.first().unwrap_or(&crate::gate::listener::DEFAULT_PORT))
+    });
     let mut findings: Vec<Finding> =
         others.iter().flat_map(|peer| judge_one(peer, own, &own_place)).collect();
     if others.is_empty() {

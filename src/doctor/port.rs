@@ -6,9 +6,8 @@ use std::time::Instant;
 
 use super::Finding;
 use crate::config::Config;
+use crate::gate::listener::DEFAULT_PORT;
 
-/// The port of checks where nothing else is configured.
-pub const HTTP_PORT: u16 = 23267;
 /// That of HAProxy's agent-check in the files for systemd and xinetd.
 pub const AGENT_PORT: u16 = 23268;
 
@@ -56,7 +55,7 @@ impl Holder {
 pub fn http_ports(config: Option<&Config>) -> Vec<u16> {
     let mut ports: Vec<u16> = config.iter().flat_map(|config| &config.listen).map(|it| it.port()).collect();
     ports.dedup();
-    if ports.is_empty() { vec![HTTP_PORT] } else { ports }
+    if ports.is_empty() { vec![DEFAULT_PORT] } else { ports }
 }
 
 /// Looks at all of them. `home` is what is enabled to open the port, if anything is.

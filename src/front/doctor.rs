@@ -16,6 +16,7 @@ use crate::doctor::peers::{Own, Peer};
 use crate::doctor::root::Root;
 use crate::doctor::server::Seen;
 use crate::doctor::{Finding, Grade, answers, begin, begin_as, drain, homes, peers, port, scripts, server};
+use crate::gate::listener::DEFAULT_PORT;
 use crate::instance::StageCell;
 use crate::system::agent_user::{AgentUser, NAME as AGENT_USER};
 use crate::system::own_name::OwnName;
@@ -180,7 +181,7 @@ fn nodes(config: &Config, peers: &[Peer], own: &Own, port: u16) -> Vec<Node> {
             Some(ip) => ip.to_string(),
             None => name.clone(),
         };
-        let agent = HostPort { host, port: own.ports.first().copied().unwrap_or(port::HTTP_PORT) };
+        let agent = HostPort { host, port: own.ports.first().copied().unwrap_or(DEFAULT_PORT) };
         nodes.insert(0, Node { name: Some(name), agent, port });
     }
     nodes
