@@ -22,7 +22,7 @@ _pgsqlchk() {
         words=$(find /etc/pgsqlchk -maxdepth 1 -name '*.conf' -printf '%f\n' 2>/dev/null | sed 's/\.conf$//')
         [[ $words ]] || return
         ;;
-    --config | --drain-file)
+    --config | --drain-file | --tls-cert | --tls-key | --tls-client-ca | --peer-ca)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         return

@@ -23,7 +23,7 @@ for line in (pgsqlchk --help 2>/dev/null | string match -r '^ +--.*')
         case instance
             complete -c pgsqlchk -l instance -x -d $part[4] \
                 -a "(path basename /etc/pgsqlchk/*.conf 2>/dev/null | string replace -r '\.conf\$' '')"
-        case config drain-file
+        case config drain-file tls-cert tls-key tls-client-ca peer-ca
             complete -c pgsqlchk -l $part[2] -r -F -d $part[4]
         case '*'
             if test -n "$part[3]"

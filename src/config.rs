@@ -39,6 +39,8 @@ pub use libpq::{
 pub use peer::MAX_PEERS;
 pub use pooler::{MAX_POOLERS, PoolerAddress};
 
+#[cfg(feature = "tls")]
+pub(crate) use libpq::cause as cause_of_io;
 use libpq::{Environment, Given};
 use table::option_table;
 

@@ -16,6 +16,7 @@
 //! agent_over_http   what a running agent says, for who runs beside it
 //! instance  the session and the knock at the postmaster
 //! config    what the administrator said
+//! tls       certificates and keys, and the cryptography (only in the flavour that has it)
 //! system    what the operating system hands over, and how it is told things back
 //! ```
 //!
@@ -43,6 +44,7 @@ pub mod reply;
 pub mod spelling;
 pub mod system;
 pub mod tally;
+pub mod tls;
 pub mod verdict;
 mod wire;
 pub mod work;

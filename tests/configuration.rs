@@ -28,7 +28,9 @@ const ADDRESS: &str = "expected a numeric address and a port (0.0.0.0:23267, [::
 const BLOCK: &str = "expected an address or a CIDR block (192.0.2.7, 192.0.2.0/24, 2001:db8::/32)";
 const POOLER: &str = "expected HOST:PORT or the path of a socket";
 const LAG: &str = "expected a size, a duration, or one of each (16MB, 10s, or 16MB,10s)";
-const NO_TLS: &str = "this build speaks no TLS: use the Unix socket, or sslmode=prefer on a trusted network";
+const NO_TLS: &str = "not in this build, install pgsqlchk-tls (or use the Unix socket, or sslmode=prefer on a trusted network)";
+
+const NOT_HERE: &str = "not in this build, install pgsqlchk-tls";
 
 const BAD_VALUES: &[Bad] = &[
     bad("mode", "daemon", "expected standalone, xinetd, check, drain, undrain, cluster or doctor"),
@@ -56,8 +58,17 @@ const BAD_VALUES: &[Bad] = &[
     bad("login-interval", "499ms", "expected 0 or 500ms to 1h"),
     bad("login-interval", "2h", "expected 0 or 500ms to 1h"),
     bad("peer", "node1", "expected http://HOST:PORT or HOST:PORT"),
-    bad("peer", "https://node1:23267", "this build speaks no TLS: use http:// on a trusted network"),
+    bad(
+        "peer",
+        "https://node1:23267",
+        "not in this build, install pgsqlchk-tls (or use http:// on a trusted network)",
+    ),
     bad("peer", "node1:23267/node", "a peer has no path: it is asked for /node"),
+    bad("peer-ca", "/etc/pgsqlchk/peers.crt", NOT_HERE),
+    bad("tls-listen", "127.0.0.1:23269", NOT_HERE),
+    bad("tls-cert", "/etc/pgsqlchk/tls.crt", NOT_HERE),
+    bad("tls-key", "/etc/pgsqlchk/tls.key", NOT_HERE),
+    bad("tls-client-ca", "/etc/pgsqlchk/clients.crt", NOT_HERE),
     bad("peer-interval", "1", DURATION),
     bad("peer-interval", "0", "expected 10ms to 1h"),
     bad("min-peers", "17", "expected a whole number from 0 to 16"),
@@ -285,7 +296,7 @@ fn every_setting_has_a_bad_value_above() {
     let home = Home::new();
     let help = help(&home);
     let mut settings = help.lines().filter_map(|line| line.strip_prefix("  --")?.split(' ').next());
-    assert_eq!(settings.clone().count(), 34, "{help}");
+    assert_eq!(settings.clone().count(), 39, "{help}");
     let tested = |name: &str| BAD_VALUES.iter().any(|bad| bad.name == name);
     let others = ["dsn", "config", "instance", "haproxy", "wait", "version", "help"];
     let forgotten = settings.find(|name| !tested(name) && !others.contains(name));

@@ -13,7 +13,8 @@ pub(super) mod uri;
 
 pub use connection::{ConnectionSettings, Endpoint, Keepalives, PasswordSource, SOCKET_DIRECTORIES};
 pub use conninfo::value_of;
-pub(super) use environment::{Environment, cause};
+pub(super) use environment::Environment;
+pub(crate) use environment::cause;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) use keywords::Keyword;
 pub use keywords::is_libpq_keyword;

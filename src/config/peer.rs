@@ -1,6 +1,7 @@
 //! `--peer`: where another agent answers.
 
 use super::HostPort;
+use crate::tls;
 
 /// One thread each, and one request each when somebody asks.
 pub const MAX_PEERS: usize = 16;
@@ -12,7 +13,7 @@ fn parse(value: &str) -> Result<HostPort, String> {
         None => value,
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
         Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-            return Err("this build speaks no TLS: use http:// on a trusted network".into());
+            return Err(format!("{} (or use http:// on a trusted network)", tls::NOT_HERE));
         }
         Some(_) => return Err(EXPECTED.into()),
     };

@@ -43,6 +43,47 @@ macro_rules! option_table {
                 ),
                 store: |field, setting| setting.store(field, |value| units::listen(value).map(Some)),
             }
+            /// Addresses to speak HTTPS at; default none.
+            pub tls_listen: Vec<SocketAddr> = Vec::new(), {
+                word: "tls-listen",
+                value: "ADDR:PORT",
+                help: "address to speak HTTPS at, numeric, beside --listen (pgsqlchk-tls); repeatable",
+                default: DefaultValue::Described("none"),
+                sample: (
+                    Group::Clients,
+                    "It takes tls-cert and tls-key.",
+                    &["[::]:23269"]
+                ),
+                store: |field, setting| setting.add(field, units::tls_listen_unless_taken),
+            }
+            /// Our certificate, with those between it and its authority.
+            pub tls_cert: Option<PathBuf> = None, {
+                word: "tls-cert",
+                value: "PATH",
+                help: "PEM file with the certificate that HTTPS clients and peers are shown, and those between it and its \
+                       authority (pgsqlchk-tls)",
+                default: DefaultValue::Described("none"),
+                sample: (Group::Clients, "Read again on reload.", &["/etc/pgsqlchk/tls.crt"]),
+                store: |field, setting| setting.store(field, units::tls_file),
+            }
+            /// The key of [`tls_cert`](Self::tls_cert).
+            pub tls_key: Option<PathBuf> = None, {
+                word: "tls-key",
+                value: "PATH",
+                help: "PEM file with the key of --tls-cert, which others may not read (pgsqlchk-tls)",
+                default: DefaultValue::Described("none"),
+                sample: (Group::Clients, "", &["/etc/pgsqlchk/tls.key"]),
+                store: |field, setting| setting.store(field, units::tls_file),
+            }
+            /// Whose certificates HTTPS clients have to show; default none.
+            pub tls_client_ca: Option<PathBuf> = None, {
+                word: "tls-client-ca",
+                value: "PATH",
+                help: "PEM file with authorities: HTTPS clients have to show a certificate of one of them (pgsqlchk-tls)",
+                default: DefaultValue::Described("none has to"),
+                sample: (Group::Clients, "", &["/etc/pgsqlchk/clients.crt"]),
+                store: |field, setting| setting.store(field, units::tls_file),
+            }
             /// What was said of how PostgreSQL is reached; [`Config::connection`](super::Config::connection) is what it comes to.
             dsn: Option<Given> = None, {
                 word: "dsn",
@@ -180,6 +221,15 @@ macro_rules! option_table {
                     true => Err(format!("{setting}: a peer has neither user nor password: give HOST:PORT alone")),
                     false => setting.add(field, peer::add),
                 },
+            }
+            /// Whose certificates https peers have to show; default those that the system trusts.
+            pub peer_ca: Option<PathBuf> = None, {
+                word: "peer-ca",
+                value: "PATH",
+                help: "PEM file with the authorities of https peers (pgsqlchk-tls)",
+                default: DefaultValue::Described("those that this system trusts"),
+                sample: (Group::Peers, "", &["/etc/pgsqlchk/peers.crt"]),
+                store: |field, setting| setting.store(field, units::tls_file),
             }
             /// How long a peer's answer is good for; 10 ms to 1 h, default 1 s.
             pub peer_interval: Duration = Duration::ZERO, {

@@ -116,7 +116,7 @@ fn errors_in_the_file_name_it_as_given_and_the_line() {
         ("foo = 1", "unknown option \"foo\""),
         (
             "dsn = sslmode=require",
-            "dsn: sslmode=require: this build speaks no TLS: use the Unix socket, or sslmode=prefer on a trusted network",
+            "dsn: sslmode=require: not in this build, install pgsqlchk-tls (or use the Unix socket, or sslmode=prefer on a trusted network)",
         ),
         ("dsn = foo=1", "dsn: invalid connection option \"foo\""),
     ] {

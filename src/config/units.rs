@@ -7,8 +7,8 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::{Format, LogTarget, MAX_PEERS, Mode, Protocol};
-use crate::spelling;
 use crate::verdict::{Limits, Path, Standing, Tag, Target, TargetError};
+use crate::{spelling, tls};
 
 /// `--timeout`: below 10 ms a busy but healthy server looks down; HAProxy's own check timeouts end long
 /// before a minute.
@@ -104,6 +104,18 @@ pub fn absolute_path(value: &str) -> Result<PathBuf, String> {
         (true, true) => Err("expected a file, without a slash at the end".into()),
         (true, false) => Ok(value.into()),
     }
+}
+
+/// `--tls-cert` and the other files of TLS.
+pub fn tls_file(value: &str) -> Result<Option<PathBuf>, String> {
+    tls::only_if_here()?;
+    absolute_path(value).map(Some)
+}
+
+/// `--tls-listen`: one more of them.
+pub fn tls_listen_unless_taken(taken: &mut Vec<SocketAddr>, value: &str) -> Result<(), String> {
+    tls::only_if_here()?;
+    listen_unless_taken(taken, value)
 }
 
 /// `--write-probe`.

@@ -9,6 +9,7 @@
 
 pub mod agent;
 pub mod agent_check;
+pub mod certificates;
 pub mod chromium;
 pub mod cluster;
 pub mod contract;

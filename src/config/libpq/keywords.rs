@@ -33,10 +33,10 @@ pub enum Rule {
 /// Why `host`, `hostaddr` and `port` take no list.
 pub const ONE_INSTANCE: &str = "one agent watches one instance: name the one on this host";
 
-const NO_TLS: &str = "this build speaks no TLS: use the Unix socket, or sslmode=prefer on a trusted network";
+const NO_TLS: &str = "not in this build, install pgsqlchk-tls (or use the Unix socket, or sslmode=prefer on a trusted network)";
 const NO_GSS: &str =
     "this build speaks no GSSAPI: use the Unix socket, or gssencmode=disable on a trusted network";
-const NO_BINDING: &str = "channel binding needs TLS, which this build does not speak: use the Unix socket";
+const NO_BINDING: &str = "not in this build, install pgsqlchk-tls (or use the Unix socket)";
 const NO_PEER_CHECK: &str = "the server's user is not verified by this agent: leave the parameter out, \
                              and let only the server's user write to the socket directory";
 const NO_AUTH_CHOICE: &str = "this agent cannot limit the authentication method: leave the parameter out, \

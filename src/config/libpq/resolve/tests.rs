@@ -242,16 +242,19 @@ fn bad_values_are_named_by_their_place() {
 #[test]
 fn what_would_weaken_the_request_is_refused_with_a_reason() {
     for (dsn, start) in [
-        ("sslmode=require", "--dsn: sslmode=require: this build speaks no TLS: use the Unix socket"),
-        ("sslmode=verify-ca", "--dsn: sslmode=verify-ca: this build speaks no TLS"),
-        ("sslmode=verify-full", "--dsn: sslmode=verify-full: this build speaks no TLS"),
-        ("postgres:///?ssl=true", "--dsn: sslmode=require: this build speaks no TLS"),
-        ("requiressl=1", "--dsn: sslmode=require: this build speaks no TLS"),
-        ("sslrootcert=system", "--dsn: sslrootcert=system: this build speaks no TLS"),
-        ("sslnegotiation=direct", "--dsn: sslnegotiation=direct: this build speaks no TLS"),
-        ("sslcertmode=require", "--dsn: sslcertmode=require: this build speaks no TLS"),
+        ("sslmode=require", "--dsn: sslmode=require: not in this build, install pgsqlchk-tls"),
+        ("sslmode=verify-ca", "--dsn: sslmode=verify-ca: not in this build, install pgsqlchk-tls"),
+        ("sslmode=verify-full", "--dsn: sslmode=verify-full: not in this build, install pgsqlchk-tls"),
+        ("postgres:///?ssl=true", "--dsn: sslmode=require: not in this build, install pgsqlchk-tls"),
+        ("requiressl=1", "--dsn: sslmode=require: not in this build, install pgsqlchk-tls"),
+        ("sslrootcert=system", "--dsn: sslrootcert=system: not in this build, install pgsqlchk-tls"),
+        ("sslnegotiation=direct", "--dsn: sslnegotiation=direct: not in this build, install pgsqlchk-tls"),
+        ("sslcertmode=require", "--dsn: sslcertmode=require: not in this build, install pgsqlchk-tls"),
         ("gssencmode=require", "--dsn: gssencmode=require: this build speaks no GSSAPI"),
-        ("channel_binding=require", "--dsn: channel_binding=require: channel binding needs TLS"),
+        (
+            "channel_binding=require",
+            "--dsn: channel_binding=require: not in this build, install pgsqlchk-tls",
+        ),
         ("requirepeer=postgres", "--dsn: requirepeer: the server's user is not verified"),
         ("require_auth=scram-sha-256", "--dsn: require_auth: this agent cannot limit"),
         (
@@ -264,7 +267,7 @@ fn what_would_weaken_the_request_is_refused_with_a_reason() {
         assert!(error.starts_with(start) && !error.contains('\n'), "{dsn}: {error}");
     }
     let error = settings("", &[("PGSSLMODE", "require")], &[]).unwrap_err();
-    assert!(error.starts_with("PGSSLMODE=require: this build speaks no TLS"), "{error}");
+    assert!(error.starts_with("PGSSLMODE=require: not in this build, install pgsqlchk-tls"), "{error}");
     for dsn in [
         "sslmode=disable",
         "sslmode=allow",

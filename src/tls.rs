@@ -1,0 +1,15 @@
+//! TLS: what the flavour `pgsqlchk-tls` speaks towards PostgreSQL, HTTPS clients and peers, and what every other build says of
+//! it. Here stands what all three have in common: the cryptography, and certificates and keys from their files.
+
+#[cfg(feature = "tls")]
+pub mod files;
+#[cfg(feature = "tls")]
+pub mod provider;
+
+/// What a build without TLS says of everything that asks for it.
+pub const NOT_HERE: &str = "not in this build, install pgsqlchk-tls";
+
+/// Refuses what asks for TLS in a build without it.
+pub fn only_if_here() -> Result<(), String> {
+    if cfg!(feature = "tls") { Ok(()) } else { Err(NOT_HERE.into()) }
+}

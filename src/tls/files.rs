@@ -1,0 +1,85 @@
+//! Certificates, keys and revocation lists from their PEM files. Each error is one line that names the file.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::provider::provider;
+
+/// The authorities that a whole system trusts are a fifth of it.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// All certificates of the file, at least one.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    all(path, "certificate")
+}
+
+/// All revocation lists of the file, at least one.
+pub fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    all(path, "certificate revocation list")
+}
+
+/// The first key of the file. An encrypted one is none: nobody is there to type the password.
+pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    let bytes = read(path)?;
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
+        pem::Error::NoItemsFound => {
+            format!("{}: no key in it (PEM, without a password)", path.display())
+        }
+        error => format!("{}: {error}", path.display()),
+    })
+}
+
+/// A certificate with those between it and its authority, and its key.
+pub fn identity(certificate: &Path, key_path: &Path) -> Result<Arc<CertifiedKey>, String> {
+    let (chain, key) = (certificates(certificate)?, key(key_path)?);
+    let pair = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            format!(
+                "the key in {} is not that of the certificate in {}",
+                key_path.display(),
+                certificate.display()
+            )
+        }
+        error => format!("{} with {}: {error}", certificate.display(), key_path.display()),
+    })?;
+    Ok(Arc::new(pair))
+}
+
+/// The authorities in the file, at least one.
+pub fn authorities(path: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(roots)
+}
+
+fn all<T: PemObject>(path: &Path, what: &str) -> Result<Vec<T>, String> {
+    let bytes = read(path)?;
+    let items: Result<Vec<T>, _> = T::pem_slice_iter(&bytes).collect();
+    match items {
+        Ok(items) if items.is_empty() => Err(format!("{}: no {what} in it (PEM)", path.display())),
+        Ok(items) => Ok(items),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+/// The bytes of a file that is no longer than what such a file may be.
+pub fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let result = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
+    let result = result.and_then(|_| match bytes.len() as u64 > MAX_FILE_BYTES {
+        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB")),
+        false => Ok(()),
+    });
+    result
+        .map_err(|error| format!("cannot read {}: {}", path.display(), crate::config::cause_of_io(&error)))?;
+    Ok(bytes)
+}

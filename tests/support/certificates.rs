@@ -1,0 +1,134 @@
+//! Certificates of every kind, made by the real openssl: an authority of a test's own, and what it issues.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::folder::Folder;
+use super::postgresql::run;
+
+/// An authority and the folder of all it has issued.
+pub struct Authority {
+    folder: Folder,
+    name: String,
+}
+
+/// A certificate and its key, as files of their own.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// What a certificate says.
+#[derive(Clone, Copy)]
+pub struct Wish<'a> {
+    /// The common name.
+    pub name: &'a str,
+    /// As in openssl's `subjectAltName`, `DNS:localhost,IP:127.0.0.1`; empty: no such extension.
+    pub alternative_names: &'a str,
+    /// From when to when, as `openssl ca` has it.
+    pub validity: (&'a str, &'a str),
+}
+
+/// Long enough for every test.
+pub const VALID: (&str, &str) = ("20200101000000Z", "20490101000000Z");
+pub const EXPIRED: (&str, &str) = ("20200101000000Z", "20200201000000Z");
+pub const NOT_YET: (&str, &str) = ("20480101000000Z", "20490101000000Z");
+
+impl<'a> Wish<'a> {
+    /// For this machine by name and numbers.
+    pub fn local(name: &'a str) -> Wish<'a> {
+        Wish { name, alternative_names: "DNS:localhost,IP:127.0.0.1,IP:::1", validity: VALID }
+    }
+}
+
+impl Authority {
+    /// One of this common name.
+    pub fn new(name: &str) -> Authority {
+        let folder = Folder::new("certificates");
+        let authority = Authority { folder, name: name.to_owned() };
+        for (file, content) in [("index.txt", ""), ("serial", "1000\n"), ("crlnumber", "01\n")] {
+            fs::write(authority.path(file), content).expect("write the authority's files");
+        }
+        authority.write_config("");
+        let mut openssl = authority.openssl();
+        openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+        openssl.args(["-days", "3650", "-config", "ca.cnf", "-extensions", "authority"]);
+        openssl.args(["-subj", &format!("/CN={name}"), "-keyout", "ca.key", "-out", "ca.crt"]);
+        run(&mut openssl);
+        authority
+    }
+
+    /// Its own certificate.
+    pub fn certificate(&self) -> PathBuf {
+        self.path("ca.crt")
+    }
+
+    /// A certificate for this machine under these names.
+    pub fn issue(&self, wish: Wish) -> Issued {
+        self.write_config(wish.alternative_names);
+        let stem = format!("{}-{}", wish.name.replace(['/', '*', ' '], "_"), self.count());
+        let (certificate, key, request) =
+            (format!("{stem}.crt"), format!("{stem}.key"), format!("{stem}.csr"));
+        let mut openssl = self.openssl();
+        openssl.args(["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+        openssl.args(["-config", "ca.cnf", "-subj", &format!("/CN={}", wish.name)]);
+        openssl.args(["-keyout", &key, "-out", &request]);
+        run(&mut openssl);
+        let mut openssl = self.openssl();
+        openssl.args(["ca", "-batch", "-config", "ca.cnf", "-notext", "-extensions", "leaf"]);
+        openssl.args(["-startdate", wish.validity.0, "-enddate", wish.validity.1]);
+        openssl.args(["-in", &request, "-out", &certificate]);
+        run(&mut openssl);
+        Issued { certificate: self.path(&certificate), key: self.path(&key) }
+    }
+
+    /// Revokes what it has issued.
+    pub fn revoke(&self, issued: &Issued) {
+        let mut openssl = self.openssl();
+        run(openssl.args(["ca", "-config", "ca.cnf", "-revoke"]).arg(&issued.certificate));
+    }
+
+    /// The list of what it has revoked so far, made anew.
+    pub fn revocation_list(&self) -> PathBuf {
+        let mut openssl = self.openssl();
+        run(openssl.args(["ca", "-config", "ca.cnf", "-gencrl", "-crldays", "30", "-out", "crl.pem"]));
+        self.path("crl.pem")
+    }
+
+    fn openssl(&self) -> Command {
+        let mut openssl = Command::new("openssl");
+        openssl.current_dir(self.folder.path());
+        openssl
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        Path::new(self.folder.path()).join(file)
+    }
+
+    fn count(&self) -> usize {
+        fs::read_dir(self.folder.path()).expect("the authority's folder").count()
+    }
+
+    fn write_config(&self, alternative_names: &str) {
+        let names = match alternative_names {
+            "" => String::new(),
+            names => format!("subjectAltName = {names}\n"),
+        };
+        let config = format!(
+            "[ca]\ndefault_ca = own\n[own]\ndatabase = index.txt\nnew_certs_dir = .\nserial = serial\n\
+             crlnumber = crlnumber\ncertificate = ca.crt\nprivate_key = ca.key\ndefault_md = sha256\n\
+             policy = any\nunique_subject = no\ncopy_extensions = none\ncrl_extensions = list\n\
+             [any]\ncommonName = optional\n\
+             [req]\ndistinguished_name = name\nprompt = no\n[name]\nCN = {}\n\
+             [authority]\nbasicConstraints = critical,CA:true\nkeyUsage = critical,keyCertSign,cRLSign\n\
+             subjectKeyIdentifier = hash\n\
+             [list]\nauthorityKeyIdentifier = keyid:always\n\
+             [leaf]\nbasicConstraints = CA:false\nsubjectKeyIdentifier = hash\n\
+             authorityKeyIdentifier = keyid\n{names}",
+            self.name
+        );
+        fs::write(self.path("ca.cnf"), config).expect("write openssl's configuration");
+    }
+}
