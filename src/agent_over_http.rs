@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use crate::gate::listener::DEFAULT_PORT;
-pub use exchange::{Answer, CLOSED, LATE, NOBODY, get};
+pub use exchange::{Answer, CLOSED, LATE, NOBODY, Place, get};
 
 /// What is needed of `/status` and `/node`. Whatever a version does not say is `None`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -80,7 +80,7 @@ pub fn ask(addresses: &[SocketAddr], limit: Duration) -> Result<(SocketAddr, Sta
     let deadline = Instant::now() + limit;
     let mut why = "no port is named to ask it at".to_owned();
     for address in addresses {
-        match get(*address, "/status", deadline).and_then(|answer| read(&answer)) {
+        match get((*address).into(), "/status", deadline).and_then(|answer| read(&answer)) {
             Ok(status) => return Ok((*address, status)),
             Err(what) if what == CLOSED => {
                 why = format!("{address}: {what} (does --allow name this host?)");

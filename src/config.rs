@@ -9,6 +9,7 @@ use log::LevelFilter;
 
 use crate::cli::{Arguments, Exit};
 use crate::spelling;
+use crate::tls::PeerTls;
 use crate::verdict::{Limits, Path, Standing, Tag, Target};
 
 mod allow;
@@ -36,7 +37,7 @@ pub use libpq::{
     is_libpq_keyword, value_of,
 };
 
-pub use peer::MAX_PEERS;
+pub use peer::{MAX_PEERS, PeerAddress};
 pub use pooler::{MAX_POOLERS, PoolerAddress};
 
 #[cfg(feature = "tls")]
@@ -149,6 +150,8 @@ pub struct Config {
     pub wait: Option<Wait>,
     /// What `pgsqlchk check` asks.
     pub asked: Target,
+    /// How peers are asked over TLS; `None` where none is, or nobody asks.
+    pub peer_tls: Option<PeerTls>,
 }
 
 impl Deref for Config {
@@ -245,7 +248,13 @@ fn assemble(arguments: Arguments, environment: &Environment) -> Result<Config, S
             (libpq::resolve(options.dsn.take(), environment)?, None)
         }
     };
-    Ok(Config { options, arguments: typed, connection, connection_problem, wait, asked })
+    let peer_tls = match options.mode {
+        Mode::Drain | Mode::Undrain => None,
+        Mode::Standalone | Mode::Xinetd | Mode::Check | Mode::Cluster | Mode::Doctor => {
+            PeerTls::for_options(&options)?
+        }
+    };
+    Ok(Config { options, arguments: typed, connection, connection_problem, wait, asked, peer_tls })
 }
 
 #[cfg(test)]

@@ -17,8 +17,9 @@ pub use seat::Seat;
 pub use statement::Statement;
 
 use crate::circle::{Circle, Member};
-use crate::config::{Config, HostPort};
+use crate::config::{Config, PeerAddress};
 use crate::panics;
+use crate::tls::PeerTls;
 use ask::Asker;
 use seat::Answer;
 
@@ -26,10 +27,12 @@ use seat::Answer;
 const MAX_WAIT: Duration = Duration::from_millis(250);
 
 /// What the administrator said of peers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PeerSettings {
     /// Who they are; this agent itself may be among them.
-    pub peers: Vec<HostPort>,
+    pub peers: Vec<PeerAddress>,
+    /// How they are asked over TLS, if one of them is.
+    pub tls: Option<PeerTls>,
     /// How long an answer is good for, counted from the question.
     pub interval: Duration,
     /// The deadline of one question.
@@ -45,6 +48,7 @@ impl PeerSettings {
     pub fn of(config: &Config, agent: &str) -> PeerSettings {
         PeerSettings {
             peers: config.peer.clone(),
+            tls: config.peer_tls.clone(),
             interval: config.peer_interval,
             timeout: config.timeout,
             wait: MAX_WAIT.min(config.timeout / 4),
@@ -57,7 +61,8 @@ impl PeerSettings {
 /// forgotten because a reload names another one.
 pub fn start(settings: &PeerSettings, before: Option<&Circle<Seat>>) -> io::Result<Circle<Seat>> {
     let members = settings.peers.iter().enumerate().map(|(number, peer)| {
-        let (mut seat, asker) = (Seat::new(peer, settings), Asker::new(peer, settings.timeout));
+        let asker = Asker::new(peer, settings.timeout, settings.tls.as_ref());
+        let mut seat = Seat::new(peer, settings);
         if let Some(before) = before {
             before.look(|seats| seat.inherit(seats));
         }

@@ -4,7 +4,25 @@
 #[cfg(feature = "tls")]
 pub mod files;
 #[cfg(feature = "tls")]
+pub mod peers;
+#[cfg(feature = "tls")]
 pub mod provider;
+
+#[cfg(feature = "tls")]
+pub use peers::PeerTls;
+
+/// How peers are asked over TLS: not at all.
+#[cfg(not(feature = "tls"))]
+#[derive(Clone, Debug, PartialEq)]
+pub enum PeerTls {}
+
+#[cfg(not(feature = "tls"))]
+impl PeerTls {
+    /// `https://` was refused before.
+    pub fn for_options(_: &crate::config::Options) -> Result<Option<PeerTls>, String> {
+        Ok(None)
+    }
+}
 
 /// What a build without TLS says of everything that asks for it.
 pub const NOT_HERE: &str = "not in this build, install pgsqlchk-tls";

@@ -1,8 +1,10 @@
 //! One HTTP question to an agent, with one deadline for all of it.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+use crate::tls::PeerTls;
 
 /// The longest answer that is read.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
@@ -34,9 +36,26 @@ impl Answer {
     }
 }
 
+/// Where an agent is asked.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// The address itself.
+    pub address: SocketAddr,
+    /// How it is asked over TLS, if it is.
+    pub tls: Option<&'a PeerTls>,
+    /// Whose certificate it has to show then.
+    pub host: &'a str,
+}
+
+impl From<SocketAddr> for Place<'_> {
+    fn from(address: SocketAddr) -> Self {
+        Place { address, tls: None, host: "" }
+    }
+}
+
 /// Asks now. `Err` says what there was in place of an answer.
-pub fn get(address: SocketAddr, path: &str, deadline: Instant) -> Result<Answer, String> {
-    let bytes = exchange(address, path, deadline).map_err(|error| match error.kind() {
+pub fn get(place: Place, path: &str, deadline: Instant) -> Result<Answer, String> {
+    let bytes = exchange(place, path, deadline).map_err(|error| match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => LATE.to_owned(),
         ErrorKind::ConnectionRefused => NOBODY.to_owned(),
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => CLOSED.to_owned(),
@@ -48,16 +67,16 @@ pub fn get(address: SocketAddr, path: &str, deadline: Instant) -> Result<Answer,
     }
 }
 
-fn exchange(address: SocketAddr, path: &str, deadline: Instant) -> std::io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect_timeout(&address, left(deadline)?)?;
-    stream.set_write_timeout(Some(left(deadline)?))?;
+fn exchange(place: Place, path: &str, deadline: Instant) -> io::Result<Vec<u8>> {
+    let address = place.address;
+    let socket = TcpStream::connect_timeout(&address, left(deadline)?)?;
+    let mut stream = stream::open(place, Until { socket, deadline })?;
     let version = env!("CARGO_PKG_VERSION");
     let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nUser-Agent: pgsqlchk/{version}\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();
     let mut part = [0; 4096];
     while bytes.len() < MAX_ANSWER_BYTES && !is_complete(&bytes) {
-        stream.set_read_timeout(Some(left(deadline)?))?;
         match stream.read(&mut part) {
             Ok(0) => break,
             Ok(count) => bytes.extend_from_slice(&part[..count]),
@@ -83,7 +102,62 @@ fn end_of_head(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|end| end == b"\r\n\r\n").map(|at| at + 4)
 }
 
-fn left(deadline: Instant) -> std::io::Result<Duration> {
+/// A socket, every step of which ends at the deadline.
+struct Until {
+    socket: TcpStream,
+    deadline: Instant,
+}
+
+impl Read for Until {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.socket.set_read_timeout(Some(left(self.deadline)?))?;
+        self.socket.read(bytes)
+    }
+}
+
+impl Write for Until {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.set_write_timeout(Some(left(self.deadline)?))?;
+        self.socket.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// In the clear.
+#[cfg(not(feature = "tls"))]
+mod stream {
+    use super::{Place, Until};
+
+    pub fn open(_: Place, socket: Until) -> std::io::Result<Until> {
+        Ok(socket)
+    }
+}
+
+/// Over TLS, or in the clear.
+#[cfg(feature = "tls")]
+mod stream {
+    use std::io::{Error, Read, Result, Write};
+
+    use super::{Place, Until};
+
+    pub trait Stream: Read + Write {}
+    impl<T: Read + Write> Stream for T {}
+
+    pub fn open(place: Place, socket: Until) -> Result<Box<dyn Stream>> {
+        Ok(match place.tls {
+            Some(tls) => {
+                let session = tls.session(place.host).map_err(Error::other)?;
+                Box::new(rustls::StreamOwned::new(session, socket))
+            }
+            None => Box::new(socket),
+        })
+    }
+}
+
+fn left(deadline: Instant) -> io::Result<Duration> {
     match deadline.saturating_duration_since(Instant::now()) {
         Duration::ZERO => Err(ErrorKind::TimedOut.into()),
         left => Ok(left),

@@ -11,7 +11,7 @@ use super::layers::Setting;
 use super::libpq::Given;
 use super::table::option_table;
 use super::{
-    Allow, Format, HostPort, LogTarget, Mode, Options, PoolerAddress, Protocol, peer, pooler, units,
+    Allow, Format, LogTarget, Mode, Options, PeerAddress, PoolerAddress, Protocol, peer, pooler, units,
 };
 use crate::spelling;
 use crate::verdict::{Limits, Path, Standing, Tag};

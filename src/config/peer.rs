@@ -1,4 +1,6 @@
-//! `--peer`: where another agent answers.
+//! `--peer`: where another agent answers, and whether it does so over TLS.
+
+use std::fmt;
 
 use super::HostPort;
 use crate::tls;
@@ -8,12 +10,29 @@ pub const MAX_PEERS: usize = 16;
 
 const EXPECTED: &str = "expected http://HOST:PORT or HOST:PORT";
 
-fn parse(value: &str) -> Result<HostPort, String> {
-    let authority = match value.split_once("://") {
-        None => value,
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-            return Err(format!("{} (or use http:// on a trusted network)", tls::NOT_HERE));
+/// An agent of another node, as it is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerAddress {
+    /// Its host and port.
+    pub place: HostPort,
+    /// Whether it is asked over TLS.
+    pub is_tls: bool,
+}
+
+/// Without a scheme where it is the usual one.
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.is_tls { "https://" } else { "" }, self.place)
+    }
+}
+
+fn parse(value: &str) -> Result<PeerAddress, String> {
+    let (authority, is_tls) = match value.split_once("://") {
+        None => (value, false),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (rest, false),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => {
+            tls::only_if_here().map_err(|why| format!("{why} (or use http:// on a trusted network)"))?;
+            (rest, true)
         }
         Some(_) => return Err(EXPECTED.into()),
     };
@@ -21,13 +40,14 @@ fn parse(value: &str) -> Result<HostPort, String> {
     if authority.contains(['/', '?', '#']) {
         return Err("a peer has no path: it is asked for /node".into());
     }
-    HostPort::parse(authority).ok_or_else(|| EXPECTED.into())
+    let place = HostPort::parse(authority).ok_or(EXPECTED)?;
+    Ok(PeerAddress { place, is_tls })
 }
 
 /// One more of them.
-pub(super) fn add(peers: &mut Vec<HostPort>, value: &str) -> Result<(), String> {
+pub(super) fn add(peers: &mut Vec<PeerAddress>, value: &str) -> Result<(), String> {
     let peer = parse(value)?;
-    if peers.contains(&peer) {
+    if peers.iter().any(|other| other.place == peer.place) {
         return Err("the peer is given twice".into());
     }
     if peers.len() == MAX_PEERS {
@@ -66,7 +86,7 @@ mod tests {
             "[::1]",
             "[node1]:1",
             "ftp://node1:1",
-            "https://node1:1",
+            "https://node1",
             "node1:1/node",
             "node1:1?x",
             "node1:1#x",
@@ -76,6 +96,15 @@ mod tests {
             "http:///node1:1",
         ] {
             assert!(parse(value).is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn tls_is_spoken_where_it_is_here() {
+        let peer = parse("HTTPS://Node1:23269/").map(|peer| peer.to_string());
+        match tls::only_if_here() {
+            Ok(()) => assert_eq!(peer.as_deref(), Ok("https://node1:23269")),
+            Err(why) => assert!(peer.unwrap_err().starts_with(&why)),
         }
     }
 

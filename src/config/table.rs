@@ -206,10 +206,11 @@ macro_rules! option_table {
                 store: |field, setting| setting.add(field, units::tag_unless_taken),
             }
             /// Agents of the other nodes; default none.
-            pub peer: Vec<HostPort> = Vec::new(), {
+            pub peer: Vec<PeerAddress> = Vec::new(), {
                 word: "peer",
                 value: "URL",
-                help: "agent of another node of this cluster, http://HOST:PORT or HOST:PORT, at most 16; repeatable",
+                help: "agent of another node of this cluster, HOST:PORT, http://HOST:PORT or (pgsqlchk-tls) https://HOST:PORT, at most \
+                       16; repeatable",
                 default: DefaultValue::Described("none"),
                 sample: (
                     Group::Peers,

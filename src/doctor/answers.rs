@@ -40,8 +40,8 @@ pub fn local_address(config: &Config) -> SocketAddr {
 /// Asks all paths at the same time.
 pub fn look(address: SocketAddr, deadline: Instant) -> Heard {
     let ask = |address: SocketAddr| {
-        let asked = PATHS.map(|path| (path, begin(move || get(address, path, deadline))));
-        let status = begin(move || get(address, "/status", deadline));
+        let asked = PATHS.map(|path| (path, begin(move || get(address.into(), path, deadline))));
+        let status = begin(move || get(address.into(), "/status", deadline));
         let late = || Err(LATE.to_owned());
         let answers: Vec<_> =
             asked.into_iter().map(|(path, work)| (path, work.end(deadline).unwrap_or_else(late))).collect();

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::config::{Config, HostPort};
+use crate::config::{Config, HostPort, PeerAddress};
 
 const TEMPLATE: &str = include_str!("haproxy.cfg");
 
@@ -14,7 +14,7 @@ pub struct Node {
     /// What its host calls itself, where that is known.
     pub name: Option<String>,
     /// Where its agent answers checks; its PostgreSQL is on the same host.
-    pub agent: HostPort,
+    pub agent: PeerAddress,
     /// Where its PostgreSQL listens.
     pub port: u16,
 }
@@ -23,7 +23,7 @@ pub struct Node {
 pub fn file(config: &Config, nodes: &[Node]) -> String {
     let lag = lag(config.max_lag, config.max_lag_time);
     let replica = format!("/replica{lag}");
-    let has_names = nodes.iter().any(|node| node.agent.host.parse::<IpAddr>().is_err());
+    let has_names = nodes.iter().any(|node| node.agent.place.host.parse::<IpAddr>().is_err());
     let check = config.timeout + Duration::from_secs(1);
     let agent = config.agent_listen.map_or(String::new(), |address| {
         format!(
@@ -47,7 +47,7 @@ pub fn file(config: &Config, nodes: &[Node]) -> String {
         ),
         ("{replica}", replica),
         ("{agent}", agent),
-        ("{servers}", servers(nodes)),
+        ("{servers}", servers(nodes, &over_tls(config))),
     ];
     parts.iter().fold(TEMPLATE.to_owned(), |text, (name, value)| text.replace(name, value))
 }
@@ -60,7 +60,13 @@ fn lag(bytes: Option<u64>, time: Option<Duration>) -> String {
     if parameters.is_empty() { String::new() } else { format!("?{}", parameters.join("&")) }
 }
 
-fn servers(nodes: &[Node]) -> String {
+/// How HAProxy asks agents that are asked over TLS by their peers (configuration.txt, section 5.2, "check-ssl").
+fn over_tls(config: &Config) -> String {
+    let authorities = config.peer_ca.as_ref().map(|path| path.display().to_string());
+    format!(" check-ssl verify required ca-file {}", authorities.as_deref().unwrap_or("@system-ca"))
+}
+
+fn servers(nodes: &[Node], over_tls: &str) -> String {
     let mut names: Vec<String> = Vec::new();
     let mut lines = String::new();
     for (number, Node { name, agent, port }) in (1..).zip(nodes) {
@@ -71,9 +77,10 @@ fn servers(nodes: &[Node]) -> String {
             true => format!("node{number}"),
             false => plain,
         };
-        let place = HostPort { host: agent.host.clone(), port: *port };
+        let place = HostPort { host: agent.place.host.clone(), port: *port };
+        let over_tls = if agent.is_tls { over_tls } else { "" };
         // Writing to a String cannot fail.
-        let _ = writeln!(lines, "    server {name} {place} check port {}", agent.port);
+        let _ = writeln!(lines, "    server {name} {place} check port {}{over_tls}", agent.place.port);
         names.push(name);
     }
     lines
@@ -87,13 +94,13 @@ mod tests {
     fn servers_have_names_of_their_own() {
         let node = |name: Option<&str>, host: &str| Node {
             name: name.map(str::to_owned),
-            agent: HostPort { host: host.into(), port: 23267 },
+            agent: PeerAddress { place: HostPort { host: host.into(), port: 23267 }, is_tls: host == "c" },
             port: 5433,
         };
         let nodes = [node(Some("db 1"), "192.0.2.1"), node(Some("db1"), "2001:db8::1"), node(None, "c")];
         let expected = "    server db1 192.0.2.1:5433 check port 23267\n    server node2 [2001:db8::1]:5433 check port \
-                        23267\n    server node3 c:5433 check port 23267\n";
-        assert_eq!(servers(&nodes), expected);
+                        23267\n    server node3 c:5433 check port 23267 check-ssl\n";
+        assert_eq!(servers(&nodes, " check-ssl"), expected);
     }
 
     #[test]

@@ -8,8 +8,9 @@ use serde::Deserialize;
 use super::resolve::{addresses, is_of_this_host};
 use super::server::Facts;
 use super::{Finding, begin};
-use crate::agent_over_http::{CLOSED, LATE, NOBODY, Status, get};
-use crate::config::HostPort;
+use crate::agent_over_http::{CLOSED, LATE, NOBODY, Place, Status, get};
+use crate::config::PeerAddress;
+use crate::tls::PeerTls;
 
 /// Clocks further apart confuse who compares logs.
 const MAX_APART: Duration = Duration::from_secs(2);
@@ -17,7 +18,7 @@ const MAX_APART: Duration = Duration::from_secs(2);
 /// What is known of a peer.
 pub struct Peer {
     /// As it is named.
-    pub place: HostPort,
+    pub address: PeerAddress,
     /// Where that is.
     pub addresses: Vec<SocketAddr>,
     heard: Result<Said, String>,
@@ -62,41 +63,45 @@ impl Peer {
 }
 
 /// Asks all of them at the same time.
-pub fn look(places: &[HostPort], deadline: Instant) -> Vec<Peer> {
-    let asked: Vec<_> = places
+pub fn look(peers: &[PeerAddress], tls: Option<&PeerTls>, deadline: Instant) -> Vec<Peer> {
+    let asked: Vec<_> = peers
         .iter()
-        .map(|place| {
-            let asked = place.clone();
-            (place, begin(move || ask(asked, deadline)))
+        .map(|peer| {
+            let (asked, tls) = (peer.clone(), tls.cloned());
+            (peer, begin(move || ask(asked, tls, deadline)))
         })
         .collect();
-    let late =
-        |place: &HostPort| Peer { place: place.clone(), addresses: Vec::new(), heard: Err(LATE.into()) };
-    asked.into_iter().map(|(place, work)| work.end(deadline).unwrap_or_else(|| late(place))).collect()
+    let late = |address: &PeerAddress| Peer {
+        address: address.clone(),
+        addresses: Vec::new(),
+        heard: Err(LATE.into()),
+    };
+    asked.into_iter().map(|(peer, work)| work.end(deadline).unwrap_or_else(|| late(peer))).collect()
 }
 
-fn ask(place: HostPort, deadline: Instant) -> Peer {
-    let addresses = match addresses(&place) {
+fn ask(address: PeerAddress, tls: Option<PeerTls>, deadline: Instant) -> Peer {
+    let addresses = match addresses(&address.place) {
         Ok(addresses) => addresses,
-        Err(why) => return Peer { place, addresses: Vec::new(), heard: Err(why) },
+        Err(why) => return Peer { address, addresses: Vec::new(), heard: Err(why) },
     };
+    let tls = tls.filter(|_| address.is_tls);
     let mut heard = Err(NOBODY.to_owned());
-    for (number, address) in addresses.iter().enumerate() {
+    for (number, found) in addresses.iter().enumerate() {
         // One address that swallows everything leaves the others their share.
         let now = Instant::now();
         let left = u32::try_from(addresses.len() - number).unwrap_or(1);
         let share = now + deadline.saturating_duration_since(now) / left;
-        heard = ask_at(*address, share);
+        heard = ask_at(Place { address: *found, tls: tls.as_ref(), host: &address.place.host }, share);
         if heard.is_ok() {
             break;
         }
     }
-    Peer { place, addresses, heard }
+    Peer { address, addresses, heard }
 }
 
-fn ask_at(address: SocketAddr, deadline: Instant) -> Result<Said, String> {
+fn ask_at(place: Place, deadline: Instant) -> Result<Said, String> {
     let begun = SystemTime::now();
-    let answer = get(address, "/status", deadline)?;
+    let answer = get(place, "/status", deadline)?;
     let ended = SystemTime::now();
     let status: Option<Status> = serde_json::from_slice(&answer.body).ok();
     let Some(status) = status.filter(|status| status.agent.is_some()) else {
@@ -107,7 +112,7 @@ fn ask_at(address: SocketAddr, deadline: Instant) -> Result<Said, String> {
             [begun, ended].map(|it| it.duration_since(UNIX_EPOCH).map_or(0.0, |it| it.as_secs_f64()));
         (theirs - (begun + ended) / 2.0, (ended - begun) / 2.0)
     });
-    let cluster = get(address, "/cluster", deadline).ok();
+    let cluster = get(place, "/cluster", deadline).ok();
     let cluster: Option<Cluster> = cluster.and_then(|answer| serde_json::from_slice(&answer.body).ok());
     Ok(Said { status, names: cluster.map(|cluster| cluster.nodes), ahead_s })
 }
@@ -149,7 +154,7 @@ pub fn judge(peers: &[Peer], own: &Own) -> Vec<Finding> {
     }
     let (own_places, others): (Vec<&Peer>, Vec<&Peer>) =
         peers.iter().partition(|peer| peer.is_self(own.agent, own.ports));
-    let own_place = own_places.first().map(|peer| peer.place.to_string());
+    let own_place = own_places.first().map(|peer| peer.address.to_string());
     let own_place = own_place.unwrap_or_else(|| {
         format!("THIS-NODE:{}", own.ports.first().unwrap_or(&crate::gate::listener::DEFAULT_PORT))
     });
@@ -172,7 +177,7 @@ pub fn judge(peers: &[Peer], own: &Own) -> Vec<Finding> {
     let mut primaries: Vec<String> = others
         .iter()
         .filter(|peer| peer.heard.as_ref().is_ok_and(|said| is_primary_here(&said.status)))
-        .map(|peer| peer.place.to_string())
+        .map(|peer| peer.address.to_string())
         .collect();
     if own.facts.is_some_and(|facts| !facts.is_standby) {
         primaries.push("this node".into());
@@ -185,7 +190,7 @@ pub fn judge(peers: &[Peer], own: &Own) -> Vec<Finding> {
 }
 
 fn judge_one(peer: &Peer, own: &Own, own_place: &str) -> Vec<Finding> {
-    let place = &peer.place;
+    let place = &peer.address;
     let said = match &peer.heard {
         Ok(said) => said,
         Err(why) => {
@@ -193,21 +198,21 @@ fn judge_one(peer: &Peer, own: &Own, own_place: &str) -> Vec<Finding> {
                 CLOSED => {
                     format!(
                         "on {}: let this host ask (allow in pgsqlchk.conf, only_from under xinetd)",
-                        place.host
+                        place.place.host
                     )
                 }
                 why if why.contains("no agent's") => {
                     format!(
                         "on {}: sudo pgsqlchk doctor says who answers there; the old script? see docs/moving.md",
-                        place.host
+                        place.place.host
                     )
                 }
                 why if why.contains("name") => {
-                    format!("write its address into {}: peer = ADDRESS:{}", own.file, place.port)
+                    format!("write its address into {}: peer = ADDRESS:{}", own.file, place.place.port)
                 }
                 _ => format!(
                     "on {}: sudo pgsqlchk doctor; from here: curl -i http://{place}/ (a firewall?)",
-                    place.host
+                    place.place.host
                 ),
             };
             return vec![Finding::problem(
@@ -233,7 +238,7 @@ fn judge_one(peer: &Peer, own: &Own, own_place: &str) -> Vec<Finding> {
             format_args!("peers: the agent of {place} is version {theirs}, and this one {version}"),
             format_args!(
                 "install the same on both (apt install pgsqlchk), then systemctl restart pgsqlchk on {}",
-                place.host
+                place.place.host
             ),
         ));
     }
@@ -260,7 +265,7 @@ fn judge_one(peer: &Peer, own: &Own, own_place: &str) -> Vec<Finding> {
             format_args!("peers: {place} does not name this node among its own peers"),
             format_args!(
                 "on {}: peer = {own_place} in /etc/pgsqlchk/pgsqlchk.conf, then systemctl restart pgsqlchk",
-                place.host
+                place.place.host
             ),
         ));
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::geteuid;
 
 use crate::cli::{Arguments, Exit};
-use crate::config::{Config, HostPort, examine, file_named_by};
+use crate::config::{Config, HostPort, PeerAddress, examine, file_named_by};
 use crate::doctor::configuration::{self, Surroundings};
 use crate::doctor::haproxy::{self, Node};
 use crate::doctor::peers::{Own, Peer};
@@ -127,7 +127,7 @@ fn look(
     };
     let asked_peers = {
         let config = Arc::clone(config);
-        begin_as(account, move || peers::look(&config.peer, deadline))
+        begin_as(account, move || peers::look(&config.peer, config.peer_tls.as_ref(), deadline))
     };
     let server_deadline = deadline.min(Instant::now() + SERVER_LIMIT);
     let (seen, of_server): (Seen, Vec<Finding>) = asked_server.end(server_deadline).unwrap_or_else(|| {
@@ -172,7 +172,7 @@ fn look(
 
 /// This node and its peers, in the order of the configuration.
 fn nodes(config: &Config, peers: &[Peer], own: &Own, port: u16) -> Vec<Node> {
-    let node = |peer: &Peer| Node { name: peer.name().map(str::to_owned), agent: peer.place.clone(), port };
+    let node = |peer: &Peer| Node { name: peer.name().map(str::to_owned), agent: peer.address.clone(), port };
     let mut nodes: Vec<Node> = peers.iter().map(node).collect();
     if !peers.iter().any(|peer| peer.is_self(own.agent, own.ports)) {
         let name = OwnName::get().host.clone();
@@ -181,7 +181,8 @@ fn nodes(config: &Config, peers: &[Peer], own: &Own, port: u16) -> Vec<Node> {
             Some(ip) => ip.to_string(),
             None => name.clone(),
         };
-        let agent = HostPort { host, port: own.ports.first().copied().unwrap_or(DEFAULT_PORT) };
+        let place = HostPort { host, port: own.ports.first().copied().unwrap_or(DEFAULT_PORT) };
+        let agent = PeerAddress { place, is_tls: false };
         nodes.insert(0, Node { name: Some(name), agent, port });
     }
     nodes
@@ -194,8 +195,11 @@ fn look_at_host(config: Option<Arc<Config>>, file: &str, deadline: Instant) -> H
         let root = Root::system();
         let config = config.as_deref();
         let ports = port::http_ports(config);
-        let peers: Vec<IpAddr> =
-            config.iter().flat_map(|config| &config.peer).filter_map(|peer| peer.host.parse().ok()).collect();
+        let peers: Vec<IpAddr> = config
+            .iter()
+            .flat_map(|config| &config.peer)
+            .filter_map(|peer| peer.place.host.parse().ok())
+            .collect();
         let homes = homes::look(&root, &unit, &ports, &peers);
         let mut lines = port::look(config, homes.home.as_deref(), deadline);
         lines.extend(homes.findings);

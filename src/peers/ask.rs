@@ -1,15 +1,20 @@
 //! One question to one peer. Blocks until its deadline, and for a name for as long as the resolver pleases.
 
+#[cfg_attr(feature = "tls", path = "ask/over_tls.rs")]
+#[cfg_attr(not(feature = "tls"), path = "ask/plain.rs")]
+mod transport;
+
 use std::net::ToSocketAddrs;
 use std::time::{Duration, Instant};
 
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ArrayVec, DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::unversioned::transport::NextTimeout;
 
 use super::statement::{self, MAX_ANSWER_BYTES, Statement};
-use crate::config::HostPort;
+use crate::config::PeerAddress;
+use crate::tls::PeerTls;
 
 /// No peer's head is longer.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
@@ -41,7 +46,7 @@ pub(super) struct Asker {
 
 impl Asker {
     /// One deadline holds for connection and answer together.
-    pub(super) fn new(peer: &HostPort, timeout: Duration) -> Asker {
+    pub(super) fn new(peer: &PeerAddress, timeout: Duration, tls: Option<&PeerTls>) -> Asker {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(timeout))
             .max_redirects(0)
@@ -53,8 +58,11 @@ impl Asker {
             .user_agent(concat!("pgsqlchk/", env!("CARGO_PKG_VERSION")))
             .accept("application/json")
             .build();
-        let agent = ureq::Agent::with_parts(config, DefaultConnector::default(), InPlace);
-        Asker { agent, url: format!("http://{peer}/node") }
+        let scheme = if peer.is_tls { "https" } else { "http" };
+        Asker {
+            agent: transport::agent(config, InPlace, tls),
+            url: format!("{scheme}://{}/node", peer.place),
+        }
     }
 
     /// Asks now. `Err` is a line for the log.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::memory::Memory;
 use super::{Heard, PeerNews, PeerSettings, Statement};
 use crate::circle::{self, Call, Question};
-use crate::config::HostPort;
+use crate::config::PeerAddress;
 
 /// An agent that answered as ourselves is not asked again for so long; its address may become somebody else's.
 const SELF_LASTS: Duration = Duration::from_secs(30);
@@ -45,7 +45,7 @@ pub struct Answer {
 }
 
 impl Seat {
-    pub(super) fn new(address: &HostPort, settings: &PeerSettings) -> Seat {
+    pub(super) fn new(address: &PeerAddress, settings: &PeerSettings) -> Seat {
         Seat {
             address: address.to_string().into(),
             agent: settings.agent.clone(),
@@ -153,13 +153,16 @@ impl circle::Seat for Seat {
 mod tests {
     use super::circle::Seat as _;
     use super::*;
+    use crate::config::HostPort;
 
     const WAIT: Duration = Duration::from_millis(250);
     const MS: Duration = Duration::from_millis(1);
 
     fn seat() -> Seat {
-        let address = HostPort { host: "node2".into(), port: 1 };
+        let place = HostPort { host: "node2".into(), port: 1 };
+        let address = PeerAddress { place, is_tls: false };
         let settings = PeerSettings {
+            tls: None,
             peers: vec![address.clone()],
             interval: Duration::ZERO,
             timeout: 4 * WAIT,
