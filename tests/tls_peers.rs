@@ -254,6 +254,7 @@ fn the_table_of_the_cluster_and_doctor_ask_over_tls_too() {
     assert!(said.contains(&format!("{} does not name this node", front.peer())), "{said}");
     let foreign = Authority::new("theirs");
     let said = run("doctor", &foreign.certificate());
-    let line = said.lines().find(|line| line.contains(&front.peer())).unwrap_or_else(|| panic!("{said}"));
+    let of_peer = format!("peers: {}", front.peer());
+    let line = said.lines().find(|line| line.contains(&of_peer)).unwrap_or_else(|| panic!("{said}"));
     assert!(line.contains("not reached") && line.contains("UnknownIssuer"), "{line}");
 }
