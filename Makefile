@@ -90,6 +90,7 @@ fuzz:
 bench:
 	packaging/install-dependencies test
 	cargo bench --locked --target $(TARGET) --bench checks
+	BENCH_ONLY=tls cargo bench --locked --target $(TARGET) --features tls --bench checks
 
 # The shipped program, one attack after the other; `make test` does the same with the debug build.
 siege:

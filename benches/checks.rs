@@ -6,7 +6,7 @@
 //! Nothing is asserted: the column `goal` says what is aimed at. `BENCH_CHECKS` is the number of checks of the
 //! whole run, 200,000 unless it says otherwise. `BENCH_ONLY=xinetd` makes those under xinetd only, `BENCH_ONLY=targets`
 //! those that ask for more than the role, `BENCH_ONLY=peers` what it costs to know other agents, `BENCH_ONLY=clients` to
-//! see to it that clients can work, `BENCH_ONLY=work` counts what a check makes server and agent do, and
+//! see to it that clients can work, `BENCH_ONLY=tls` (with the feature `tls`) what TLS costs, `BENCH_ONLY=work` counts what a check makes server and agent do, and
 //! `BENCH_ONLY=figures` looks at the program itself: its size, memory and start.
 
 #[path = "../tests/support/mod.rs"]
@@ -30,6 +30,9 @@ mod report;
 mod round_trips;
 #[path = "checks/targets.rs"]
 mod targets;
+#[cfg(feature = "tls")]
+#[path = "checks/tls.rs"]
+mod tls;
 #[path = "checks/work.rs"]
 mod work;
 #[path = "checks/xinetd.rs"]
@@ -75,6 +78,10 @@ fn main() {
         }
         if is_wanted("clients") {
             clients::measure(checks / 40, title);
+        }
+        #[cfg(feature = "tls")]
+        if is_wanted("tls") {
+            tls::measure(checks / 100, title);
         }
         if is_wanted("xinetd") {
             one_shots::measure(checks, title);
