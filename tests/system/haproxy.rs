@@ -1,4 +1,5 @@
-//! The files in packaging/examples/ with the newest HAProxy that Debian has, for what that of Debian 12 does not know yet.
+//! The files in packaging/examples/ with that HAProxy of Debian 13, and with the newest that Debian has, for what that of
+//! Debian 12 does not know yet.
 
 use std::process::{Command, Stdio};
 
@@ -12,7 +13,12 @@ const WRITES: u16 = 5000;
 
 /// The newest HAProxy, with its own libraries.
 fn newest() -> Command {
-    let root = root_named("haproxy");
+    of_root("haproxy")
+}
+
+/// The one in this root.
+fn of_root(name: &str) -> Command {
+    let root = root_named(name);
     let machine = std::env::consts::ARCH;
     let libraries = root.join(format!("usr/lib/{machine}-linux-gnu"));
     // The C library's loader has a name of its own on each machine.
@@ -46,17 +52,27 @@ fn complaints(said: &str) -> Vec<&str> {
 
 #[test]
 fn the_newest_haproxy_has_nothing_to_say_about_any_example() {
+    let texts = |name: &str| vec![example(name), with_init_state(name)];
+    expect_no_complaint(newest, texts);
+}
+
+#[test]
+fn neither_has_that_of_debian_13() {
+    expect_no_complaint(|| of_root("haproxy-13"), |name| vec![example(name)]);
+}
+
+fn expect_no_complaint(haproxy: impl Fn() -> Command, texts: impl Fn(&str) -> Vec<String>) {
     let folder = Folder::new("examples");
     let nodes = primary_and_standby();
     for name in EXAMPLES {
-        for text in [example(name), with_init_state(name)] {
+        for text in texts(name) {
             let file = folder.write(name, &text);
             let output =
-                newest().arg("-c").arg("-f").arg(file).stdin(Stdio::null()).output().expect("haproxy -c");
+                haproxy().arg("-c").arg("-f").arg(file).stdin(Stdio::null()).output().expect("haproxy -c");
             let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
             assert!(output.status.success() && complaints(&said).is_empty(), "{name}: {said}");
             // Some it says only at the start, for example that root runs it as it is.
-            let balancer = Balancer::start_command(newest(), &text, [&nodes[0], &nodes[1]]);
+            let balancer = Balancer::start_command(haproxy(), &text, [&nodes[0], &nodes[1]]);
             balancer.expect_that(&write_pool(&text), "node1", "up", |state| state.status == "UP");
             assert_eq!(complaints(&balancer.haproxy.log()), [""; 0], "{name}");
         }
