@@ -6,6 +6,7 @@
 
 mod address;
 pub mod advice;
+mod channel;
 mod clients;
 mod doubt;
 mod evidence;

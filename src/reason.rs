@@ -49,6 +49,8 @@ reasons! {
     NotPostgresql => "not-postgresql",
     /// The server refuses the login (SQLSTATE class 28), or wants a password that is not configured.
     AuthenticationFailed => "authentication-failed",
+    /// The server and this agent do not agree on TLS: its certificate is not believed, or ours, or it speaks none.
+    TlsFailed => "tls-failed",
     /// The database of the connection settings does not exist (SQLSTATE 3D000).
     DatabaseMissing => "database-missing",
     /// The server refuses every login to this database, with an error that no other reason stands for.

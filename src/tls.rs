@@ -2,11 +2,17 @@
 //! it. Here stands what all three have in common: the cryptography, and certificates and keys from their files.
 
 #[cfg(feature = "tls")]
+pub mod certificate;
+#[cfg(feature = "tls")]
 pub mod files;
 #[cfg(feature = "tls")]
 pub mod peers;
 #[cfg(feature = "tls")]
+pub mod postgresql;
+#[cfg(feature = "tls")]
 pub mod provider;
+#[cfg(feature = "tls")]
+pub mod verifier;
 
 #[cfg(feature = "tls")]
 pub use peers::PeerTls;

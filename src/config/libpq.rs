@@ -3,6 +3,8 @@
 
 mod connection;
 pub(super) mod conninfo;
+#[cfg(feature = "tls")]
+mod encryption;
 pub(super) mod environment;
 mod keywords;
 pub(super) mod passfile;
@@ -13,6 +15,8 @@ pub(super) mod uri;
 
 pub use connection::{ConnectionSettings, Endpoint, Keepalives, PasswordSource, SOCKET_DIRECTORIES};
 pub use conninfo::value_of;
+#[cfg(feature = "tls")]
+pub use encryption::{Authorities, Choice, Encryption, SslMode, word_of as word_of_ssl_mode};
 pub(super) use environment::Environment;
 pub(crate) use environment::cause;
 #[cfg(any(test, feature = "fuzzing"))]

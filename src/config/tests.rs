@@ -115,8 +115,8 @@ fn errors_in_the_file_name_it_as_given_and_the_line() {
         ("log-level = loud", "log-level = \"loud\": expected error, warn, info or debug"),
         ("foo = 1", "unknown option \"foo\""),
         (
-            "dsn = sslmode=require",
-            "dsn: sslmode=require: not in this build, install pgsqlchk-tls (or use the Unix socket, or sslmode=prefer on a trusted network)",
+            "dsn = gssencmode=require",
+            "dsn: gssencmode=require: this build speaks no GSSAPI: use the Unix socket, or gssencmode=disable on a trusted network",
         ),
         ("dsn = foo=1", "dsn: invalid connection option \"foo\""),
     ] {

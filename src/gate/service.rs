@@ -222,7 +222,7 @@ mod tests {
     use super::super::witnesses::Witnesses;
     use super::*;
     use crate::cli;
-    use crate::config::{Config, ConnectionSettings, Endpoint, Keepalives, PasswordSource};
+    use crate::config::{Config, ConnectionSettings, Endpoint, PasswordSource};
     use crate::instance::ProbeSettings;
 
     /// The lanes' buffers are sized for this.
@@ -232,13 +232,8 @@ mod tests {
             endpoint: Endpoint::DefaultSocket,
             port: 5432,
             user: "pgsqlchk".into(),
-            database: "postgres".into(),
             password: PasswordSource::None,
-            application_name: "pgsqlchk".into(),
-            options: None,
-            connect_timeout: None,
-            keepalives: Keepalives { enabled: true, idle: None, interval: None, count: None },
-            tcp_user_timeout: None,
+            ..ConnectionSettings::unsaid()
         };
         let timeout = Duration::from_secs(1);
         let settings = ProbeSettings {

@@ -27,6 +27,8 @@ pub fn advice(failure: &Failure, settings: &ConnectionSettings, os_user: Option<
             Some("if it is a standby, set hot_standby = on and restart it; its log says more".into())
         }
         Reason::LoginFailed => Some(advisor.mend_login()),
+        // The cause says what to do, as far as that can be said.
+        Reason::TlsFailed => None,
         Reason::PostmasterNotAnswering
         | Reason::SessionTerminated
         | Reason::QueryCanceled

@@ -5,7 +5,11 @@ use std::io;
 
 use postgres::error::DbError;
 
+use super::channel;
 use crate::reason::Reason;
+
+/// A handshake that fails is as much in the server's log ("could not accept SSL connection", and a hint).
+const LINES_OF_A_HANDSHAKE: u32 = 2;
 
 /// Why a probe brought back no sighting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +95,10 @@ impl Failure {
     /// What an error of the `postgres` crate means. Its `Display` alone is just "db error", so the cause
     /// chain is walked.
     pub(super) fn from_postgres(place: &str, error: &postgres::Error, asked: Asked) -> Failure {
+        if let Some(what) = channel::trouble(error) {
+            let refusal = Some(Refusal { lines: LINES_OF_A_HANDSHAKE });
+            return Failure { refusal, ..Failure::new(Reason::TlsFailed, format!("{place}: {what}")) };
+        }
         let reason = if let Some(refusal) = error.as_db_error() {
             reason_of_sqlstate(refusal.code().code(), refusal.message(), asked)
         } else if is_nonsense(error) {

@@ -31,7 +31,7 @@ pub fn inspect(
     // A passfile that cannot be read is the advice's to name, once the server wants a password.
     let password = settings.look_up_password().ok().flatten();
     let (address, mut session) = try_in_order(addresses, knock_until, |address, share| {
-        Knocker::default().knock(&address, share.until.min(knock_until), stage)?;
+        Knocker::for_settings(settings).knock(&address, share.until.min(knock_until), stage)?;
         stage.enter(Stage::LoggingIn);
         let limits = TimeLimits { connect: statement_limit, statement: statement_limit };
         let session = Session::open_for_one_look(settings, &address, password.clone(), limits)?;

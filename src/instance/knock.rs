@@ -16,6 +16,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 
 use super::address::Address;
 use super::{Failure, Stage, StageCell};
+use crate::config::ConnectionSettings;
 use crate::reason::Reason;
 
 /// Length 8, code 80877103: SSLRequest, the same in every protocol version.
@@ -38,11 +39,18 @@ pub(super) struct Knocker {
 enum Speech {
     #[default]
     Ssl,
+    /// Whether it knows the other request will show.
+    GssencAtFirst,
     Gssenc,
     SslForGood,
 }
 
 impl Knocker {
+    /// One for a server that is known to speak TLS, perhaps: it is never asked for it without meaning it.
+    pub(super) fn for_settings(settings: &ConnectionSettings) -> Knocker {
+        Knocker { speech: if settings.wants_tls() { Speech::GssencAtFirst } else { Speech::Ssl } }
+    }
+
     /// Knocks once. Returns by the deadline, at the latest.
     pub(super) fn knock(
         &mut self,
@@ -52,16 +60,22 @@ impl Knocker {
     ) -> Result<(), Failure> {
         let request = match self.speech {
             Speech::Ssl | Speech::SslForGood => SSL_REQUEST,
-            Speech::Gssenc => GSSENC_REQUEST,
+            Speech::GssencAtFirst | Speech::Gssenc => GSSENC_REQUEST,
         };
         let answer = ask(address, request, deadline, stage)?;
         match (self.speech, &answer) {
+            (Speech::GssencAtFirst, Ok(Some(b'E'))) => {
+                self.speech = Speech::SslForGood;
+                let answer = ask(address, SSL_REQUEST, deadline, stage)?;
+                return judge(&address.to_string(), answer);
+            }
+            (Speech::GssencAtFirst, Ok(Some(_))) => self.speech = Speech::Gssenc,
             (Speech::Ssl, Ok(Some(b'S'))) => self.speech = Speech::Gssenc,
             (Speech::Gssenc, Ok(Some(b'E'))) => {
                 self.speech = Speech::SslForGood;
                 return Ok(());
             }
-            (Speech::Ssl | Speech::Gssenc | Speech::SslForGood, _) => {}
+            (Speech::Ssl | Speech::GssencAtFirst | Speech::Gssenc | Speech::SslForGood, _) => {}
         }
         judge(&address.to_string(), answer)
     }

@@ -61,10 +61,10 @@ impl Prober {
     /// A prober without a session; the first probe opens it.
     pub fn new(settings: Arc<ProbeSettings>) -> Prober {
         Prober {
-            settings,
             session: None,
             retired: Vec::new(),
-            knocker: Knocker::default(),
+            knocker: Knocker::for_settings(&settings.connection),
+            settings,
             knocked: None,
             refusals: Refusals::default(),
             refused: None,

@@ -11,9 +11,10 @@
 use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
-use postgres::{Client, Error, NoTls, SimpleQueryMessage, SimpleQueryRow};
+use postgres::{Client, Error, SimpleQueryMessage, SimpleQueryRow};
 
 use super::address::Address;
+use super::channel::Channel;
 use super::failure::Asked;
 use super::prepared::Prepared;
 use super::startup::{
@@ -52,8 +53,9 @@ impl Session {
         limits: TimeLimits,
     ) -> Result<Session, Failure> {
         let place = address.to_string();
-        let client = login_config(settings, address, password, limits)
-            .connect(NoTls)
+        let config = login_config(settings, address, password, limits);
+        let client = Channel::to(settings, address, limits)
+            .open(&config)
             .map_err(|error| Failure::from_postgres(&place, &error, Asked::Login))?;
         Ok(Session {
             client,
@@ -80,7 +82,9 @@ impl Session {
         let failed = |error, asked| Failure::from_postgres(&place, &error, asked);
         let plain = login_config(settings, address, password, limits);
         let own = own_settings(settings.options.as_deref(), address, limits, learned.version);
-        let mut client = log_in(&plain, &own, learned).map_err(|error| failed(error, Asked::Login))?;
+        let channel = Channel::to(settings, address, limits);
+        let mut client =
+            log_in(&channel, &plain, &own, learned).map_err(|error| failed(error, Asked::Login))?;
         let shared = prelude_for_a_shared_session(limits.statement);
         let question = format!("{shared}{}; {}", query::LOGIN, query::LOGIN_SETTINGS);
         let answer = client.simple_query(&question).map_err(|error| failed(error, Asked::Query))?;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use postgres::config::SslMode;
 use postgres::error::SqlState;
-use postgres::{Client, Config, Error, NoTls};
+use postgres::{Client, Config, Error};
 
 use super::address::Address;
+use super::channel::Channel;
 use super::query;
 use crate::config::{ConnectionSettings, Secret};
 
@@ -90,11 +90,16 @@ fn limit_ms(limit: Duration) -> u128 {
 }
 
 /// Logs in with settings of one's own where they are taken, else without.
-pub(super) fn log_in(plain: &Config, own: &str, learned: &mut Learned) -> Result<Client, Error> {
+pub(super) fn log_in(
+    channel: &Channel,
+    plain: &Config,
+    own: &str,
+    learned: &mut Learned,
+) -> Result<Client, Error> {
     if !learned.takes_no_settings {
         let mut config = plain.clone();
         config.options(own);
-        match config.connect(NoTls) {
+        match channel.open(&config) {
             // "unsupported startup parameter": PgBouncer.
             Err(error) if error.code() == Some(&SqlState::PROTOCOL_VIOLATION) => {
                 learned.takes_no_settings = true;
@@ -102,7 +107,7 @@ pub(super) fn log_in(plain: &Config, own: &str, learned: &mut Learned) -> Result
             result => return result,
         }
     }
-    plain.connect(NoTls)
+    channel.open(plain)
 }
 
 pub(super) fn login_config(
@@ -123,7 +128,6 @@ pub(super) fn login_config(
         .user(&settings.user)
         .dbname(&settings.database)
         .application_name(&settings.application_name)
-        .ssl_mode(SslMode::Disable)
         .connect_timeout(settings.connect_timeout.map_or(connect_limit, |limit| limit.min(connect_limit)))
         // Lets the thread of an abandoned session end where the network swallows everything.
         .tcp_user_timeout(settings.tcp_user_timeout.unwrap_or(limits.statement))

@@ -9,6 +9,7 @@ use postgres::error::{DbError, Severity};
 use postgres::{Client, SimpleQueryMessage};
 
 use super::address::{Address, try_in_order};
+use super::channel::Channel;
 use super::failure::Asked;
 use super::login::Refusals;
 use super::startup::{Learned, TimeLimits, log_in, login_config, own_settings};
@@ -20,7 +21,7 @@ use crate::system::threads;
 pub const APPLICATION_NAME: &str = "pgsqlchk write probe";
 
 /// Who closes a session that is not used any more.
-const STACK_BYTES: usize = 128 * 1024;
+const STACK_BYTES: usize = if cfg!(feature = "tls") { 256 } else { 128 } * 1024;
 
 /// How often a session that was lost, or whose commit somebody cancelled, is replaced for one probe.
 const MAX_TRIES: u32 = 10;
@@ -200,7 +201,8 @@ impl Writer {
         plain.notice_callback(move |notice| note(&heard, &notice));
         let own = own_settings(connection.options.as_deref(), address, limits, self.learned.version);
         let place = address.to_string();
-        let client = log_in(&plain, &own, &mut self.learned)
+        let channel = Channel::to(connection, address, limits);
+        let client = log_in(&channel, &plain, &own, &mut self.learned)
             .map_err(|error| Failure::from_postgres(&place, &error, Asked::Login))?;
         Ok(WriteSession { client, place, tried, warning })
     }

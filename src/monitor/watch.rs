@@ -15,7 +15,7 @@ use crate::system::threads;
 const WATCH_STACK_BYTES: usize = 128 * 1024;
 
 /// For threads that call [`super::Monitor::run`]: room for the driver's login, its deepest part.
-pub const RUNNER_STACK_BYTES: usize = 256 * 1024;
+pub const RUNNER_STACK_BYTES: usize = if cfg!(feature = "tls") { 1024 } else { 256 } * 1024;
 
 /// Starts the watch; it ends with the process.
 pub(super) fn start(shared: Arc<Shared>) -> io::Result<()> {

@@ -181,6 +181,7 @@ fn ends_probe(reason: Reason) -> bool {
         | Reason::DeadlinePassed
         | Reason::AgentOutOfResources
         | Reason::Draining => true,
+        Reason::TlsFailed => cfg!(feature = "tls"),
         Reason::AgentStopping
         | Reason::BadConfiguration
         | Reason::InRecovery

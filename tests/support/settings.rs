@@ -2,10 +2,12 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Child;
 use std::sync::PoisonError;
 
+use super::certificates::Issued;
 use super::cluster::Cluster;
 use super::postgresql::{ServerUser, run};
 use super::process::{Signal, signal};
@@ -53,6 +55,18 @@ impl Cluster {
     /// Puts a certificate of its own into the data directory, for `ssl = on`.
     pub fn make_certificate(&self) {
         make_certificate(&self.data(), &self.user);
+    }
+
+    /// Shows clients this certificate from now on; a running server has read it when this returns.
+    #[track_caller]
+    pub fn show(&self, issued: &Issued) {
+        for (from, name) in [(&issued.certificate, "server.crt"), (&issued.key, "server.key")] {
+            let to = self.data().join(name);
+            fs::copy(from, &to).unwrap_or_else(|error| panic!("cannot write {}: {error}", to.display()));
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).expect("set the file's mode");
+            self.user.give(&to);
+        }
+        self.reload();
     }
 
     /// Puts a function in the place of pg_is_in_recovery(): `body` is PL/pgSQL statements, the role stands

@@ -89,6 +89,9 @@ pub struct ConnectionSettings {
     pub keepalives: Keepalives,
     /// How long sent data may stay unacknowledged on TCP. Default: the system's.
     pub tcp_user_timeout: Option<Duration>,
+    /// How it is encrypted, over TCP.
+    #[cfg(feature = "tls")]
+    pub encryption: super::encryption::Encryption,
 }
 
 impl ConnectionSettings {
@@ -105,7 +108,21 @@ impl ConnectionSettings {
             connect_timeout: None,
             keepalives: Keepalives { enabled: true, idle: None, interval: None, count: None },
             tcp_user_timeout: None,
+            #[cfg(feature = "tls")]
+            encryption: super::encryption::Encryption::unsaid(),
         }
+    }
+
+    /// Whether TLS may be spoken with whoever answers.
+    #[cfg(feature = "tls")]
+    pub fn wants_tls(&self) -> bool {
+        matches!(self.endpoint, Endpoint::Tcp { .. }) && self.encryption.is_wanted()
+    }
+
+    /// Whether TLS may be spoken with whoever answers: never, in this build.
+    #[cfg(not(feature = "tls"))]
+    pub fn wants_tls(&self) -> bool {
+        false
     }
 
     /// The directory of the Unix socket to connect to now; `None` over TCP. Call it at every connect: the
@@ -236,13 +253,8 @@ mod tests {
             endpoint,
             port: 5433,
             user: "ops".into(),
-            database: "postgres".into(),
             password: PasswordSource::Given(Secret::new(b"s3cret".to_vec())),
-            application_name: "pgsqlchk".into(),
-            options: None,
-            connect_timeout: None,
-            keepalives: Keepalives { enabled: true, idle: None, interval: None, count: None },
-            tcp_user_timeout: None,
+            ..ConnectionSettings::unsaid()
         }
     }
 

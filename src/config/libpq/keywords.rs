@@ -22,8 +22,8 @@ pub enum Rule {
     Used,
     /// Takes it and does without: it has no meaning here or its loss harms nobody.
     Ignored,
-    /// Goes on with the values `fine`, refuses the values `refused`; libpq knows no others.
-    OneOf { fine: &'static [&'static str], refused: &'static [&'static str], why: &'static str },
+    /// Goes on with the values `fine`, and with the values `refused` unless it is said why not; libpq knows no others.
+    OneOf { fine: &'static [&'static str], refused: &'static [&'static str], why: Option<&'static str> },
     /// Refuses every value but these.
     Only { fine: &'static [&'static str], why: &'static str },
     /// Refuses this value; others are ignored.
@@ -36,7 +36,6 @@ pub const ONE_INSTANCE: &str = "one agent watches one instance: name the one on 
 const NO_TLS: &str = "not in this build, install pgsqlchk-tls (or use the Unix socket, or sslmode=prefer on a trusted network)";
 const NO_GSS: &str =
     "this build speaks no GSSAPI: use the Unix socket, or gssencmode=disable on a trusted network";
-const NO_BINDING: &str = "not in this build, install pgsqlchk-tls (or use the Unix socket)";
 const NO_PEER_CHECK: &str = "the server's user is not verified by this agent: leave the parameter out, \
                              and let only the server's user write to the socket directory";
 const NO_AUTH_CHOICE: &str = "this agent cannot limit the authentication method: leave the parameter out, \
@@ -53,17 +52,14 @@ pub fn is_libpq_keyword(name: &str) -> bool {
 pub const KEYWORDS: &[Keyword] = &[
     used("application_name", Some("PGAPPNAME")),
     ignored("authtype"),
-    Keyword {
-        rule: Rule::OneOf { fine: &["disable", "prefer"], refused: &["require"], why: NO_BINDING },
-        ..ignored("channel_binding")
-    },
+    of_tls("channel_binding", "PGCHANNELBINDING", &["disable", "prefer"], &["require"]),
     ignored("client_encoding"),
     used("connect_timeout", Some("PGCONNECT_TIMEOUT")),
     used("dbname", Some("PGDATABASE")),
     used("fallback_application_name", None),
     ignored("gssdelegation"),
     Keyword {
-        rule: Rule::OneOf { fine: &["disable", "prefer"], refused: &["require"], why: NO_GSS },
+        rule: Rule::OneOf { fine: &["disable", "prefer"], refused: &["require"], why: Some(NO_GSS) },
         ..ignored("gssencmode")
     },
     ignored("gsslib"),
@@ -95,39 +91,33 @@ pub const KEYWORDS: &[Keyword] = &[
     ignored("scram_server_key"),
     used("service", Some("PGSERVICE")),
     used("servicefile", Some("PGSERVICEFILE")),
-    ignored("ssl_max_protocol_version"),
-    ignored("ssl_min_protocol_version"),
-    ignored("sslcert"),
-    Keyword {
-        rule: Rule::OneOf { fine: &["disable", "allow"], refused: &["require"], why: NO_TLS },
-        ..ignored("sslcertmode")
-    },
+    any_of_tls("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION"),
+    any_of_tls("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION"),
+    any_of_tls("sslcert", "PGSSLCERT"),
+    of_tls("sslcertmode", "PGSSLCERTMODE", &["disable", "allow"], &["require"]),
     ignored("sslcompression"),
-    ignored("sslcrl"),
-    ignored("sslcrldir"),
-    ignored("sslkey"),
+    any_of_tls("sslcrl", "PGSSLCRL"),
+    any_of_tls("sslcrldir", "PGSSLCRLDIR"),
+    any_of_tls("sslkey", "PGSSLKEY"),
     ignored("sslkeylogfile"),
     Keyword {
-        rule: Rule::OneOf {
-            fine: &["disable", "allow", "prefer"],
-            refused: &["require", "verify-ca", "verify-full"],
-            why: NO_TLS,
-        },
-        ..used("sslmode", Some("PGSSLMODE"))
+        variable: Some("PGSSLMODE"),
+        ..of_tls(
+            "sslmode",
+            "PGSSLMODE",
+            &["disable", "allow", "prefer"],
+            &["require", "verify-ca", "verify-full"],
+        )
     },
-    Keyword {
-        rule: Rule::OneOf { fine: &["postgres"], refused: &["direct"], why: NO_TLS },
-        ..ignored("sslnegotiation")
-    },
+    of_tls("sslnegotiation", "PGSSLNEGOTIATION", &["postgres"], &["direct"]),
     ignored("sslpassword"),
-    // Alone it means sslmode=verify-full.
-    Keyword { rule: Rule::Not { refused: "system", why: NO_TLS }, ..ignored("sslrootcert") },
-    ignored("sslsni"),
+    root_of_tls(),
+    any_of_tls("sslsni", "PGSSLSNI"),
     Keyword {
         rule: Rule::OneOf {
             fine: &["any"],
             refused: &["read-write", "read-only", "primary", "standby", "prefer-standby"],
-            why: OWN_ROLE,
+            why: Some(OWN_ROLE),
         },
         ..ignored("target_session_attrs")
     },
@@ -145,6 +135,29 @@ const fn used(name: &'static str, variable: Option<&'static str>) -> Keyword {
     Keyword { name, variable, rule: Rule::Used }
 }
 
+/// One about TLS that has so many values; without TLS some of them are as good as nothing said.
+const fn of_tls(
+    name: &'static str,
+    variable: &'static str,
+    fine: &'static [&'static str],
+    refused: &'static [&'static str],
+) -> Keyword {
+    let variable = if cfg!(feature = "tls") { Some(variable) } else { None };
+    let why = if cfg!(feature = "tls") { None } else { Some(NO_TLS) };
+    Keyword { name, variable, rule: Rule::OneOf { fine, refused, why } }
+}
+
+/// One about TLS that has any value, which without TLS means nothing.
+const fn any_of_tls(name: &'static str, variable: &'static str) -> Keyword {
+    if cfg!(feature = "tls") { used(name, Some(variable)) } else { ignored(name) }
+}
+
+/// Alone, `system` means sslmode=verify-full.
+const fn root_of_tls() -> Keyword {
+    let refused = Keyword { rule: Rule::Not { refused: "system", why: NO_TLS }, ..ignored("sslrootcert") };
+    if cfg!(feature = "tls") { used("sslrootcert", Some("PGSSLROOTCERT")) } else { refused }
+}
+
 const fn ignored(name: &'static str) -> Keyword {
     Keyword { name, variable: None, rule: Rule::Ignored }
 }
@@ -156,6 +169,24 @@ mod tests {
     #[test]
     fn the_variables_are_the_documented_ones() {
         let mut variables: Vec<&str> = KEYWORDS.iter().filter_map(|keyword| keyword.variable).collect();
+        // Those about TLS, but for one, are read where it is spoken.
+        let of_tls = [
+            "PGCHANNELBINDING",
+            "PGSSLCERT",
+            "PGSSLCERTMODE",
+            "PGSSLCRL",
+            "PGSSLCRLDIR",
+            "PGSSLKEY",
+            "PGSSLMAXPROTOCOLVERSION",
+            "PGSSLMINPROTOCOLVERSION",
+            "PGSSLNEGOTIATION",
+            "PGSSLROOTCERT",
+            "PGSSLSNI",
+        ];
+        let (about_tls, others): (Vec<&str>, Vec<&str>) =
+            variables.iter().partition(|variable| of_tls.contains(variable));
+        assert_eq!(about_tls.len(), if cfg!(feature = "tls") { of_tls.len() } else { 0 });
+        variables = others;
         variables.sort_unstable();
         assert_eq!(
             variables.join(" "),

@@ -44,9 +44,9 @@ impl Given {
 }
 
 /// One parameter and where it came from.
-struct Parameter {
+pub(super) struct Parameter {
     keyword: &'static Keyword,
-    value: String,
+    pub(super) value: String,
     /// How errors name it: `--dsn: port`, `pg_service.conf:3: port`, `PGPORT`.
     origin: String,
     /// Whether errors may show the value: not out of a connection string, where a wrongly quoted password can
@@ -55,11 +55,17 @@ struct Parameter {
 }
 
 impl Parameter {
-    fn error(&self, why: &str) -> String {
+    /// Of a value that cannot be.
+    pub(super) fn error(&self, why: &str) -> String {
         match self.shown {
             true => format!("{}: {} {why}", self.origin, quote(&self.value)),
             false => format!("{}: the value {why}", self.origin),
         }
+    }
+
+    /// Of one that can be, and is not followed here.
+    pub(super) fn refused(&self, why: &str) -> String {
+        format!("{}: {why}", self.origin)
     }
 
     /// Applies the keyword's rule.
@@ -68,13 +74,14 @@ impl Parameter {
         match self.keyword.rule {
             Rule::Used | Rule::Ignored => Ok(()),
             Rule::OneOf { fine, .. } | Rule::Only { fine, .. } if fine.contains(&value) => Ok(()),
-            Rule::OneOf { refused, why, .. } if refused.contains(&value) => {
-                Err(format!("{}={value}: {why}", self.origin))
-            }
+            Rule::OneOf { refused, why, .. } if refused.contains(&value) => match why {
+                Some(why) => Err(format!("{}={value}: {why}", self.origin)),
+                None => Ok(()),
+            },
             Rule::OneOf { fine, refused, .. } => {
                 Err(self.error(&format!("is not one of {}", [fine, refused].concat().join(", "))))
             }
-            Rule::Only { why, .. } => Err(format!("{}: {why}", self.origin)),
+            Rule::Only { why, .. } => Err(self.refused(why)),
             Rule::Not { refused, why } if refused == value => Err(format!("{}={value}: {why}", self.origin)),
             Rule::Not { .. } => Ok(()),
         }
@@ -90,7 +97,7 @@ impl Parameter {
 }
 
 /// The parameters by keyword.
-struct Parameters(BTreeMap<&'static str, Parameter>);
+pub(super) struct Parameters(BTreeMap<&'static str, Parameter>);
 
 impl Parameters {
     /// Where the parameter has not been given yet, takes this one.
@@ -98,12 +105,12 @@ impl Parameters {
         self.0.entry(parameter.keyword.name).or_insert(parameter);
     }
 
-    fn given(&self, keyword: &str) -> Option<&Parameter> {
+    pub(super) fn given(&self, keyword: &str) -> Option<&Parameter> {
         self.0.get(keyword)
     }
 
     /// For parameters where an empty value means the default.
-    fn non_empty(&self, keyword: &str) -> Option<&Parameter> {
+    pub(super) fn non_empty(&self, keyword: &str) -> Option<&Parameter> {
         self.given(keyword).filter(|parameter| !parameter.value.is_empty())
     }
 
@@ -117,7 +124,7 @@ impl Parameters {
         }
     }
 
-    fn text(&self, keyword: &str) -> Option<String> {
+    pub(super) fn text(&self, keyword: &str) -> Option<String> {
         self.non_empty(keyword).map(|parameter| parameter.value.clone())
     }
 
@@ -170,11 +177,13 @@ pub fn resolve(given: Option<Given>, environment: &Environment) -> Result<Connec
             count: parameters.positive("keepalives_count")?,
         },
         tcp_user_timeout: parameters.positive("tcp_user_timeout")?.map(|ms| Duration::from_millis(ms.into())),
+        #[cfg(feature = "tls")]
+        encryption: super::encryption::Encryption::of(&parameters, environment)?,
     })
 }
 
 /// Parameters whose values hold nothing that is secret.
-const HARMLESS: [&str; 10] = [
+const HARMLESS: [&str; 17] = [
     "host",
     "hostaddr",
     "port",
@@ -185,6 +194,13 @@ const HARMLESS: [&str; 10] = [
     "servicefile",
     "connect_timeout",
     "application_name",
+    "sslmode",
+    "sslnegotiation",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "sslcrl",
+    "channel_binding",
 ];
 
 /// Each parameter that counts with its place, for people: `PGPORT = 5433`. The others' values are `***`.

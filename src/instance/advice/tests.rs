@@ -1,20 +1,14 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::config::Keepalives;
 
 fn settings(endpoint: Endpoint, user: &str) -> ConnectionSettings {
     ConnectionSettings {
         endpoint,
         port: 5432,
         user: user.into(),
-        database: "postgres".into(),
         password: PasswordSource::Passfile(PathBuf::from("/nowhere/.pgpass")),
-        application_name: "pgsqlchk".into(),
-        options: None,
-        connect_timeout: None,
-        keepalives: Keepalives { enabled: true, idle: None, interval: None, count: None },
-        tcp_user_timeout: None,
+        ..ConnectionSettings::unsaid()
     }
 }
 

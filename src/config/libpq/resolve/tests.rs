@@ -1,3 +1,5 @@
+#[cfg(feature = "tls")]
+use super::super::encryption::Encryption;
 use super::super::environment::tests::environment;
 use super::*;
 
@@ -15,6 +17,19 @@ fn from(dsn: &str, variables: &[(&str, &str)]) -> ConnectionSettings {
     settings(dsn, variables, &[]).unwrap_or_else(|why| panic!("{dsn} {variables:?}: {why}"))
 }
 
+/// What holds where nothing was said of TLS.
+#[cfg(feature = "tls")]
+fn encryption_at_home() -> Encryption {
+    let file = |name: &str| Some(std::path::PathBuf::from("/home/ops/.postgresql").join(name));
+    Encryption {
+        authorities: crate::config::Authorities::File("/home/ops/.postgresql/root.crt".into()),
+        certificate: file("postgresql.crt"),
+        key: file("postgresql.key"),
+        revocation_list: file("root.crl"),
+        ..Encryption::unsaid()
+    }
+}
+
 #[test]
 fn with_nothing_given_the_documented_defaults_hold() {
     let defaults = ConnectionSettings {
@@ -28,6 +43,8 @@ fn with_nothing_given_the_documented_defaults_hold() {
         connect_timeout: None,
         keepalives: Keepalives { enabled: true, idle: None, interval: None, count: None },
         tcp_user_timeout: None,
+        #[cfg(feature = "tls")]
+        encryption: encryption_at_home(),
     };
     assert_eq!(resolve(None, &environment(&[], &[])), Ok(defaults.clone()));
     assert_eq!(settings("", &[], &[]), Ok(defaults.clone()));
@@ -61,6 +78,12 @@ fn every_used_parameter_arrives() {
             count: Some(6),
         },
         tcp_user_timeout: Some(Duration::from_millis(700)),
+        #[cfg(feature = "tls")]
+        encryption: Encryption {
+            mode: crate::config::SslMode::Disable,
+            host: Some("db".into()),
+            ..encryption_at_home()
+        },
     };
     assert_eq!(from(dsn, &[]), expected);
 }
@@ -242,19 +265,7 @@ fn bad_values_are_named_by_their_place() {
 #[test]
 fn what_would_weaken_the_request_is_refused_with_a_reason() {
     for (dsn, start) in [
-        ("sslmode=require", "--dsn: sslmode=require: not in this build, install pgsqlchk-tls"),
-        ("sslmode=verify-ca", "--dsn: sslmode=verify-ca: not in this build, install pgsqlchk-tls"),
-        ("sslmode=verify-full", "--dsn: sslmode=verify-full: not in this build, install pgsqlchk-tls"),
-        ("postgres:///?ssl=true", "--dsn: sslmode=require: not in this build, install pgsqlchk-tls"),
-        ("requiressl=1", "--dsn: sslmode=require: not in this build, install pgsqlchk-tls"),
-        ("sslrootcert=system", "--dsn: sslrootcert=system: not in this build, install pgsqlchk-tls"),
-        ("sslnegotiation=direct", "--dsn: sslnegotiation=direct: not in this build, install pgsqlchk-tls"),
-        ("sslcertmode=require", "--dsn: sslcertmode=require: not in this build, install pgsqlchk-tls"),
         ("gssencmode=require", "--dsn: gssencmode=require: this build speaks no GSSAPI"),
-        (
-            "channel_binding=require",
-            "--dsn: channel_binding=require: not in this build, install pgsqlchk-tls",
-        ),
         ("requirepeer=postgres", "--dsn: requirepeer: the server's user is not verified"),
         ("require_auth=scram-sha-256", "--dsn: require_auth: this agent cannot limit"),
         (
@@ -266,8 +277,6 @@ fn what_would_weaken_the_request_is_refused_with_a_reason() {
         let error = settings(dsn, &[], &[]).unwrap_err();
         assert!(error.starts_with(start) && !error.contains('\n'), "{dsn}: {error}");
     }
-    let error = settings("", &[("PGSSLMODE", "require")], &[]).unwrap_err();
-    assert!(error.starts_with("PGSSLMODE=require: not in this build, install pgsqlchk-tls"), "{error}");
     for dsn in [
         "sslmode=disable",
         "sslmode=allow",
@@ -281,6 +290,73 @@ fn what_would_weaken_the_request_is_refused_with_a_reason() {
     }
     // Only the value that counts is judged.
     assert!(settings("sslmode=prefer", &[("PGSSLMODE", "verify-full")], &[]).is_ok());
+}
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn tls_is_refused_where_it_is_not_in_the_build() {
+    for (dsn, start) in [
+        ("sslmode=require", "--dsn: sslmode=require: not in this build, install pgsqlchk-tls"),
+        ("sslmode=verify-ca", "--dsn: sslmode=verify-ca: not in this build, install pgsqlchk-tls"),
+        ("sslmode=verify-full", "--dsn: sslmode=verify-full: not in this build, install pgsqlchk-tls"),
+        ("postgres:///?ssl=true", "--dsn: sslmode=require: not in this build, install pgsqlchk-tls"),
+        ("requiressl=1", "--dsn: sslmode=require: not in this build, install pgsqlchk-tls"),
+        ("sslrootcert=system", "--dsn: sslrootcert=system: not in this build, install pgsqlchk-tls"),
+        ("sslnegotiation=direct", "--dsn: sslnegotiation=direct: not in this build, install pgsqlchk-tls"),
+        ("sslcertmode=require", "--dsn: sslcertmode=require: not in this build, install pgsqlchk-tls"),
+        (
+            "channel_binding=require",
+            "--dsn: channel_binding=require: not in this build, install pgsqlchk-tls",
+        ),
+    ] {
+        let error = settings(dsn, &[], &[]).unwrap_err();
+        assert!(error.starts_with(start) && !error.contains('\n'), "{dsn}: {error}");
+    }
+    let error = settings("", &[("PGSSLMODE", "require")], &[]).unwrap_err();
+    assert!(error.starts_with("PGSSLMODE=require: not in this build, install pgsqlchk-tls"), "{error}");
+}
+
+/// As psql says it, of versions that know all of these.
+#[cfg(feature = "tls")]
+#[test]
+fn what_contradicts_itself_about_tls_is_refused() {
+    for (dsn, expected) in [
+        (
+            "sslmode=verify-ca sslrootcert=system",
+            "--dsn: sslrootcert: weak sslmode verify-ca may not be used with it (use verify-full)",
+        ),
+        (
+            "sslnegotiation=direct",
+            "--dsn: sslnegotiation: weak sslmode prefer may not be used with it (use require, verify-ca or verify-full)",
+        ),
+        (
+            "ssl_max_protocol_version=TLSv1.1",
+            "--dsn: ssl_max_protocol_version: it is below ssl_min_protocol_version (by default TLSv1.2)",
+        ),
+        (
+            "ssl_min_protocol_version=TLSv1 ssl_max_protocol_version=TLSv1.1",
+            "--dsn: ssl_max_protocol_version: nothing below TLSv1.2 is spoken here: leave it out",
+        ),
+        (
+            "ssl_min_protocol_version=SSLv3",
+            "--dsn: ssl_min_protocol_version: the value is not one of TLSv1, TLSv1.1, TLSv1.2, TLSv1.3",
+        ),
+    ] {
+        assert_eq!(settings(dsn, &[], &[]), Err(expected.into()), "{dsn}");
+    }
+    assert!(settings("sslpassword=x", &[], &[]).unwrap_err().starts_with("--dsn: sslpassword: a key with a"));
+    let mode = |dsn: &str, variables: &[(&str, &str)]| from(dsn, variables).encryption.mode;
+    assert_eq!(mode("sslrootcert=system", &[]), crate::config::SslMode::VerifyFull);
+    assert_eq!(
+        mode("sslrootcert=system", &[("PGSSLMODE", "verify-full")]),
+        crate::config::SslMode::VerifyFull
+    );
+    assert_eq!(mode("", &[("PGSSLMODE", "require")]), crate::config::SslMode::Require);
+    assert!(from("sslnegotiation=direct sslmode=require", &[]).encryption.is_direct);
+    let versions = |dsn: &str| from(dsn, &[]).encryption.versions;
+    assert_eq!(versions("ssl_min_protocol_version=tlsv1.3"), [false, true]);
+    assert_eq!(versions("ssl_max_protocol_version=TLSv1.2"), [true, false]);
+    assert_eq!(versions("ssl_min_protocol_version='' ssl_max_protocol_version=TLSv1.3"), [true, true]);
 }
 
 #[test]
