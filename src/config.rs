@@ -9,7 +9,7 @@ use log::LevelFilter;
 
 use crate::cli::{Arguments, Exit};
 use crate::spelling;
-use crate::tls::PeerTls;
+use crate::tls::{Door, PeerTls};
 use crate::verdict::{Limits, Path, Standing, Tag, Target};
 
 mod allow;
@@ -26,6 +26,8 @@ mod peer;
 mod pooler;
 pub(crate) mod suggestion;
 pub(crate) mod table;
+#[cfg(feature = "tls")]
+mod tls_port;
 mod units;
 
 pub use crate::cli::Wait;
@@ -154,6 +156,8 @@ pub struct Config {
     pub asked: Target,
     /// How peers are asked over TLS; `None` where none is, or nobody asks.
     pub peer_tls: Option<PeerTls>,
+    /// What HTTPS clients are met with, where the agent is to run.
+    pub tls: Option<Door>,
 }
 
 impl Deref for Config {
@@ -181,12 +185,19 @@ impl Config {
     }
 
     /// The words of the options that say another thing than in `before`, in the order of the help. What PostgreSQL's own
-    /// variables and files say of the connection counts as `dsn`.
+    /// variables and files say of the connection counts as `dsn`, and what certificates say as the file they are in.
     pub fn changes_since(&self, before: &Config) -> Vec<&'static str> {
         let is_elsewhere = self.connection != before.connection;
+        // Other certificates may stand in the same files.
+        let files = match (&self.tls, &before.tls) {
+            (Some(now), Some(before)) => now.changes_since(before),
+            (Some(_) | None, _) => Vec::new(),
+        };
         let changed = self.options.differ_from(&before.options).into_iter();
         changed
-            .filter_map(|(word, differs)| (differs || (word == "dsn" && is_elsewhere)).then_some(word))
+            .filter_map(|(word, differs)| {
+                (differs || (word == "dsn" && is_elsewhere) || files.contains(&word)).then_some(word)
+            })
             .collect()
     }
 
@@ -233,6 +244,10 @@ fn assemble(arguments: Arguments, environment: &Environment) -> Result<Config, S
             "min-peers is {wanted}, and peer names only {named}: no primary could ever be verified"
         ));
     }
+    #[cfg(feature = "tls")]
+    let tls = tls_port::read(&options)?;
+    #[cfg(not(feature = "tls"))]
+    let tls = None;
     // Only now is it known what `/` stands for.
     let asked = units::target(&options.target, &options.standing())
         .map_err(|why| format!("target {}: {why}", spelling::quote(&options.target)))?;
@@ -256,7 +271,7 @@ fn assemble(arguments: Arguments, environment: &Environment) -> Result<Config, S
             PeerTls::for_options(&options)?
         }
     };
-    Ok(Config { options, arguments: typed, connection, connection_problem, wait, asked, peer_tls })
+    Ok(Config { options, arguments: typed, connection, connection_problem, wait, asked, peer_tls, tls })
 }
 
 #[cfg(test)]

@@ -129,15 +129,17 @@ impl Gate {
         match step(client, now) {
             Next::Wait => {}
             Next::Close => self.close(index),
-            Next::Ask(request) => self.ask(index, &request, now),
+            Next::Ask(request) => self.ask(index, &request),
             Next::Refuse(refusal) => self.refuse(index, &refusal, now),
         }
     }
 
-    /// The request has arrived, at `now`: truth and deadline count from here. What asks for nothing we know is
+    /// The request has arrived: truth and deadline count from here, and not from the beginning of the turn, for handshakes of
+    /// others may have come before it. What asks for nothing we know is
     /// answered here, so that tiny_http only sees heads of a known, small shape.
-    fn ask(&mut self, index: usize, request: &RequestHead, now: Instant) {
+    fn ask(&mut self, index: usize, request: &RequestHead) {
         let Some(client) = self.places.get(index) else { return };
+        let now = Instant::now();
         panics::trip("gate");
         let protocol = client.protocol();
         let is_head = request.is_head();

@@ -107,7 +107,15 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             refuse(&Exit::bad_usage(what), true)
         }
         (Mode::Standalone, None) => match inherited::take() {
-            Ok(sockets) => serve(config, |config| front::run_standalone(config, sockets)),
+            Ok(sockets) => match front::refuse_unspeakable(&config, &sockets) {
+                Ok(()) => serve(config, |config| front::run_standalone(config, sockets)),
+                Err(what) => {
+                    let exit = Exit::bad_usage(what);
+                    let code = exit.report();
+                    front::hold(&exit.text, sockets);
+                    code
+                }
+            },
             // Starting it again would not make it better, so this counts as bad configuration.
             Err(what) => Exit::bad_usage(what).report(),
         },

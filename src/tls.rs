@@ -4,7 +4,11 @@
 #[cfg(feature = "tls")]
 pub mod certificate;
 #[cfg(feature = "tls")]
+mod door;
+#[cfg(feature = "tls")]
 pub mod files;
+#[cfg(not(feature = "tls"))]
+mod no_door;
 #[cfg(feature = "tls")]
 pub mod peers;
 #[cfg(feature = "tls")]
@@ -14,6 +18,10 @@ pub mod provider;
 #[cfg(feature = "tls")]
 pub mod verifier;
 
+#[cfg(feature = "tls")]
+pub use door::{Door, Files};
+#[cfg(not(feature = "tls"))]
+pub use no_door::Door;
 #[cfg(feature = "tls")]
 pub use peers::PeerTls;
 

@@ -12,7 +12,8 @@ use super::standalone::protocol_of;
 use crate::gate::client::{Client, Next};
 use crate::gate::listener::{self, AcceptError, Listener};
 use crate::reason::Reason;
-use crate::system::{inherited, notify};
+use crate::system::inherited::{self, Inherited};
+use crate::system::notify;
 use crate::wire::dialect;
 
 /// How long the port is held. The unit's `TimeoutStartSec=` is longer.
@@ -28,8 +29,14 @@ const MAX_CLIENTS: usize = 64;
 /// were, or where nobody waits there: so `systemctl restart` fails as soon as it can be known. `line` is what was wrong, for
 /// `systemctl status`.
 pub fn hold_port(line: &str) {
-    let Ok(sockets) = inherited::take() else { return };
-    let adopt = |socket: inherited::Inherited| listener::adopt(socket.socket, protocol_of(&socket.name)).ok();
+    if let Ok(sockets) = inherited::take() {
+        hold(line, sockets);
+    }
+}
+
+/// The same on these sockets.
+pub fn hold(line: &str, sockets: Vec<Inherited>) {
+    let adopt = |socket: Inherited| listener::adopt(socket.socket, protocol_of(&socket.name)).ok();
     let listeners: Vec<Listener> = sockets.into_iter().filter_map(adopt).collect();
     let mut waiting: Vec<PollFd<'_>> = listeners.iter().map(poll_for_clients).collect();
     if poll(&mut waiting, Some(&Timespec::default())).unwrap_or(0) == 0 {

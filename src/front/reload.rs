@@ -17,8 +17,8 @@ use crate::system::{notify, threads};
 use crate::tally::Tally;
 
 /// What was settled when the agent started: sockets, threads, and where the log goes.
-const SETTLED: [&str; 7] =
-    ["mode", "listen", "agent-listen", "workers", "protocol", "idle-exit", "log-target"];
+const SETTLED: [&str; 8] =
+    ["mode", "listen", "tls-listen", "agent-listen", "workers", "protocol", "idle-exit", "log-target"];
 
 /// What `pgsqlchk check` alone reads.
 const OF_CHECK: [&str; 4] = ["target", "format", "warning", "critical"];
@@ -30,6 +30,8 @@ const READY_ATTEMPTS: usize = 100;
 pub(super) struct Reloader {
     /// With which the agent was started.
     pub(super) started: Config,
+    /// Whether there is a port of HTTPS.
+    pub(super) speaks_tls: bool,
     pub(super) monitor: Monitor,
     pub(super) service: Arc<Service>,
     pub(super) tally: Arc<Tally>,
@@ -69,6 +71,11 @@ impl Reloader {
         })
         .map_err(|_| "reading the configuration panicked".to_owned())?
         .map_err(|exit| exit.cause().to_owned())?;
+        if in_force.tls.is_some() && config.tls.is_none() && self.speaks_tls {
+            return Err(
+                "tls-cert and tls-key are gone, and there is a port of HTTPS: a restart closes it".into()
+            );
+        }
         let witnesses =
             Witnesses::start(&config, Some(&self.service.terms().witnesses), Arc::clone(&self.tally))
                 .map_err(|error| format!("cannot start a thread: {error}"))?;

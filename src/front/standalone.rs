@@ -24,6 +24,7 @@ use crate::instance::ProbeSettings;
 use crate::monitor::Monitor;
 use crate::system::inherited::Inherited;
 use crate::tally::Tally;
+use crate::tls;
 
 /// Descriptors beside the clients: standard ones, listeners, lanes, sessions, and reserve.
 const RESERVED_DESCRIPTORS: u64 = 128;
@@ -32,13 +33,34 @@ const RESERVED_DESCRIPTORS: u64 = 128;
 /// where the agent is reached. An `Err` is one line: what could not be started, or what failed.
 pub fn run(config: Config, inherited: Vec<Inherited>) -> Result<(), String> {
     let listeners = if inherited.is_empty() {
-        listener::bind_all(&config.listen, config.agent_listen)?
+        listener::bind_all(&config.listen, &config.tls_listen, config.agent_listen)?
     } else {
-        let adopt = |Inherited { socket, name }| listener::adopt(socket, protocol_of(&name));
+        let adopt = |Inherited { socket, name }| {
+            let listener = listener::adopt(socket, protocol_of(&name))?;
+            Ok::<_, String>(if name == TLS { listener.over_tls() } else { listener })
+        };
         inherited.into_iter().map(adopt).collect::<Result<_, _>>()?
     };
     serve(config, listeners, None)
 }
+
+/// Refuses sockets on which something should be spoken that this configuration, or this build, does not know.
+pub fn refuse_unspeakable(config: &Config, inherited: &[Inherited]) -> Result<(), String> {
+    let is_passed = inherited.iter().any(|socket| socket.name == TLS);
+    if is_passed && config.tls.is_none() {
+        let why = tls::only_if_here().err().unwrap_or_else(|| "it takes tls-cert and tls-key".into());
+        return Err(format!("FileDescriptorName={TLS}: {why}"));
+    }
+    let is_port = is_passed || inherited.is_empty() && !config.tls_listen.is_empty();
+    if cfg!(feature = "tls") && config.tls_client_ca.is_some() && !is_port {
+        // Nobody would be asked for a certificate.
+        return Err("tls-client-ca is about a port of HTTPS, and there is none: it takes tls-listen".into());
+    }
+    Ok(())
+}
+
+/// `FileDescriptorName=` in the socket unit: HTTPS.
+const TLS: &str = "tls";
 
 /// `FileDescriptorName=agent` in the socket unit makes a port for HAProxy's agent-check; all others speak HTTP.
 pub(super) fn protocol_of(name: &str) -> Protocol {
@@ -73,7 +95,8 @@ pub(super) fn serve(
     let ourselves = Caller::default();
     watchdog::start(&listeners, ourselves.clone(), monitor.clone(), config.timeout)
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let reloader = Reloader { started: config, monitor, service: Arc::clone(&service), tally };
+    let speaks_tls = listeners.iter().any(Listener::speaks_tls);
+    let reloader = Reloader { started: config, speaks_tls, monitor, service: Arc::clone(&service), tally };
     reloader.start(reload).map_err(|error| format!("cannot start a thread: {error}"))?;
     let rules = Rules { ourselves, idle_exit };
     Gate::new(listeners, rules, service, Dispatcher::new(lanes, roster), stop).run()

@@ -68,14 +68,22 @@ impl Gate {
             }
             // The signal to stop may have come in the same turn and closed them all.
             let Some(listener) = self.listeners.get(index) else { return };
-            let protocol = listener.protocol;
+            let (protocol, speaks_tls) = (listener.protocol, listener.speaks_tls());
             match listener.accept() {
                 Ok((socket, peer)) => {
                     let origin = Origin::of(ip_of(peer.as_ref()));
                     let client = Client::new(socket, protocol, now);
                     match self.rules.welcome(peer.as_ref(), &self.terms.allow) {
+                        // Also where others have to speak TLS: it comes from this very process.
                         Welcome::Always => self.enter(origin, client, now),
-                        Welcome::IfRoom => self.admit(origin, client, now),
+                        Welcome::IfRoom => {
+                            let client = match &self.terms.tls {
+                                Some(door) if speaks_tls => client.over_tls(door),
+                                // Without a certificate there is no such port.
+                                Some(_) | None => client,
+                            };
+                            self.admit(origin, client, now);
+                        }
                         // Closed at once, without a byte: who is not allowed gets nothing to work with.
                         Welcome::Never => self.refused(tally::Refusal::NotAllowed),
                     }

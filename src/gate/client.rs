@@ -1,22 +1,26 @@
 //! One client of the gate: what it has sent, what it still has to get, and how long it may take.
 
+mod transport;
+
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, getpeername, recv, send, shutdown};
+use rustix::net::{RecvFlags, Shutdown, getpeername, recv, shutdown};
 
 use crate::config::Protocol;
 use crate::reply::HttpReply;
+use crate::tls::Door;
 use crate::wire::dialect;
 use crate::wire::head::{Head, MAX_BODY_BYTES, MAX_HEAD_BYTES, Refusal, RequestHead, read_head};
 use crate::wire::line::{self, MAX_LINE_BYTES};
 use crate::wire::proxy_header::{self, ProxyHeader};
+use transport::{Opening, Transport};
 
-/// From accept to the end of the request, or of an agent-check's line, with what stands ahead of it. HAProxy sends it at
-/// once; a person with telnet needs a moment.
+/// From accept to the end of the request, or of an agent-check's line, with what stands ahead of it, a handshake of TLS
+/// included. HAProxy sends it at once; a person with telnet needs a moment.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 
 /// An agent-check that has sent nothing, or nothing more, for this long has asked. HAProxy sends its line as soon as it
@@ -39,6 +43,7 @@ const MAX_SHORT_REPLY_BYTES: usize = 1024;
 /// A client between accept and close.
 pub(crate) struct Client {
     pub(crate) socket: OwnedFd,
+    transport: Transport,
     protocol: Protocol,
     phase: Phase,
     /// When the phase began.
@@ -51,7 +56,7 @@ enum Phase {
         /// Whether a PROXY header may still stand at the start of what was received. It has bounds of its own, beside
         /// those of what follows.
         is_header_due: bool,
-        /// Without the PROXY header, once that is complete.
+        /// Without the PROXY header, once that is complete, and without what TLS makes of it.
         received: Vec<u8>,
         /// When the last of it came.
         last: Instant,
@@ -92,9 +97,15 @@ impl Client {
     pub(crate) fn new(socket: OwnedFd, protocol: Protocol, now: Instant) -> Client {
         let (received, latest) = (Vec::new(), now + HEAD_DEADLINE);
         let phase = Phase::Heading { is_header_due: true, received, last: now, latest };
-        let mut client = Client { socket, protocol, phase, since: now, deadline: None };
+        let transport = Transport::Plain;
+        let mut client = Client { socket, transport, protocol, phase, since: now, deadline: None };
         client.set_heading_deadline();
         client
+    }
+
+    /// A new client that is to speak TLS.
+    pub(crate) fn over_tls(self, door: &Door) -> Client {
+        Client { transport: Transport::Due(door.clone()), ..self }
     }
 
     /// What it speaks.
@@ -111,7 +122,8 @@ impl Client {
     /// What is waited for at its socket; a hang-up is always reported.
     pub(crate) fn poll_flags(&self) -> PollFlags {
         match self.phase {
-            Phase::Heading { .. } | Phase::Lingering { .. } => PollFlags::IN,
+            Phase::Heading { .. } => self.transport.poll_flags(),
+            Phase::Lingering { .. } => PollFlags::IN,
             // Once is enough: what it sends is left where it is.
             Phase::Asking { has_sent_more: true, .. } => PollFlags::empty(),
             Phase::Asking { has_sent_more: false, .. } => PollFlags::IN,
@@ -208,7 +220,9 @@ impl Client {
     pub(crate) fn reply(&mut self, bytes: Vec<u8>, now: Instant) -> Next {
         let bytes = dialect::on_the_wire(self.protocol, bytes);
         let has_asked_properly = matches!(self.phase, Phase::Asking { has_sent_more: false, .. });
-        let has_to_linger = !has_asked_properly || bytes.len() > MAX_SHORT_REPLY_BYTES;
+        // After TLS there is always one more word of the client's: that it, too, has nothing more to say.
+        let has_to_linger =
+            !has_asked_properly || bytes.len() > MAX_SHORT_REPLY_BYTES || self.transport.is_tls();
         self.enter(Phase::Replying { bytes, sent: 0, has_to_linger }, Some(now + REPLY_DEADLINE), now);
         self.send_reply(now)
     }
@@ -237,10 +251,12 @@ impl Client {
             };
             // One byte more than the limit tells "too long" from "exactly long enough".
             let room = (limit + 1 - received.len()).min(chunk.len());
-            let count = match recv(&self.socket, &mut chunk[..room], RecvFlags::empty()) {
-                Ok((count, _)) => count,
+            let count = match self.transport.recv(&self.socket, &mut chunk[..room]) {
+                Ok(count) => count,
                 Err(Errno::AGAIN) => return Next::Wait,
                 Err(Errno::INTR) => continue,
+                // It was told what was wrong with it.
+                Err(_) if self.transport.is_tls() => return self.end(now),
                 Err(_) => return Next::Close,
             };
             received.extend_from_slice(&chunk[..count]);
@@ -256,6 +272,17 @@ impl Client {
                     ProxyHeader::Malformed(what) => return self.act_on(refused(self.protocol, what), now),
                 }
                 *is_header_due = false;
+            }
+            match self.transport.open(received) {
+                None => {}
+                Some(Opening::Begun) => {
+                    received.clear();
+                    continue;
+                }
+                Some(Opening::Plain) => {
+                    let what = "this port speaks HTTPS, and that was plain HTTP";
+                    return Next::Refuse(Refusal::unread(HttpReply::bad_request(what), received));
+                }
             }
             let head = match self.protocol {
                 Protocol::Http if count > 0 => read_head(received),
@@ -295,18 +322,28 @@ impl Client {
     fn send_reply(&mut self, now: Instant) -> Next {
         let Phase::Replying { bytes, sent, has_to_linger } = &mut self.phase else { return Next::Wait };
         while *sent < bytes.len() {
-            // MORE lets the end of the connection travel with the last bytes: who ends it sends both at once.
-            let flags = SendFlags::NOSIGNAL | SendFlags::MORE;
-            match send(&self.socket, &bytes[*sent..], flags) {
+            match self.transport.send(&self.socket, &bytes[*sent..]) {
                 Ok(count) => *sent += count,
                 Err(Errno::AGAIN) => return Next::Wait,
                 Err(Errno::INTR) => {}
                 Err(_) => return Next::Close,
             }
         }
-        if !*has_to_linger || shutdown(&self.socket, Shutdown::Write).is_err() {
+        let has_to_linger = *has_to_linger;
+        match self.transport.finish(&self.socket) {
+            Ok(()) if has_to_linger => self.end(now),
+            Err(Errno::AGAIN) => Next::Wait,
+            Ok(()) | Err(_) => Next::Close,
+        }
+    }
+
+    /// Nothing more is said to it; it may take a moment to hear that.
+    fn end(&mut self, now: Instant) -> Next {
+        if shutdown(&self.socket, Shutdown::Write).is_err() {
             return Next::Close;
         }
+        // Whatever still comes is not read, and need not be understood.
+        self.transport = Transport::Plain;
         self.enter(Phase::Lingering { discarded: 0 }, Some(now + LINGER_DEADLINE), now);
         Next::Wait
     }

@@ -25,25 +25,34 @@ pub(crate) struct Listener {
     pub(crate) socket: OwnedFd,
     /// What is spoken there.
     pub(crate) protocol: Protocol,
+    /// Whether it is spoken through TLS.
+    is_tls: bool,
     /// The address that was really bound, for the log: a port 0 is replaced by the one the system chose.
     pub(crate) name: String,
 }
 
 /// Binds every address of HTTP, or the default one where none is given: `[::]`, which takes IPv4 clients too, or
-/// `0.0.0.0` where IPv6 is off; then the address of the agent-check, if there is one.
-pub(crate) fn bind_all(http: &[SocketAddr], agent: Option<SocketAddr>) -> Result<Vec<Listener>, String> {
-    let all: Vec<SocketAddr> = http.iter().copied().chain(agent).collect();
-    let bind_one = |address: SocketAddr, protocol| {
+/// `0.0.0.0` where IPv6 is off; then those of HTTPS, and the address of the agent-check, if there is one.
+pub(crate) fn bind_all(
+    http: &[SocketAddr],
+    https: &[SocketAddr],
+    agent: Option<SocketAddr>,
+) -> Result<Vec<Listener>, String> {
+    let all: Vec<SocketAddr> = http.iter().chain(https).copied().chain(agent).collect();
+    let bind_as = |address: SocketAddr, protocol, option| {
         bind_listener(address, protocol, leaves_ipv4_to_another(address, &all))
-            .map_err(|error| cannot_listen(address, protocol, error))
+            .map_err(|error| cannot_listen(address, option, error))
     };
     let mut listeners = if http.is_empty() {
         vec![bind_default()?]
     } else {
-        http.iter().map(|address| bind_one(*address, Protocol::Http)).collect::<Result<_, _>>()?
+        http.iter().map(|address| bind_as(*address, Protocol::Http, "--listen")).collect::<Result<_, _>>()?
     };
+    for address in https {
+        listeners.push(bind_as(*address, Protocol::Http, "--tls-listen")?.over_tls());
+    }
     if let Some(address) = agent {
-        listeners.push(bind_one(address, Protocol::Agent)?);
+        listeners.push(bind_as(address, Protocol::Agent, "--agent-listen")?);
     }
     Ok(listeners)
 }
@@ -53,10 +62,9 @@ fn bind_default() -> Result<Listener, String> {
     match bind_listener(dual_stack, Protocol::Http, false) {
         Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
             let ipv4 = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), DEFAULT_PORT);
-            bind_listener(ipv4, Protocol::Http, false)
-                .map_err(|error| cannot_listen(ipv4, Protocol::Http, error))
+            bind_listener(ipv4, Protocol::Http, false).map_err(|error| cannot_listen(ipv4, "--listen", error))
         }
-        result => result.map_err(|error| cannot_listen(dual_stack, Protocol::Http, error)),
+        result => result.map_err(|error| cannot_listen(dual_stack, "--listen", error)),
     }
 }
 
@@ -78,7 +86,7 @@ fn bind_listener(address: SocketAddr, protocol: Protocol, is_ipv6_only: bool) ->
     }
     bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
-    Ok(Listener { name: name_of(&socket)?, protocol, socket })
+    Ok(Listener { name: name_of(&socket)?, protocol, is_tls: false, socket })
 }
 
 /// A listening socket that somebody else has opened, of any family.
@@ -86,7 +94,7 @@ pub(crate) fn adopt(socket: OwnedFd, protocol: Protocol) -> Result<Listener, Str
     // Another process may take the client that woke us up; then accept must not block.
     ioctl_fionbio(&socket, true).map_err(|error| format!("cannot use the listening socket: {error}"))?;
     let name = name_of(&socket).map_err(|error| format!("cannot use the listening socket: {error}"))?;
-    Ok(Listener { socket, protocol, name })
+    Ok(Listener { socket, protocol, is_tls: false, name })
 }
 
 fn name_of(socket: &OwnedFd) -> Result<String, Errno> {
@@ -98,11 +106,7 @@ fn name_of(socket: &OwnedFd) -> Result<String, Errno> {
     Ok(unix.path().map_or_else(|| "a Unix socket".into(), |path| path.to_string_lossy().into_owned()))
 }
 
-fn cannot_listen(address: SocketAddr, protocol: Protocol, error: Errno) -> String {
-    let option = match protocol {
-        Protocol::Http => "--listen",
-        Protocol::Agent => "--agent-listen",
-    };
+fn cannot_listen(address: SocketAddr, option: &str, error: Errno) -> String {
     let why = match error {
         Errno::ADDRINUSE => format!(
             "address already in use (is another pgsqlchk, or xinetd, running? {option} chooses another)"
@@ -136,6 +140,7 @@ pub(crate) enum AcceptError {
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.protocol {
+            Protocol::Http if self.speaks_tls() => write!(f, "{} (TLS)", self.name),
             Protocol::Http => f.write_str(&self.name),
             Protocol::Agent => write!(f, "{} (agent-check)", self.name),
         }
@@ -143,6 +148,16 @@ impl fmt::Display for Listener {
 }
 
 impl Listener {
+    /// The same, for those who speak TLS.
+    pub(crate) fn over_tls(self) -> Listener {
+        Listener { is_tls: true, ..self }
+    }
+
+    /// Whether what is spoken there is spoken through TLS.
+    pub(crate) fn speaks_tls(&self) -> bool {
+        cfg!(feature = "tls") && self.is_tls
+    }
+
     /// Takes the next client. accept(2): Linux passes pending network errors of the new socket on, so all errors
     /// but exhaustion concern a single client.
     pub(crate) fn accept(&self) -> Result<Accepted, AcceptError> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::witnesses::Witnesses;
 use crate::config::{Allow, Config};
+use crate::tls::Door;
 use crate::verdict::Standing;
 
 /// What holds until the next reload.
@@ -25,13 +26,15 @@ pub(crate) struct DoorTerms {
     pub(crate) max_connections: usize,
     /// Under which rules requests are read.
     pub(crate) standing: Standing,
+    /// What clients are met with that have to speak TLS.
+    pub(crate) tls: Option<Door>,
 }
 
 impl Terms {
     /// What the configuration says; of its clients only so many fit.
     pub(crate) fn of(config: &Config, max_connections: usize, witnesses: Arc<Witnesses>) -> Terms {
         let (allow, standing) = (config.allow.clone(), config.standing());
-        let door = Arc::new(DoorTerms { allow, max_connections, standing });
+        let door = Arc::new(DoorTerms { allow, max_connections, standing, tls: config.tls.clone() });
         Terms { door, timeout: config.timeout, witnesses }
     }
 }

@@ -1,7 +1,8 @@
 //! Certificates, keys and revocation lists from their PEM files. Each error is one line that names the file.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,6 +51,20 @@ pub fn identity(certificate: &Path, key_path: &Path) -> Result<Arc<CertifiedKey>
         error => format!("{} with {}: {error}", certificate.display(), key_path.display()),
     })?;
     Ok(Arc::new(pair))
+}
+
+/// Refuses a key that others may read, by libpq's rule (fe-secure-openssl.c, `initialize_SSL`): one of root's may be
+/// readable for a group, any other for its owner alone. A file that cannot be looked at is none of this function's business.
+pub fn refuse_shared_key(path: &Path) -> Result<(), String> {
+    let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
+    if !metadata.is_file() {
+        return Err(format!("{}: not a regular file", path.display()));
+    }
+    let (forbidden, mode) = if metadata.uid() == 0 { (0o037, "640") } else { (0o077, "600") };
+    match metadata.permissions().mode() & forbidden {
+        0 => Ok(()),
+        _ => Err(format!("{0}: others may read this key: chmod {mode} {0}", path.display())),
+    }
 }
 
 /// The authorities in the file, at least one.
