@@ -62,6 +62,8 @@ pub fn http_ports(config: Option<&Config>) -> Vec<u16> {
 pub fn look(config: Option<&Config>, home: Option<&str>, deadline: Instant) -> Vec<Finding> {
     let http = http_ports(config);
     let agent = config.and_then(|config| config.agent_listen).map(|address| address.port());
+    let https = config.iter().flat_map(|config| &config.tls_listen).map(|address| address.port());
+    let http: Vec<u16> = http.into_iter().chain(https).collect();
     let wanted: Vec<u16> = http.iter().copied().chain([agent.unwrap_or(AGENT_PORT)]).collect();
     let held = holders(Path::new("/proc"), &wanted, deadline);
     let of = |port: u16| -> Vec<&Holder> {

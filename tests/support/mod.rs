@@ -20,6 +20,8 @@ pub mod forwarder;
 pub mod front;
 pub mod haproxy;
 pub mod http;
+#[cfg(feature = "tls")]
+pub mod https;
 pub mod impostor;
 pub mod inetd;
 pub mod junk;

@@ -1,0 +1,144 @@
+//! HTTPS on a port of the agent's own, as a real HAProxy checks it.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use rustix::process::Signal;
+use support::certificates::{Issued, Wish};
+use support::folder::Folder;
+use support::https::{Trust, exchange, s_client, tls_addr};
+use support::{Agent, Cluster, Haproxy, ServerState, eventually, secs};
+
+/// The certificate and its key in one file, as HAProxy's `crt` wants them.
+fn pem(folder: &Folder, issued: &Issued) -> String {
+    let read = |path: &Path| fs::read_to_string(path).expect("a PEM file");
+    let both = read(&issued.certificate) + &read(&issued.key);
+    folder.write("haproxy.pem", &both).display().to_string()
+}
+
+/// HAProxy with one server, checked at this port with these words.
+fn haproxy(primary: &Cluster, port: u16, path: &str, check: &str) -> Haproxy {
+    Haproxy::start(&format!(
+        "backend pool\n    option httpchk GET {path}\n    http-check expect status 200\n    \
+         server node 127.0.0.1:{} check port {port} inter 100ms fall 2 rise 1 {check}\n",
+        primary.port()
+    ))
+}
+
+#[track_caller]
+fn expect(haproxy: &Haproxy, expected: [&str; 4]) {
+    let mut last = None;
+    let began = std::time::Instant::now();
+    while began.elapsed() < secs(10) {
+        let state = haproxy.server("pool", "node");
+        let ServerState { status, check_status, check_code, last_chk, .. } = &state;
+        if [status, check_status, check_code, last_chk] == expected {
+            return;
+        }
+        last = Some(state);
+        thread::sleep(support::millis(20));
+    }
+    panic!("{expected:?} is never seen, but {last:?}");
+}
+
+#[test]
+fn certificates_of_both_are_verified_and_the_reason_is_shown() {
+    let (trust, primary, folder) = (Trust::new(), Cluster::primary(), Folder::new("pem"));
+    let agent = Trust::agent(&trust.mutual(), &["--dsn", &primary.dsn()]);
+    let port = tls_addr(&agent).port();
+    let (ca, crt) = (trust.servers.certificate().display().to_string(), pem(&folder, &trust.client));
+    let verified = format!("check-ssl verify required ca-file {ca}");
+    let whole = format!("{verified} crt {crt} verifyhost localhost check-sni localhost");
+    expect(&haproxy(&primary, port, "/primary", &whole), ["UP", "L7OK", "200", ""]);
+    expect(&haproxy(&primary, port, "/replica", &whole), ["DOWN", "L7STS", "503", "not-in-recovery"]);
+    // Behind a proxy's header, which stands in the clear.
+    let proxied = format!("{whole} check-send-proxy");
+    expect(&haproxy(&primary, port, "/primary", &proxied), ["UP", "L7OK", "200", ""]);
+    let without = haproxy(&primary, port, "/primary", &verified);
+    eventually(secs(10), "without a certificate it is down", || {
+        let state = without.server("pool", "node");
+// In TLS 1.3 the refusal comes when HAProxy has already asked.
+        state.status == "DOWN" && state.last_chk.contains("SSL")
+    });
+}
+
+#[test]
+fn https_where_http_is_spoken_is_down_with_a_reason_and_the_reverse() {
+    let (trust, primary) = (Trust::new(), Cluster::primary());
+    let agent = Trust::agent(&trust.options(), &["--dsn", &primary.dsn()]);
+    expect(
+        &haproxy(&primary, tls_addr(&agent).port(), "/primary", ""),
+        ["DOWN", "L7STS", "400", "Bad Request"],
+    );
+    let secret = haproxy(&primary, agent.addr().port(), "/primary", "check-ssl verify none");
+    expect(&secret, ["DOWN", "L6RSP", "", "SSL handshake failure"]);
+}
+
+/// Whoever renews certificates every night reloads in the middle of checks.
+#[test]
+fn certificates_are_renewed_under_load_and_no_check_is_lost() {
+    let (mut trust, primary, folder) = (Trust::new(), Cluster::primary(), Folder::new("renewed"));
+    let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+    let install = |issued: &Issued| {
+        for (from, to) in [(&issued.certificate, &certificate), (&issued.key, &key)] {
+            // As those do it who renew: the new file takes the old one's place as a whole.
+            let beside = to.with_extension("new");
+            fs::copy(from, &beside).expect("copy");
+            fs::rename(&beside, to).expect("rename");
+        }
+    };
+    install(&trust.server);
+    trust.server = Issued { certificate: certificate.clone(), key: key.clone() };
+    let agent = Trust::agent(&trust.options(), &["--dsn", &primary.dsn()]);
+    let (address, config) = (tls_addr(&agent), trust.client_config());
+    let ca = trust.servers.certificate().display().to_string();
+    let haproxy =
+        haproxy(&primary, address.port(), "/primary", &format!("check-ssl verify required ca-file {ca}"));
+    expect(&haproxy, ["UP", "L7OK", "200", ""]);
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..2)
+        .map(|_| {
+            let (stop, config) = (Arc::clone(&stop), Arc::clone(&config));
+            thread::spawn(move || {
+                let mut made = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    let text = exchange(&config, address, b"GET /primary HTTP/1.1\r\n\r\n").expect("a reply");
+                    assert!(text.starts_with("HTTP/1.1 200 Primary\r\n"), "{text}");
+                    made += 1;
+                }
+                made
+            })
+        })
+        .collect();
+    for number in 0..5 {
+        let name = format!("renewed-{number}");
+        install(&trust.servers.issue(Wish::local(&name)));
+        reload(&agent, "reloaded: tls-cert, tls-key\n");
+        let shown = s_client(address, &["-CAfile", &ca], "GET / HTTP/1.1\r\n\r\n");
+        assert!(shown.contains(&format!("subject=CN = {name}")), "{shown}");
+    }
+    reload(&agent, "reloaded: nothing is new\n");
+    // A certificate without its key changes nothing, and is one line.
+    let other = trust.servers.issue(Wish::local("other"));
+    fs::copy(&other.certificate, &certificate).expect("copy");
+    reload(&agent, "reload: nothing has changed: tls-key: the key in ");
+    let shown = s_client(address, &["-CAfile", &ca], "GET / HTTP/1.1\r\n\r\n");
+    assert!(shown.contains("subject=CN = renewed-4"), "{shown}");
+    stop.store(true, Ordering::SeqCst);
+    let made: usize = clients.into_iter().map(|client| client.join().expect("no check was lost")).sum();
+    assert!(made > 20, "{made} checks");
+    assert!(!haproxy.log().contains(" DOWN"), "{}", haproxy.log());
+}
+
+#[track_caller]
+fn reload(agent: &Agent, said: &str) {
+    let count = || agent.log().matches(said).count();
+    let before = count();
+    agent.signal(Signal::HUP);
+    eventually(secs(10), said, || count() > before);
+}
