@@ -62,7 +62,7 @@ fn certificates_of_both_are_verified_and_the_reason_is_shown() {
     let without = haproxy(&primary, port, "/primary", &verified);
     eventually(secs(10), "without a certificate it is down", || {
         let state = without.server("pool", "node");
-// In TLS 1.3 the refusal comes when HAProxy has already asked.
+        // In TLS 1.3 the refusal comes when HAProxy has already asked.
         state.status == "DOWN" && state.last_chk.contains("SSL")
     });
 }

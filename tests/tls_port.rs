@@ -6,13 +6,15 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use support::agent::PASS_STDIN;
 use support::certificates::{EXPIRED, Issued, Wish};
 use support::folder::Folder;
 use support::https::{Trust, curl, exchange, s_client, tls_addr};
+use support::process::Killed;
 use support::wire::{self, End, reply};
 use support::{Agent, Cluster, agent, eventually, free_port, http, secs};
 
@@ -199,6 +201,28 @@ fn a_socket_of_systemd_can_be_a_port_of_https() {
     assert_eq!(tls_addr(&agent), address);
     let refused = wire::talk(address, GET).text();
     assert!(refused.starts_with("HTTP/1.1 400 Bad Request"), "{refused}");
+}
+
+/// Where nothing else is passed, too: for the agent itself there is no TLS.
+#[test]
+fn the_watchdog_gets_through_a_port_of_https() {
+    let (trust, folder) = (Trust::new(), Folder::new("manager"));
+    let name = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&name).expect("bind the manager's socket");
+    manager.set_read_timeout(Some(secs(10))).expect("set a timeout");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+    let mut command = Command::new(PASS_STDIN[0]);
+    command.args(&PASS_STDIN[1..]).args([agent::program(), "--config=/dev/null", "--dsn=host=/nowhere"]);
+    command.args(&trust.mutual()[2..]).stdin(OwnedFd::from(listener)).stderr(Stdio::null());
+    command.env("LISTEN_FDNAMES", "tls").env("NOTIFY_SOCKET", &name).env("WATCHDOG_USEC", "200000");
+    let _agent = Killed(command.spawn().expect("start the agent"));
+    let mut fed = 0;
+    for _ in 0..10 {
+        let mut message = [0; 4096];
+        let count = manager.recv(&mut message).expect("a message");
+        fed += usize::from(&message[..count] == b"WATCHDOG=1");
+    }
+    assert!(fed >= 5, "fed {fed} times");
 }
 
 #[test]
