@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use support::certificates::{Issued, Wish};
 use support::folder::Folder;
 use support::https::{Trust, exchange, s_client, tls_addr};
+use support::pages::{fenced, page};
 use support::{Agent, Cluster, Haproxy, ServerState, eventually, secs};
 
 /// The certificate and its key in one file, as HAProxy's `crt` wants them.
@@ -77,6 +78,47 @@ fn https_where_http_is_spoken_is_down_with_a_reason_and_the_reverse() {
     );
     let secret = haproxy(&primary, agent.addr().port(), "/primary", "check-ssl verify none");
     expect(&secret, ["DOWN", "L6RSP", "", "SSL handshake failure"]);
+    // And whose certificate is not trusted.
+    let ca = trust.clients.certificate().display().to_string();
+    let strict = format!("check-ssl verify required ca-file {ca}");
+    let distrustful = haproxy(&primary, tls_addr(&agent).port(), "/primary", &strict);
+    expect(&distrustful, ["DOWN", "L6RSP", "", "SSL handshake failure"]);
+}
+
+/// The lines of the page, with this machine's ports and files.
+#[test]
+fn the_lines_of_the_page_do_what_they_say() {
+    let (trust, primary, folder) = (Trust::new(), Cluster::primary(), Folder::new("page"));
+    let standby = Cluster::standby_of(&primary);
+    let agents = [&primary, &standby].map(|server| Trust::agent(&trust.mutual(), &["--dsn", &server.dsn()]));
+    let mut lines = fenced(&page("docs/tls.md"), "haproxy").swap_remove(0);
+    for (from, to) in [
+        ("/etc/haproxy/agents.crt", trust.servers.certificate().display().to_string()),
+        ("/etc/haproxy/checks.pem", pem(&folder, &trust.client)),
+        (
+            "192.0.2.11:5432 check port 23269",
+            format!("127.0.0.1:{} check port {}", primary.port(), tls_addr(&agents[0]).port()),
+        ),
+        (
+            "192.0.2.12:5432 check port 23269",
+            format!("127.0.0.1:{} check port {}", standby.port(), tls_addr(&agents[1]).port()),
+        ),
+        ("verifyhost node1", "verifyhost localhost".into()),
+    ] {
+        assert!(lines.contains(from), "{from}: {lines}");
+        lines = lines.replace(from, &to);
+    }
+    // node2's certificate here says localhost, and nothing of node2.
+    let sections = format!("backend pool\n    option httpchk OPTIONS /read-only\n{lines}");
+    let haproxy = Haproxy::start(&sections);
+    let seen = |name: &str| {
+        let state = haproxy.server("pool", name);
+        format!("{} {} {}", state.status, state.check_status.trim_start_matches("* "), state.last_chk)
+    };
+    eventually(secs(20), "the first is up", || seen("node1").starts_with("UP L7OK"));
+    eventually(secs(20), "the other has another name", || {
+        seen("node2") == "DOWN L6RSP Server presented an SSL certificate different from the configured one"
+    });
 }
 
 /// Whoever renews certificates every night reloads in the middle of checks.
