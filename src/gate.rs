@@ -11,6 +11,7 @@
 mod accepting;
 pub(crate) mod client;
 pub(crate) mod dispatch;
+mod handshakes;
 pub(crate) mod lane;
 pub(crate) mod listener;
 mod order;
@@ -61,6 +62,8 @@ pub(crate) struct Gate {
     dispatcher: Dispatcher,
     stop: Stop,
     places: Places,
+    /// Whose handshake comes first.
+    next_handshake: usize,
     accept_again_at: Option<Instant>,
     /// Since when a new client finds no room, and nobody has left.
     full_since: Option<Instant>,
@@ -85,6 +88,7 @@ impl Gate {
             dispatcher,
             stop,
             places: Places::default(),
+            next_handshake: 0,
             accept_again_at: None,
             full_since: None,
             stopping_since: None,
@@ -98,6 +102,7 @@ impl Gate {
             let ready = self.wait().map_err(|error| format!("poll failed: {error}"))?;
             let now = Instant::now();
             self.terms = Arc::clone(&self.service.terms().door);
+            let mut handshakes = Vec::new();
             for item in ready {
                 match item {
                     Ready::Lane(index) => {
@@ -105,11 +110,13 @@ impl Gate {
                             self.deliver(client, bytes, now);
                         }
                     }
+                    Ready::Client(index) if self.is_in_handshake(index) => handshakes.push(index),
                     Ready::Client(index) => self.advance(index, now, Client::on_ready),
                     Ready::Stop => self.begin_stop((self.stop.name)(), now),
                     Ready::Listener(index) => self.accept(index, now, Crowd::Perhaps),
                 }
             }
+            self.shake_hands(handshakes, now);
             self.expire(now);
             if self.dispatcher.is_broken() {
                 return Err("the HTTP server behind the gate ended a connection".into());

@@ -120,14 +120,18 @@ impl Gate {
         let index = self.places.take(origin, client);
         self.service.tally.clients.enter();
         // The request has mostly come with the connection.
-        self.advance(index, now, Client::on_ready);
+        if !self.is_in_handshake(index) {
+            self.advance(index, now, Client::on_ready);
+        }
     }
 
     fn make_room(&mut self, newcomer: Option<Origin>, now: Instant) -> bool {
         while let Some(index) = self.places.dispensable(newcomer) {
-            // Who has not asked may have in the meantime.
+            // Who has not asked may have in the meantime, but for those who cannot before they have shaken hands.
             if self.places.get(index).is_some_and(Client::is_heading) {
-                self.advance(index, now, Client::on_ready);
+                if !self.is_in_handshake(index) {
+                    self.advance(index, now, Client::on_ready);
+                }
                 match self.places.get(index) {
                     Some(client) if client.is_heading() => self.refused(tally::Refusal::GaveWay),
                     Some(_) => continue,

@@ -159,6 +159,11 @@ impl Client {
         matches!(self.phase, Phase::Heading { .. })
     }
 
+    /// Whether what comes of it next may take the processor some time.
+    pub(crate) fn is_in_handshake(&self) -> bool {
+        self.is_heading() && self.transport.is_in_handshake()
+    }
+
     /// What it has sent of its head so far.
     pub(crate) fn received(&self) -> &[u8] {
         match &self.phase {

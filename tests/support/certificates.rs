@@ -67,12 +67,17 @@ impl Authority {
 
     /// A certificate for this machine under these names.
     pub fn issue(&self, wish: Wish) -> Issued {
+        self.issue_with(wish, &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+    }
+
+    /// The same with a key made by these options of `openssl req`.
+    pub fn issue_with(&self, wish: Wish, key_options: &[&str]) -> Issued {
         self.write_config(wish.alternative_names);
         let stem = format!("{}-{}", wish.name.replace(['/', '*', ' '], "_"), self.count());
         let (certificate, key, request) =
             (format!("{stem}.crt"), format!("{stem}.key"), format!("{stem}.csr"));
         let mut openssl = self.openssl();
-        openssl.args(["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+        openssl.args(["req", "-nodes"]).args(key_options);
         openssl.args(["-config", "ca.cnf", "-subj", &format!("/CN={}", wish.name)]);
         openssl.args(["-keyout", &key, "-out", &request]);
         run(&mut openssl);

@@ -81,6 +81,15 @@ impl Transport {
         }
     }
 
+    /// Whether a handshake is due or under way.
+    pub(super) fn is_in_handshake(&self) -> bool {
+        match self {
+            Transport::Plain => false,
+            Transport::Due(_) => true,
+            Transport::Tls(session) => session.is_in_handshake(),
+        }
+    }
+
     /// Whether TLS has begun.
     pub(super) fn is_tls(&self) -> bool {
         matches!(self, Transport::Tls(_))

@@ -28,6 +28,10 @@ impl Session {
         match self.0 {}
     }
 
+    pub(super) fn is_in_handshake(&self) -> bool {
+        match self.0 {}
+    }
+
     pub(super) fn poll_flags(&self) -> PollFlags {
         match self.0 {}
     }

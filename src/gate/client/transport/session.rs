@@ -79,6 +79,10 @@ impl Session {
         self.flush(socket, SendFlags::MORE)
     }
 
+    pub(super) fn is_in_handshake(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
     pub(super) fn poll_flags(&self) -> PollFlags {
         if self.connection.wants_write() { PollFlags::OUT } else { PollFlags::IN }
     }
