@@ -59,7 +59,8 @@ test:
 	cargo clippy --all-targets --locked -- -D warnings
 	cargo test --locked --target $(TARGET)
 	cargo clippy --all-targets --locked --features tls -- -D warnings
-	cargo test --locked --target $(TARGET) --features tls --lib --test tls_port --test tls_haproxy --test tls_siege
+	cargo test --locked --target $(TARGET) --features tls --lib --test tls_postgresql \
+		--test tls_port --test tls_haproxy --test tls_siege --test tls_peers
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
 
 # What is released is what is tested. The roots of the containers and PostgreSQL's major versions are fetched once and

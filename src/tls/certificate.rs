@@ -216,17 +216,22 @@ impl Certificate {
     /// the names in `subjectAltName`, or, where none of them is of the host's kind, the common name. A wildcard stands
     /// for the leftmost label, and for all of it.
     pub fn is_for(&self, host: &str) -> bool {
-        let ip = host.parse::<IpAddr>().ok();
-        let is_of_its_kind = |name: &Name| matches!(name, Name::Ip(_)) == ip.is_some();
-        let matches = |name: &Name| match name {
-            Name::Dns(name) => is_matched(name, host),
-            Name::Ip(address) => ip == Some(*address),
-        };
-        if self.names.iter().any(matches) {
+        let is_ip = host.parse::<IpAddr>().is_ok();
+        let is_of_its_kind = |name: &Name| matches!(name, Name::Ip(_)) == is_ip;
+        if self.is_named(host) {
             return true;
         }
         let common_name = self.common_name.as_ref().filter(|_| !self.names.iter().any(is_of_its_kind));
         common_name.is_some_and(|name| is_matched(name, host))
+    }
+
+    /// Whether one of the names in `subjectAltName` is this host's.
+    pub fn is_named(&self, host: &str) -> bool {
+        let ip = host.parse::<IpAddr>().ok();
+        self.names.iter().any(|name| match name {
+            Name::Dns(name) => is_matched(name, host),
+            Name::Ip(address) => ip == Some(*address),
+        })
     }
 
     /// Its names, for people.

@@ -4,13 +4,13 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::{ClientConfig, ClientConnection};
 
 use super::files;
 use super::provider::provider;
+use super::verifier::{Names, Trust, Verifier};
 use crate::config::Options;
 
 /// How peers are asked over TLS.
@@ -28,23 +28,25 @@ impl PeerTls {
             return Ok(None);
         }
         let mut hasher = DefaultHasher::new();
+        let of_ca = |why: String| format!("peer-ca: {why}");
         let authorities = match &options.peer_ca {
             Some(path) => {
-                files::read(path)?.hash(&mut hasher);
-                files::authorities(path).map_err(|why| format!("peer-ca: {why}"))?
+                files::read(path).map_err(of_ca)?.hash(&mut hasher);
+                files::certificates(path).map_err(of_ca)?
             }
-            None => system_authorities()?,
+            // Files of the system that cannot be read are none.
+            None => rustls_native_certs::load_native_certs().certs,
         };
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider())
-            .build()
-            .map_err(|error| format!("peer-ca: {error}"))?;
+        let trust = Trust::new(authorities, Vec::new()).map_err(of_ca)?;
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
-            .with_webpki_verifier(verifier);
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Verifier::new(Some(trust), Names::Https)));
         let client = match (&options.tls_cert, &options.tls_key) {
             (Some(certificate), Some(key)) => {
-                let identity = files::identity(certificate, key)?;
+                files::refuse_shared_key(key).map_err(|why| format!("tls-key: {why}"))?;
+                let identity = files::identity(certificate, key).map_err(|why| format!("tls-cert: {why}"))?;
                 files::read(certificate)?.hash(&mut hasher);
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
             }
@@ -58,16 +60,6 @@ impl PeerTls {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(host.to_owned()).map_err(|_| format!("{host}: no name for TLS"))?;
         ClientConnection::new(Arc::clone(&self.client), name).map_err(|error| error.to_string())
-    }
-}
-
-/// What this system trusts. Files of it that cannot be read are none.
-fn system_authorities() -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    match roots.is_empty() {
-        true => Err("this system names no authorities that it trusts: set peer-ca".into()),
-        false => Ok(roots),
     }
 }
 

@@ -5,8 +5,6 @@ use std::fs;
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +26,7 @@ use tokio_rustls::client::TlsStream;
 use super::certificate::{self, Hash};
 use super::files;
 use super::provider::provider;
-use super::verifier::{Trust, Verifier, words};
+use super::verifier::{Names, Trust, Verifier, words};
 use crate::config::{Authorities, Choice, Encryption, SslMode};
 
 /// The protocol's registered name, which `sslnegotiation=direct` asks for (PostgreSQL manual, section 54.2.11).
@@ -85,12 +83,12 @@ impl Connector {
 
 fn prepare(encryption: &Encryption, address: IpAddr, limit: Duration) -> Result<Ready, String> {
     let trust = trust(encryption)?;
-    let host = match (encryption.mode, &encryption.host) {
+    let names = match (encryption.mode, &encryption.host) {
         (SslMode::VerifyFull, None) => {
             return Err("sslmode=verify-full needs the host's name: hostaddr alone says none".into());
         }
-        (SslMode::VerifyFull, Some(host)) => Some(host.clone()),
-        _ => None,
+        (SslMode::VerifyFull, Some(host)) => Names::Libpq(host.clone()),
+        _ => Names::Any,
     };
     let was_asked = Arc::new(AtomicBool::new(false));
     let ours = Ours { identity: identity(encryption)?, was_asked: Arc::clone(&was_asked) };
@@ -103,7 +101,7 @@ fn prepare(encryption: &Encryption, address: IpAddr, limit: Duration) -> Result<
         .with_protocol_versions(versions)
         .map_err(|error| error.to_string())?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Verifier::new(trust, host)))
+        .with_custom_certificate_verifier(Arc::new(Verifier::new(trust, names)))
         .with_client_cert_resolver(Arc::new(ours));
     if encryption.is_direct {
         client.alpn_protocols = vec![ALPN.to_vec()];
@@ -179,27 +177,11 @@ fn identity(encryption: &Encryption) -> Result<Option<Arc<CertifiedKey>>, String
     let Some(key) = &encryption.key else {
         return Err(format!("certificate {} has no key: set sslkey", certificate.display()));
     };
-    check_permissions(key)?;
+    if !key.exists() {
+        return Err(format!("certificate present, but not private key file {}", key.display()));
+    }
+    files::refuse_shared_key(key)?;
     files::identity(certificate, key).map(Some)
-}
-
-/// As libpq does it, so that nobody else can be us.
-fn check_permissions(key: &Path) -> Result<(), String> {
-    let shown = key.display();
-    let metadata = fs::metadata(key).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => format!("certificate present, but not private key file {shown}"),
-        _ => format!("cannot look at private key file {shown}: {error}"),
-    })?;
-    if !metadata.is_file() {
-        return Err(format!("private key file {shown} is not a regular file"));
-    }
-    let forbidden = if metadata.uid() == 0 { 0o037 } else { 0o077 };
-    if metadata.mode() & forbidden != 0 {
-        return Err(format!(
-            "private key file {shown} has group or world access: chmod 0600 {shown} (0640 where root owns it)"
-        ));
-    }
-    Ok(())
 }
 
 /// What we show of ourselves, and whether we were asked to.

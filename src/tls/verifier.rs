@@ -1,4 +1,4 @@
-//! Whom we believe to be the server, by libpq's rules: where there are authorities, the certificate has to come from one of
+//! Whom we believe to be the server that we want, PostgreSQL or the agent of a peer. Of PostgreSQL by libpq's rules: where there are authorities, the certificate has to come from one of
 //! them and must not be on their revocation lists, whatever `sslmode` says; its name counts with `verify-full` only
 //! (PostgreSQL manual, section 34.19.1; `initialize_SSL` in fe-secure-openssl.c).
 //!
@@ -25,8 +25,18 @@ use super::provider::provider;
 #[derive(Debug)]
 pub struct Verifier {
     trust: Option<Trust>,
-    /// For whom it has to be.
-    host: Option<String>,
+    names: Names,
+}
+
+/// For whom the certificate has to be.
+#[derive(Debug)]
+pub enum Names {
+    /// For anybody.
+    Any,
+    /// For this host, by libpq's rules.
+    Libpq(String),
+    /// For the host that is asked, by those of HTTPS: a common name is none (RFC 9110, section 4.3.4).
+    Https,
 }
 
 /// Those who are believed.
@@ -105,20 +115,30 @@ impl Trust {
 }
 
 impl Verifier {
-    /// One that believes those in `trust`, or everybody; with a host, only with a certificate for it.
-    pub fn new(trust: Option<Trust>, host: Option<String>) -> Verifier {
-        Verifier { trust, host }
+    /// One that believes those in `trust`, or everybody.
+    pub fn new(trust: Option<Trust>, names: Names) -> Verifier {
+        Verifier { trust, names }
     }
 
-    fn judge(&self, shown: &CertificateDer, between: &[CertificateDer], now: UnixTime) -> Result<(), String> {
+    fn judge(
+        &self,
+        shown: &CertificateDer,
+        between: &[CertificateDer],
+        asked: &ServerName,
+        now: UnixTime,
+    ) -> Result<(), String> {
         let Some(trust) = &self.trust else { return Ok(()) };
         let read = certificate::read(shown).unwrap_or_default();
         trust.judge(shown, between, now).map_err(|error| in_words(&read, &error))?;
-        match &self.host {
-            Some(host) if !read.is_for(host) => {
-                Err(format!("{} is for {}, and not for {host}", read.described(), read.all_names()))
-            }
-            Some(_) | None => Ok(()),
+        let asked = asked.to_str();
+        let (host, is_right) = match &self.names {
+            Names::Any => return Ok(()),
+            Names::Libpq(host) => (host.as_str(), read.is_for(host)),
+            Names::Https => (asked.as_ref(), read.is_named(&asked)),
+        };
+        match is_right {
+            true => Ok(()),
+            false => Err(format!("{} is for {}, and not for {host}", read.described(), read.all_names())),
         }
     }
 }
@@ -146,7 +166,7 @@ fn in_words(certificate: &Certificate, error: &webpki::Error) -> String {
             format!("{whose} cannot be looked up: there is no revocation list of its issuer")
         }
         Error::UnknownIssuer => {
-            format!("{whose} comes from none of the authorities that are believed (sslrootcert)")
+            format!("{whose} comes from none of the authorities that are believed")
         }
         Error::UnsupportedCertVersion => {
             format!("{whose} is of X.509's version 1, which is not read here: make one with extensions")
@@ -195,11 +215,11 @@ impl ServerCertVerifier for Verifier {
         &self,
         shown: &CertificateDer,
         between: &[CertificateDer],
-        _: &ServerName,
+        asked: &ServerName,
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.judge(shown, between, now).map_err(|why| {
+        self.judge(shown, between, asked, now).map_err(|why| {
             let why = CertificateError::Other(OtherError(Arc::new(NotBelieved(why))));
             rustls::Error::InvalidCertificate(why)
         })?;

@@ -14,6 +14,7 @@ use ureq::unversioned::transport::{
 };
 
 use crate::tls::PeerTls;
+use crate::tls::verifier::words;
 
 /// Who asks over it.
 pub(super) fn agent(config: Config, resolver: impl Resolver, tls: Option<&PeerTls>) -> ureq::Agent {
@@ -42,11 +43,19 @@ impl<In: Transport> Connector<In> for OverTls {
         let mut socket = TransportAdapter::new(transport.boxed(), details.current_time.clone());
         socket.set_timeout(rest_of(details));
         while session.is_handshaking() {
-            session.complete_io(&mut socket)?;
+            session.complete_io(&mut socket).map_err(without_preface)?;
         }
         let buffers =
             LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
         Ok(Some(Either::B(Encrypted { stream: StreamOwned::new(session, socket), buffers })))
+    }
+}
+
+/// What is not believed says so by itself.
+fn without_preface(error: io::Error) -> io::Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(inner) => io::Error::other(words(inner)),
+        None => error,
     }
 }
 
