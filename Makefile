@@ -29,13 +29,13 @@ help:
 	@echo "make torture faults drawn by lot, and every answer held against what PostgreSQL itself says (root);"
 	@echo "             SEED= and FAULTS= are optional"
 	@echo "make fuzz    every parser and writer with coverage-guided junk; FUZZ_SECONDS=10 for each of them"
-	@echo "make build   the program for this machine, one static file"
+	@echo "make build   the program for this machine, one static file; FEATURES=tls for the flavour with TLS"
 	@echo "make bench   what a check costs, as ratios"
 	@echo "make siege   what attackers can make the agent use, as a table"
 	@echo "make soak SECONDS=600   load with reconnects and faults for so long: does anything grow?"
 	@echo "make deny    licences and advisories of the dependencies (needs cargo-deny)"
 	@echo "make install installs what make build has built (PREFIX=/usr/local, DESTDIR=); make uninstall removes it"
-	@echo "make static  static programs for ARCHITECTURES=\"$(ARCHITECTURES)\", in target/static"
+	@echo "make static  static programs for ARCHITECTURES=\"$(ARCHITECTURES)\", of both flavours, in target/static"
 	@echo "make deb, make rpm   packages of them, in dist/"
 	@echo "make release all of it, with checksums, bill of materials and notes, in dist/"
 	@echo "make release-check   do versions agree, are the packages in order?"
@@ -45,7 +45,7 @@ help:
 
 build:
 	packaging/install-dependencies build
-	cargo build --release --locked --target $(TARGET)
+	cargo build --release --locked --target $(TARGET) $(if $(FEATURES),--features $(FEATURES))
 	@echo "Built $(BINARY)"
 
 demo:
@@ -107,7 +107,7 @@ soak:
 
 deny:
 	@if cargo deny --version >/dev/null 2>&1; then \
-		echo "cargo deny check" && cargo deny --locked check; \
+		echo "cargo deny check" && cargo deny --locked check && cargo deny --locked --all-features check; \
 	else \
 		echo "cargo-deny is not installed (cargo install --locked cargo-deny): nothing was checked"; \
 	fi
@@ -122,12 +122,15 @@ uninstall:
 static:
 	packaging/install-dependencies release
 	packaging/static $(ARCHITECTURES)
+	packaging/static --tls $(ARCHITECTURES)
 
 deb: static
 	packaging/deb/package $(ARCHITECTURES)
+	packaging/deb/package --tls $(ARCHITECTURES)
 
 rpm: static
 	packaging/rpm/package $(ARCHITECTURES)
+	packaging/rpm/package --tls $(ARCHITECTURES)
 
 release: static
 	packaging/release $(ARCHITECTURES)

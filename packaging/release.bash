@@ -9,8 +9,26 @@ fail() {
 # The architectures that are built, by the first part of their Rust targets.
 readonly ARCHITECTURES=(x86_64 aarch64 armv7)
 
-# A program is at most this long.
-readonly MAX_BYTES=$((2 * 1024 * 1024))
+# The flavours that are released, by the names of their packages; each script takes --tls for the second one alone.
+readonly FLAVOURS=(pgsqlchk pgsqlchk-tls)
+flavour=pgsqlchk
+if [[ ${1-} == --tls ]]; then
+    flavour=pgsqlchk-tls
+    shift
+fi
+other_flavour=pgsqlchk-tls
+[[ $flavour == pgsqlchk ]] || other_flavour=pgsqlchk
+# For cargo.
+features=()
+[[ $flavour == pgsqlchk ]] || features=(--features tls)
+
+# A program of this flavour is at most this long, on any architecture: 2 MiB, and 2.9 MiB.
+max_bytes() {
+    case $1 in
+    pgsqlchk) echo $((2 * 1024 * 1024)) ;;
+    pgsqlchk-tls) echo $((29 * 1024 * 1024 / 10)) ;;
+    esac
+}
 
 rust_target() {
     case $1 in
@@ -58,14 +76,16 @@ fi
 export SOURCE_DATE_EPOCH LC_ALL=C.UTF-8 TZ=UTC
 umask 022
 
-# Where packaging/static puts the program for an architecture.
+# Where packaging/static puts the program for an architecture; of this flavour, or of the one named.
 static_binary() {
-    echo "$target_folder/static/$1/pgsqlchk"
+    echo "$target_folder/static/$1/${2-$flavour}"
 }
 
-# A script of a package, with what both packages' scripts share in the place of its mark.
+# A script of a package, with what both packages' scripts share in the place of its mark, and the name of the flavour that it
+# can be exchanged for in the place of @other@.
 with_common() {
-    sed -e '/^# @common@$/{r packaging/common.sh' -e 'd}' "$1"
+    sed -e '/^# @common@$/{r packaging/common.sh' -e 'd}' \
+        -e '/^# @exchange@$/{r packaging/deb/exchange.sh' -e 'd}' "$1" | sed "s/@other@/$other_flavour/g"
 }
 
 # All times within a folder, for archives that keep them.

@@ -13,6 +13,13 @@ use crate::config::suggestion;
 use crate::config::table::option_table;
 use crate::spelling::{self, quote};
 
+/// What `--version` says: which flavour this is, too.
+const VERSION: &str = if cfg!(feature = "tls") {
+    concat!("pgsqlchk ", env!("CARGO_PKG_VERSION"), " (with TLS)")
+} else {
+    concat!("pgsqlchk ", env!("CARGO_PKG_VERSION"))
+};
+
 /// Why the program ends before it serves anybody: what to print, where, and the exit code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
@@ -157,7 +164,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, Exi
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut raw = Raw::from_args(&["pgsqlchk"], &words).map_err(explain)?;
     if raw.version {
-        return Err(Exit::success(format!("pgsqlchk {}", env!("CARGO_PKG_VERSION"))));
+        return Err(Exit::success(VERSION.into()));
     }
     raw.mode.extend(action);
     let config = single("config", std::mem::take(&mut raw.config))?;
@@ -324,7 +331,7 @@ mod tests {
     fn version_and_help_go_to_stdout() {
         for word in ["--version", "-V"] {
             let version = typed(&[word]).unwrap_err();
-            assert_eq!(version, Exit { text: "pgsqlchk 0.1.0".into(), on_stdout: true, code: 0 });
+            assert_eq!(version, Exit { text: VERSION.into(), on_stdout: true, code: 0 });
         }
         for word in ["--help", "-h"] {
             let help = typed(&["--timeout", "1s", word]).unwrap_err();

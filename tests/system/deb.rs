@@ -30,7 +30,7 @@ fn version(container: &Container) -> String {
 
 /// Every file, folder and link of the system but what programs write into /var while they work, each with its kind,
 /// mode, owner and destination; for /etc, where the users are, with its content.
-fn inventory(container: &Container) -> BTreeMap<String, String> {
+pub fn inventory(container: &Container) -> BTreeMap<String, String> {
     // useradd's lock and its copies of the files before stay, as after any package that has made a user.
     let text = container.shell(
         r"find / -xdev \( -path /var/log -o -path /var/cache -o -path /var/lib/apt -o -path /var/lib/dpkg \
@@ -47,13 +47,13 @@ fn inventory(container: &Container) -> BTreeMap<String, String> {
 }
 
 /// What was added, removed or changed.
-fn difference(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> BTreeSet<String> {
+pub fn difference(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> BTreeSet<String> {
     let paths = before.keys().chain(after.keys());
     let changed = paths.filter(|path| before.get(*path) != after.get(*path));
     changed.map(|path| format!("{path}: {:?} -> {:?}", before.get(path), after.get(path))).collect()
 }
 
-fn none() -> BTreeSet<String> {
+pub fn none() -> BTreeSet<String> {
     BTreeSet::new()
 }
 

@@ -1,6 +1,6 @@
 //! What takes more than the distribution's own programs (`make test-system`): the units on a real systemd, in a container
 //! of each test's own, sandbox included; every major version of PostgreSQL ([`majors`]); and what is released: that the
-//! packages install ([`deb`], [`rpm`], [`xinetd`]), as the page says ([`readme`]), and that the programs for all machines
+//! packages install ([`deb`], [`rpm`], [`xinetd`]), one flavour in the place of the other ([`exchange`]), as the page says ([`readme`]), and that the programs for all machines
 //! run ([`programs`]); `/tmp`, which others can write to ([`shared_directory`]); names with several addresses
 //! ([`addresses`]); several instances on one host ([`instances`]) and mistakes in the configuration ([`bad_configuration`]);
 //! the newest HAProxy ([`haproxy`]); and disks of WAL that are frozen or full ([`wal_disk`]).
@@ -9,6 +9,7 @@ mod addresses;
 mod bad_configuration;
 mod container;
 mod deb;
+mod exchange;
 mod haproxy;
 mod instances;
 mod majors;

@@ -82,8 +82,11 @@ pub fn target() -> PathBuf {
 fn dist() -> PathBuf {
     let dist = Path::new(SOURCE).join("dist");
     let version = env!("CARGO_PKG_VERSION");
-    for name in [format!("pgsqlchk_{version}-1_amd64.deb"), format!("pgsqlchk-{version}-1.x86_64.rpm")] {
-        assert!(dist.join(&name).is_file(), "dist/{name}: make test-system, which makes it");
+    for flavour in ["pgsqlchk", "pgsqlchk-tls"] {
+        for name in [format!("{flavour}_{version}-1_amd64.deb"), format!("{flavour}-{version}-1.x86_64.rpm")]
+        {
+            assert!(dist.join(&name).is_file(), "dist/{name}: make test-system, which makes it");
+        }
     }
     dist
 }

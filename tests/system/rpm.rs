@@ -36,7 +36,7 @@ pub fn tell_dnf(container: &Container) {
 }
 
 fn install(container: &Container, folder: &str) {
-    container.shell(&format!("dnf -y --quiet install /{folder}/pgsqlchk-*.x86_64.rpm"));
+    container.shell(&format!("dnf -y --quiet install /{folder}/pgsqlchk-[0-9]*.x86_64.rpm"));
 }
 
 /// The files of the system that belong to the package, or to its use.
@@ -95,7 +95,7 @@ fn a_package_is_installed_by_dnf_upgraded_under_load_and_removed() {
 
     // What does not run is not started.
     container.run(&["systemctl", "stop", "pgsqlchk.socket", SERVICE]);
-    container.shell("dnf -y --quiet reinstall /new/pgsqlchk-*.x86_64.rpm");
+    container.shell("dnf -y --quiet reinstall /new/pgsqlchk-[0-9]*.x86_64.rpm");
     assert_nothing_runs(&container);
 
     container.run(&["systemctl", "start", "pgsqlchk.socket"]);
@@ -137,7 +137,7 @@ fn what_an_administrator_has_switched_on_is_carried_over() {
 
     let stream = Stream::start(address(), &["/", "/primary", "/health", "/liveness"]);
     stream.advance(10);
-    let said = container.shell("dnf -y install /new/pgsqlchk-*.x86_64.rpm 2>&1");
+    let said = container.shell("dnf -y install /new/pgsqlchk-[0-9]*.x86_64.rpm 2>&1");
     stream.advance(10);
     let checks = stream.finish();
     assert_hardly_any_lost(&checks, &container);
