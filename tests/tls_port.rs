@@ -180,6 +180,29 @@ fn plain_http_on_a_port_of_https_is_told_so_and_the_reverse() {
     assert!(code == 35 && text.contains("wrong version number"), "{code}: {text}");
 }
 
+#[test]
+fn doctor_knows_the_port_and_says_what_is_wrong_with_the_files() {
+    let trust = Trust::new();
+    let agent = Trust::agent(&trust.options(), &[]);
+    let (plain, secret) = (agent.addr(), tls_addr(&agent));
+    let doctor = |key: &std::path::Path| {
+        let mut command = agent::command();
+        let (listen, tls_listen) = (format!("--listen={plain}"), format!("--tls-listen={secret}"));
+        command.args(["doctor", "--config=/dev/null", &listen, &tls_listen, "--tls-cert"]);
+        command.arg(&trust.server.certificate).arg("--tls-key").arg(key);
+        String::from_utf8(command.output().expect("run doctor").stdout).expect("UTF-8")
+    };
+    let said = doctor(&trust.server.key);
+    for port in [plain.port(), secret.port()] {
+        assert!(said.contains(&format!("port {port}: held by pgsqlchk (process {}", agent.pid())), "{said}");
+    }
+    let said = doctor(&trust.client.key);
+    assert!(
+        said.contains("tls-key: the key in ") && said.contains(" is not that of the certificate in "),
+        "{said}"
+    );
+}
+
 /// `FileDescriptorName=tls`, and nothing else: then the agent asks itself there, too.
 #[test]
 fn a_socket_of_systemd_can_be_a_port_of_https() {

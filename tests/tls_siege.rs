@@ -440,8 +440,7 @@ fn a_client_costs_64_kib_more_than_in_plain_at_most() {
             let after = agent.peak_rss_kib();
             drop(held);
             let each = after.saturating_sub(before) * 1024 / CLIENTS as u64;
-            println!("{what}: {each} bytes each");
-            each
+            (what.to_owned(), each)
         };
     let config = trust.client_config();
     let head = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(8000));
