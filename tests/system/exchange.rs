@@ -132,8 +132,11 @@ fn what_xinetd_starts_is_exchanged_too() {
     container.run(&["sudo", "-u", "postgres", "createuser", "pgsqlchk"]);
     for service in ["pgsqlchk-wait", "pgsqlchk"] {
         container.shell(&format!(
-            "rm -f /etc/xinetd.d/pgsqlchk* && cp /usr/share/doc/pgsqlchk/examples/xinetd/{service} /etc/xinetd.d/
-            systemctl restart xinetd"
+            "systemctl stop xinetd
+            # One that waits for further checks outlives xinetd, with its port.
+            pkill -u pgsqlchk pgsqlchk && sleep 2 || true
+            rm -f /etc/xinetd.d/pgsqlchk* && cp /usr/share/doc/pgsqlchk/examples/xinetd/{service} /etc/xinetd.d/
+            systemctl start xinetd"
         ));
         eventually(secs(10), "xinetd listens", || http::get(address(), "/").is_ok());
         for (package, says) in [("pgsqlchk-tls", with_tls()), ("pgsqlchk", small())] {
