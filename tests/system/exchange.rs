@@ -7,6 +7,7 @@ use crate::container::{Container, Root, bind_server};
 use crate::deb::{assert_hardly_any_lost, difference, inventory, none};
 use crate::packages::{boot_node, packages};
 use crate::rpm::tell_dnf;
+use crate::support::stream::Check;
 use crate::support::{Cluster, Stream, eventually, http, secs};
 use crate::xinetd::agents;
 use crate::{SERVICE, address, assert_table, get};
@@ -124,7 +125,8 @@ fn rpm_packages_are_exchanged_either_way_while_they_are_asked() {
     assert_eq!(agents(&container), []);
 }
 
-/// One process for all, which xinetd starts; and one for each check, which needs the program at every moment.
+/// One process for all, which xinetd starts; and one for each check, which needs the program at every moment: apt removes it
+/// with the package, and its script puts it back.
 #[test]
 fn what_xinetd_starts_is_exchanged_too() {
     let container = boot_node(&[]);
@@ -146,12 +148,30 @@ fn what_xinetd_starts_is_exchanged_too() {
                 "DEBIAN_FRONTEND=noninteractive apt-get -y -qq install /new/{package}_*_amd64.deb 2>&1"
             ));
             stream.advance(10);
-            assert_hardly_any_lost(&stream.finish(), &container);
+            let checks = stream.finish();
+            match service {
+                "pgsqlchk-wait" => assert_hardly_any_lost(&checks, &container),
+                _ => assert_lost_for_a_moment(&checks),
+            }
             assert_eq!(container.run(&["pgsqlchk", "--version"]), says);
             eventually(secs(5), "the old program ends", || {
                 assert_eq!(get("/").line(), "200 Primary");
                 agents(&container).iter().all(|(_, program)| program == "/usr/bin/pgsqlchk")
             });
         }
+    }
+}
+
+/// No wrong answer, and none missing but between two files of one package: HAProxy, which asks every two seconds, sees one at
+/// most.
+#[track_caller]
+fn assert_lost_for_a_moment(checks: &[Check]) {
+    let lost: Vec<&Check> = checks.iter().filter(|check| !check.line.starts_with("200 ")).collect();
+    let answered = lost.iter().find(|check| check.line.starts_with(|first: char| first.is_ascii_digit()));
+    assert!(answered.is_none(), "{answered:?}");
+    let (began, ended) =
+        (lost.iter().map(|check| check.began).min(), lost.iter().map(|check| check.ended).max());
+    if let (Some(began), Some(ended)) = (began, ended) {
+        assert!(ended - began < secs(1), "{} checks lost in {:?}", lost.len(), ended - began);
     }
 }
