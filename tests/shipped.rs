@@ -343,7 +343,7 @@ fn every_unit_and_example_is_installed() {
         .filter_map(|file| file.rsplit('/').next())
         .map(str::to_owned)
         .collect();
-    for shipped in ["systemd", "xinetd", "man", "packaging/examples"] {
+    for shipped in ["systemd", "xinetd", "man", "packaging/examples", "packaging/prometheus"] {
         let Ok(entries) = fs::read_dir(format!("{SOURCE}/{shipped}")) else { continue };
         for entry in entries {
             let name = entry.expect("an entry").file_name().into_string().expect("UTF-8");

@@ -63,9 +63,12 @@ pub fn exchange(addr: SocketAddr, request: &[u8]) -> io::Result<Reply> {
         let left =
             left.ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, "no end of the reply in 10 s"))?;
         stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut buffer)? {
-            0 => break,
-            count => raw.extend_from_slice(&buffer[..count]),
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => raw.extend_from_slice(&buffer[..count]),
+            // A machine that is stopped for a moment interrupts what has a time limit (signal(7)).
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
     if raw.is_empty() {

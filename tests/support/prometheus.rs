@@ -140,6 +140,31 @@ impl Prometheus {
         let reply = http::get(self.addr, &format!("/api/v1/query?query={expression}"));
         reply.map(|reply| reply.body).unwrap_or_default()
     }
+
+    /// Its answer for every second from `start` to `end`, in seconds since 1970.
+    #[track_caller]
+    pub fn query_range(&self, expression: &str, start: u64, end: u64) -> serde_json::Value {
+        let escaped: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let path = format!("/api/v1/query_range?query={escaped}&start={start}&end={end}&step=1");
+        let reply = http::get(self.addr, &path).unwrap_or_else(|error| panic!("{expression}: {error}"));
+        let json = match reply.header("Transfer-Encoding") {
+            None => reply.body,
+            Some(_) => unchunked(&reply.body),
+        };
+        serde_json::from_str(&json).unwrap_or_else(|error| panic!("{expression}: {error}: {json}"))
+    }
+}
+
+/// A body without the lines that say how long its chunks are.
+fn unchunked(body: &str) -> String {
+    let mut whole = String::new();
+    let mut rest = body;
+    while let Some((length, after)) = rest.split_once("\r\n") {
+        let length = usize::from_str_radix(length, 16).expect("the length of a chunk");
+        whole.push_str(&after[..length]);
+        rest = after[length..].trim_start();
+    }
+    whole
 }
 
 impl Drop for Prometheus {
