@@ -1,7 +1,7 @@
 # Building, showing, testing and measuring pgsqlchk; `make help` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-system torture fuzz bench siege soak deny clean install uninstall static deb rpm
+.PHONY: help build demo test test-system test-neighbours torture fuzz bench siege soak deny clean install uninstall static deb rpm
 .PHONY: release release-check
 
 # Debian keeps haproxy in /usr/sbin, which an ordinary user does not have in PATH.
@@ -26,6 +26,7 @@ help:
 	@echo "make test    everything that must hold: formatting, lints, tests on real servers, documentation"
 	@echo "make test-system   makes a release, installs its packages in containers, runs its programs for ARM; the units on"
 	@echo "             a real systemd; PostgreSQL 10 to 18; short runs of torture, soak and fuzz (Debian, root, x86-64)"
+	@echo "make test-neighbours   the agent beside repmgr and pg_auto_failover, which are unpacked under target/ (Debian)"
 	@echo "make torture faults drawn by lot, and every answer held against what PostgreSQL itself says (root);"
 	@echo "             SEED= and FAULTS= are optional"
 	@echo "make fuzz    every parser and writer with coverage-guided junk; FUZZ_SECONDS=10 for each of them"
@@ -78,6 +79,12 @@ test-system: release
 	cargo clippy --locked --test soak -- -D warnings
 	SOAK_SECONDS=60 cargo test --locked --target $(TARGET) --test soak -- --nocapture
 	FUZZ_SECONDS=2 fuzz/run
+
+# Cluster managers that others have written. Nothing is installed: they run from a folder of the test's own.
+test-neighbours:
+	packaging/install-dependencies test-neighbours
+	cargo clippy --locked --test neighbours -- -D warnings
+	cargo test --locked --target $(TARGET) --test neighbours -- --nocapture
 
 # In namespaces of its own. Not the static program: the clock that jumps reaches only one that is linked dynamically.
 torture:

@@ -260,7 +260,7 @@ fn read(path: &Path) -> String {
 }
 
 /// The running processes with this path in their command line, but one.
-fn processes_that_name(path: &Path, but: u32) -> Vec<u32> {
+pub fn processes_that_name(path: &Path, but: u32) -> Vec<u32> {
     let path = path.to_str().expect("UTF-8");
     let entries = fs::read_dir("/proc").expect("read /proc").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
