@@ -129,7 +129,7 @@ impl AutoFailover {
         let (folder, port) = (self.folder(&name(node)), self.servers.port);
         let data = folder.join("data").display().to_string();
         let options = format!("-p {port} -h {} -k {}", host(node), folder.display());
-        let log = self.programs.path().join(format!("{}.log", name(node))).display().to_string();
+        let log = self.programs.path().join(format!("{}.by-hand.log", name(node))).display().to_string();
         self.programs.run("pg_ctl", &["-D", &data, "-l", &log, "-o", &options, "-s", "-w", "start"]);
     }
 
