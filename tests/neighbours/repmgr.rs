@@ -86,6 +86,8 @@ impl Repmgr {
             repmgr.run(node, &["standby", "register"]);
         }
         (0..NODES).for_each(|node| repmgr.start_daemon(node));
+        // A standby whose repmgrd is not there yet is not told to follow.
+        (0..NODES).for_each(|node| repmgr.wait_for_daemon(node));
         repmgr
     }
 
@@ -158,6 +160,15 @@ service_promote_command='{bin}/pg_ctl -D {folder}/{name}/data -w promote'
         command.args(["--daemonize=false", "--no-pid-file"]).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         self.daemons[node] = Some(Killed(child));
+    }
+
+    #[track_caller]
+    fn wait_for_daemon(&self, node: usize) {
+        let dsn = format!("host={} port={} user=repmgr dbname=repmgr", host(node), self.servers.port);
+        patiently(LIMIT, &format!("repmgrd of {} runs", name(node)), || {
+            let sql = "SELECT repmgr.repmgrd_is_running()";
+            self.programs.run("psql", &["-XAtqd", &dsn, "-c", sql]).trim() == "t"
+        });
     }
 
     /// As when the host loses its power: repmgrd, PostgreSQL and all its processes.
@@ -242,6 +253,7 @@ fn beside_repmgr_no_confirmed_write_is_lost_and_no_old_primary_gets_one() {
     let keep = ["--config-files=postgresql.conf", &archive];
     repmgr.run(0, &[&["node", "rejoin", "-d", &target, "--force-rewind"], &keep[..]].concat());
     repmgr.start_daemon(0);
+    repmgr.wait_for_daemon(0);
     site.expect_standby(LIMIT, 0);
     site.expect_primary(new);
     repmgr.expect(new, 2);
