@@ -9,7 +9,8 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 # Static musl for this machine, where Rust has it. Asked when a recipe runs: the recipe before may have added it.
 TARGET = $(shell packaging/build-target)
-BINARY = $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/pgsqlchk
+TARGET_FOLDER = $(or $(CARGO_TARGET_DIR),target)
+BINARY = $(TARGET_FOLDER)/$(TARGET)/release/pgsqlchk
 
 # How long `make soak` lasts.
 SECONDS = 600
@@ -63,8 +64,10 @@ test:
 	cargo test --locked --target $(TARGET) --features tls --lib --test tls_postgresql \
 		--test tls_port --test tls_haproxy --test tls_siege --test tls_peers
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked --features tls
 
-# What is released is what is tested. The roots of the containers and PostgreSQL's major versions are fetched once and
+# What is released is what is tested, the cryptography of the program with TLS too, which is built otherwise than for a test.
+# The roots of the containers and PostgreSQL's major versions are fetched once and
 # kept under target/.
 test-system: release
 	packaging/install-dependencies test-system
@@ -73,7 +76,13 @@ test-system: release
 	for architecture in $(EMULATED); do \
 		program=$$(packaging/emulated $$architecture) && echo "Every front, with $$program" && \
 		PGSQLCHK_TEST_PROGRAM=$$program cargo test --locked --target $(TARGET) --test fronts || exit 1; \
+		program=$$(packaging/emulated --tls $$architecture) && echo "TLS, with $$program" && \
+		PGSQLCHK_TEST_PROGRAM=$$program cargo test --locked --target $(TARGET) --features tls \
+			--test tls_haproxy --test tls_peers || exit 1; \
 	done
+	install -D $(TARGET_FOLDER)/static/$(firstword $(ARCHITECTURES))/pgsqlchk-tls $(TARGET_FOLDER)/released/pgsqlchk
+	PGSQLCHK_TEST_PROGRAM=$(abspath $(TARGET_FOLDER)/released/pgsqlchk) cargo test --locked --target $(TARGET) \
+		--features tls --test tls_postgresql --test tls_port --test tls_haproxy --test tls_peers
 	cargo clippy --locked --test torture -- -D warnings
 	SEED=1 FAULTS=40 cargo test --locked --test torture
 	cargo clippy --locked --test soak -- -D warnings
