@@ -40,7 +40,8 @@ fn a_session_terminated_between_checks_costs_no_check() {
 #[test]
 fn a_session_terminated_during_a_stream_of_checks_costs_no_check() {
     let primary = Cluster::primary();
-    let agent = Agent::start(&["--dsn", &primary.dsn()]);
+    // A fresh login would make two sessions of one for a moment.
+    let agent = Agent::start(&["--dsn", &primary.dsn(), "--login-interval", "1h"]);
     let stream = Stream::start(agent.addr(), &["/", "/primary", "/read-write"]);
     let mut witness = primary.connect();
     let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
