@@ -260,7 +260,7 @@ fn what_is_no_peer_is_one_line_and_exit_code_3() {
         ),
         (
             &["--peer", "https://node1:1"],
-            "--peer \"https://node1:1\": this build speaks no TLS: use http:// on a trusted network",
+            "--peer \"https://node1:1\": not in this build, install pgsqlchk-tls (or use http:// on a trusted network)",
         ),
         (&["--peer-interval", "9ms"], "--peer-interval \"9ms\": expected 10ms to 1h"),
         (&["--min-peers", "17"], "--min-peers \"17\": expected a whole number from 0 to 16"),

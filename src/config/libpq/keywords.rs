@@ -100,15 +100,7 @@ pub const KEYWORDS: &[Keyword] = &[
     any_of_tls("sslcrldir", "PGSSLCRLDIR"),
     any_of_tls("sslkey", "PGSSLKEY"),
     ignored("sslkeylogfile"),
-    Keyword {
-        variable: Some("PGSSLMODE"),
-        ..of_tls(
-            "sslmode",
-            "PGSSLMODE",
-            &["disable", "allow", "prefer"],
-            &["require", "verify-ca", "verify-full"],
-        )
-    },
+    of_tls("sslmode", "PGSSLMODE", &["disable", "allow", "prefer"], &["require", "verify-ca", "verify-full"]),
     of_tls("sslnegotiation", "PGSSLNEGOTIATION", &["postgres"], &["direct"]),
     ignored("sslpassword"),
     root_of_tls(),
@@ -142,9 +134,8 @@ const fn of_tls(
     fine: &'static [&'static str],
     refused: &'static [&'static str],
 ) -> Keyword {
-    let variable = if cfg!(feature = "tls") { Some(variable) } else { None };
     let why = if cfg!(feature = "tls") { None } else { Some(NO_TLS) };
-    Keyword { name, variable, rule: Rule::OneOf { fine, refused, why } }
+    Keyword { name, variable: Some(variable), rule: Rule::OneOf { fine, refused, why } }
 }
 
 /// One about TLS that has any value, which without TLS means nothing.
@@ -154,8 +145,9 @@ const fn any_of_tls(name: &'static str, variable: &'static str) -> Keyword {
 
 /// Alone, `system` means sslmode=verify-full.
 const fn root_of_tls() -> Keyword {
-    let refused = Keyword { rule: Rule::Not { refused: "system", why: NO_TLS }, ..ignored("sslrootcert") };
-    if cfg!(feature = "tls") { used("sslrootcert", Some("PGSSLROOTCERT")) } else { refused }
+    let keyword = used("sslrootcert", Some("PGSSLROOTCERT"));
+    let refused = Rule::Not { refused: "system", why: NO_TLS };
+    if cfg!(feature = "tls") { keyword } else { Keyword { rule: refused, ..keyword } }
 }
 
 const fn ignored(name: &'static str) -> Keyword {
@@ -169,18 +161,14 @@ mod tests {
     #[test]
     fn the_variables_are_the_documented_ones() {
         let mut variables: Vec<&str> = KEYWORDS.iter().filter_map(|keyword| keyword.variable).collect();
-        // Those about TLS, but for one, are read where it is spoken.
+        // Those that mean nothing without TLS are read where it is spoken.
         let of_tls = [
-            "PGCHANNELBINDING",
             "PGSSLCERT",
-            "PGSSLCERTMODE",
             "PGSSLCRL",
             "PGSSLCRLDIR",
             "PGSSLKEY",
             "PGSSLMAXPROTOCOLVERSION",
             "PGSSLMINPROTOCOLVERSION",
-            "PGSSLNEGOTIATION",
-            "PGSSLROOTCERT",
             "PGSSLSNI",
         ];
         let (about_tls, others): (Vec<&str>, Vec<&str>) =
@@ -190,8 +178,8 @@ mod tests {
         variables.sort_unstable();
         assert_eq!(
             variables.join(" "),
-            "PGAPPNAME PGCONNECT_TIMEOUT PGDATABASE PGHOST PGHOSTADDR PGPASSFILE PGPASSWORD PGPORT PGSERVICE \
-             PGSERVICEFILE PGSSLMODE PGUSER"
+            "PGAPPNAME PGCHANNELBINDING PGCONNECT_TIMEOUT PGDATABASE PGHOST PGHOSTADDR PGPASSFILE PGPASSWORD PGPORT \
+             PGSERVICE PGSERVICEFILE PGSSLCERTMODE PGSSLMODE PGSSLNEGOTIATION PGSSLROOTCERT PGUSER"
         );
     }
 

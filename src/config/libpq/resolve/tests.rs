@@ -312,8 +312,17 @@ fn tls_is_refused_where_it_is_not_in_the_build() {
         let error = settings(dsn, &[], &[]).unwrap_err();
         assert!(error.starts_with(start) && !error.contains('\n'), "{dsn}: {error}");
     }
-    let error = settings("", &[("PGSSLMODE", "require")], &[]).unwrap_err();
-    assert!(error.starts_with("PGSSLMODE=require: not in this build, install pgsqlchk-tls"), "{error}");
+    for (variable, value) in [
+        ("PGSSLMODE", "require"),
+        ("PGSSLROOTCERT", "system"),
+        ("PGSSLNEGOTIATION", "direct"),
+        ("PGSSLCERTMODE", "require"),
+        ("PGCHANNELBINDING", "require"),
+    ] {
+        let error = settings("", &[(variable, value)], &[]).unwrap_err();
+        let start = format!("{variable}={value}: not in this build, install pgsqlchk-tls");
+        assert!(error.starts_with(&start), "{error}");
+    }
 }
 
 /// As psql says it, of versions that know all of these.
