@@ -5,6 +5,7 @@ mod log_lines;
 mod programs;
 mod replay;
 mod server;
+mod tls;
 mod writes;
 
 use std::process::Stdio;

@@ -33,6 +33,11 @@ impl Programs {
         Programs { major, user: ServerUser::current(), folder }
     }
 
+    /// The folder of its libraries, its clients' among them.
+    pub fn libraries(&self) -> PathBuf {
+        self.folder.path().join("package/native/lib")
+    }
+
     /// One of them, to be run as the server's user.
     pub fn command(&self, program: &str) -> Command {
         let path = self.folder.path().join("package/native/bin").join(program);

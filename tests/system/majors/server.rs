@@ -111,6 +111,11 @@ impl Server {
         )
     }
 
+    /// The certificate that it shows, which signs itself.
+    pub fn certificate(&self) -> PathBuf {
+        self.data().join("server.crt")
+    }
+
     /// Starts it and waits until it accepts sessions.
     #[track_caller]
     pub fn start(&self) {
