@@ -13,8 +13,9 @@ pub(crate) mod wire;
 pub type Driver = fn(&[u8]);
 
 /// A target's name, that of its file in `fuzz/fuzz_targets/` and of its folder in `fuzz/corpus/`, and its driver.
-pub const TARGETS: [(&str, Driver); 13] = [
+pub const TARGETS: [(&str, Driver); 14] = [
     ("accept", crate::wire::fuzzing::accept),
+    ("certificate", crate::tls::certificate::fuzz),
     ("configuration", crate::config::fuzzing::configuration),
     ("conninfo", crate::config::fuzzing::conninfo),
     ("documents", crate::reply::fuzzing::documents),

@@ -270,6 +270,25 @@ fn is_matched(pattern: &str, host: &str) -> bool {
     })
 }
 
+/// Whatever the bytes are: it ends, and no name could be read as two.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let Some(certificate) = read(bytes) else { return };
+    let names = certificate.names.iter().filter_map(|name| match name {
+        Name::Dns(name) => Some(name),
+        Name::Ip(_) => None,
+    });
+    let names: Vec<&String> = names.chain(&certificate.common_name).collect();
+    assert!(names.iter().all(|name| !name.contains('\0')));
+    for host in ["db.example", "a.b.example", "192.0.2.1", "2001:db8::1", ""] {
+        assert!(certificate.is_for(host) || !certificate.is_named(host), "a name of HTTPS is one of libpq");
+    }
+    for name in names.iter().filter(|name| !name.contains('*')) {
+        assert!(certificate.is_for(name) || certificate.common_name.as_ref() == Some(name));
+    }
+    assert!(certificate.described().len() + certificate.all_names().len() < 64 * 1024 + 20 * bytes.len());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -323,6 +342,24 @@ mod tests {
         ] {
             assert_eq!(time((tag, text.as_bytes())), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn what_openssl_makes_is_read() {
+        let seed = |name: &str| {
+            let path = format!("{}/fuzz/corpus/certificate/{name}", env!("CARGO_MANIFEST_DIR"));
+            read(&std::fs::read(path).unwrap()).unwrap()
+        };
+        let names = seed("names");
+        assert_eq!(names.all_names(), "db.example, *.b.example, 192.0.2.1, 2001:db8::1");
+        assert_eq!(
+            (names.common_name.as_deref(), names.signature_hash),
+            (Some("db.example"), Some(Hash::Sha256))
+        );
+        assert_eq!(names.not_after - names.not_before, 20_000 * 86_400, "past 2049, in another form");
+        let plain = seed("common-name");
+        assert_eq!((plain.names.len(), plain.signature_hash), (0, Some(Hash::Sha384)));
+        assert_eq!(seed("pss").signature_hash, Some(Hash::Sha512));
     }
 
     #[test]
