@@ -35,7 +35,7 @@ pub use allow::Allow;
 pub use examination::{Examined, examine};
 pub use host_port::HostPort;
 #[cfg(feature = "tls")]
-pub use libpq::{Authorities, Choice, Encryption, SslMode, word_of_ssl_mode};
+pub use libpq::{Authorities, Choice, Encryption, SslMode};
 pub use libpq::{
     ConnectionSettings, Endpoint, Keepalives, PassfileProblem, PasswordSource, SOCKET_DIRECTORIES, Secret,
     is_libpq_keyword, value_of,

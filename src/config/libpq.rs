@@ -16,7 +16,7 @@ pub(super) mod uri;
 pub use connection::{ConnectionSettings, Endpoint, Keepalives, PasswordSource, SOCKET_DIRECTORIES};
 pub use conninfo::value_of;
 #[cfg(feature = "tls")]
-pub use encryption::{Authorities, Choice, Encryption, SslMode, word_of as word_of_ssl_mode};
+pub use encryption::{Authorities, Choice, Encryption, SslMode};
 pub(super) use environment::Environment;
 pub(crate) use environment::cause;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use postgres::config::SslMode;
 use postgres::error::SqlState;
 use postgres::{Client, Config, Error};
 
@@ -128,6 +129,8 @@ pub(super) fn login_config(
         .user(&settings.user)
         .dbname(&settings.database)
         .application_name(&settings.application_name)
+        // Unless the channel says otherwise.
+        .ssl_mode(SslMode::Disable)
         .connect_timeout(settings.connect_timeout.map_or(connect_limit, |limit| limit.min(connect_limit)))
         // Lets the thread of an abandoned session end where the network swallows everything.
         .tcp_user_timeout(settings.tcp_user_timeout.unwrap_or(limits.statement))

@@ -4,7 +4,6 @@
 //! The protocol is HTTP/1.1 whatever a client offers (ALPN): none is chosen, and none is needed.
 
 use std::fmt;
-use std::hash::{DefaultHasher, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,19 +41,14 @@ pub struct Door {
 impl Door {
     /// Reads the files. An error is one line that names the option and the file.
     pub fn read(files: &Files<'_>) -> Result<Door, String> {
-        let of = |option: &'static str| move |why: String| format!("{option}: {why}");
-        files::refuse_shared_key(files.key).map_err(of("tls-key"))?;
-        // Each of both is read once more, so that the error has the option that it is about.
-        files::certificates(files.certificate).map_err(of("tls-cert"))?;
-        files::key(files.key).map_err(of("tls-key"))?;
-        let identity = files::identity(files.certificate, files.key).map_err(of("tls-key"))?;
+        let identity = files::own_identity(files.certificate, files.key)?;
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map_err(|error| error.to_string())?;
         let builder = match files.client_authorities {
             None => builder.with_no_client_auth(),
             Some(path) => {
-                let roots = files::authorities(path).map_err(of("tls-client-ca"))?;
+                let roots = files::authorities(path).map_err(|why| format!("tls-client-ca: {why}"))?;
                 let verifier =
                     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build();
                 builder.with_client_cert_verifier(
@@ -71,7 +65,7 @@ impl Door {
         };
         config.send_tls13_tickets = if files.client_authorities.is_none() { TICKETS } else { 0 };
         let contents = [Some(files.certificate), Some(files.key), files.client_authorities];
-        Ok(Door { config: Arc::new(config), contents: contents.map(content) })
+        Ok(Door { config: Arc::new(config), contents: contents.map(files::digest) })
     }
 
     /// For a new connection.
@@ -92,11 +86,4 @@ impl fmt::Debug for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Door")
     }
-}
-
-/// What tells one content from another.
-fn content(path: Option<&Path>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(&path.and_then(|path| files::read(path).ok()).unwrap_or_default());
-    hasher.finish()
 }

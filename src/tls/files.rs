@@ -1,6 +1,7 @@
 //! Certificates, keys and revocation lists from their PEM files. Each error is one line that names the file.
 
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -39,7 +40,24 @@ pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
 
 /// A certificate with those between it and its authority, and its key.
 pub fn identity(certificate: &Path, key_path: &Path) -> Result<Arc<CertifiedKey>, String> {
-    let (chain, key) = (certificates(certificate)?, key(key_path)?);
+    pair(certificates(certificate)?, key(key_path)?, certificate, key_path)
+}
+
+/// That of `--tls-cert` and `--tls-key`, which others may not read. The error begins with the option that it is about.
+pub fn own_identity(certificate: &Path, key_path: &Path) -> Result<Arc<CertifiedKey>, String> {
+    let of = |option: &'static str| move |why: String| format!("{option}: {why}");
+    refuse_shared_key(key_path).map_err(of("tls-key"))?;
+    let chain = certificates(certificate).map_err(of("tls-cert"))?;
+    let key = key(key_path).map_err(of("tls-key"))?;
+    pair(chain, key, certificate, key_path).map_err(of("tls-key"))
+}
+
+fn pair(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    certificate: &Path,
+    key_path: &Path,
+) -> Result<Arc<CertifiedKey>, String> {
     let pair = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
             format!(
@@ -51,6 +69,13 @@ pub fn identity(certificate: &Path, key_path: &Path) -> Result<Arc<CertifiedKey>
         error => format!("{} with {}: {error}", certificate.display(), key_path.display()),
     })?;
     Ok(Arc::new(pair))
+}
+
+/// What tells one content of a file from another: a reload finds the same names.
+pub fn digest(path: Option<&Path>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&path.and_then(|path| read(path).ok()).unwrap_or_default());
+    hasher.finish()
 }
 
 /// Refuses a key that others may read, by libpq's rule (fe-secure-openssl.c, `initialize_SSL`): one of root's may be

@@ -1,7 +1,6 @@
 //! Towards peers, and towards the agent of another node in general: whom we believe, and which certificate we show.
 
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -17,8 +16,8 @@ use crate::config::Options;
 #[derive(Clone)]
 pub struct PeerTls {
     client: Arc<ClientConfig>,
-    /// Of what was read: a reload finds other files of the same names.
-    digest: u64,
+    /// What stood in the authorities' file and in our certificate's.
+    contents: [u64; 2],
 }
 
 impl PeerTls {
@@ -27,13 +26,9 @@ impl PeerTls {
         if !options.peer.iter().any(|peer| peer.is_tls) {
             return Ok(None);
         }
-        let mut hasher = DefaultHasher::new();
         let of_ca = |why: String| format!("peer-ca: {why}");
         let authorities = match &options.peer_ca {
-            Some(path) => {
-                files::read(path).map_err(of_ca)?.hash(&mut hasher);
-                files::certificates(path).map_err(of_ca)?
-            }
+            Some(path) => files::certificates(path).map_err(of_ca)?,
             // Files of the system that cannot be read are none.
             None => rustls_native_certs::load_native_certs().certs,
         };
@@ -45,14 +40,13 @@ impl PeerTls {
             .with_custom_certificate_verifier(Arc::new(Verifier::new(Some(trust), Names::Https)));
         let client = match (&options.tls_cert, &options.tls_key) {
             (Some(certificate), Some(key)) => {
-                files::refuse_shared_key(key).map_err(|why| format!("tls-key: {why}"))?;
-                let identity = files::identity(certificate, key).map_err(|why| format!("tls-cert: {why}"))?;
-                files::read(certificate)?.hash(&mut hasher);
+                let identity = files::own_identity(certificate, key)?;
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
             }
             _ => builder.with_no_client_auth(),
         };
-        Ok(Some(PeerTls { client: Arc::new(client), digest: hasher.finish() }))
+        let contents = [&options.peer_ca, &options.tls_cert].map(|path| files::digest(path.as_deref()));
+        Ok(Some(PeerTls { client: Arc::new(client), contents }))
     }
 
     /// A session with the agent of this host, which has to be who its certificate says.
@@ -65,7 +59,7 @@ impl PeerTls {
 
 impl PartialEq for PeerTls {
     fn eq(&self, other: &PeerTls) -> bool {
-        self.digest == other.digest
+        self.contents == other.contents
     }
 }
 

@@ -240,8 +240,8 @@ impl TlsConnect<Socket> for Connector {
 }
 
 fn told(error: &io::Error) -> String {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(error) => words(error),
+    match words(error) {
+        Some(words) => words,
         None if error.kind() == ErrorKind::UnexpectedEof => {
             "the server ended the connection during the TLS handshake".into()
         }
@@ -262,9 +262,10 @@ impl AsyncRead for Stream {
             // A server that was killed says no farewell. What it said before was whole messages, or none.
             Poll::Ready(Err(error)) if error.kind() == ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
             // TLS 1.3 tells a client last that its certificate is not believed.
-            Poll::Ready(Err(error)) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
-                Poll::Ready(Err(io::Error::other(TlsError(told(&error)))))
-            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(match words(&error) {
+                Some(words) => io::Error::other(TlsError(words)),
+                None => error,
+            })),
             other => other,
         }
     }

@@ -6,6 +6,7 @@
 //! among the authorities: the manual's quick way to a certificate makes one (section 18.9.5), and that judge would refuse it.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -83,10 +84,9 @@ impl Trust {
         if is_among_them && self.lists.is_empty() {
             let known = certificate::read(shown).ok_or(webpki::Error::BadDer)?;
             return match now.as_secs() {
-                now if now < known.not_before => Err(webpki::Error::CertNotValidYet {
-                    time: UnixTime::since_unix_epoch(std::time::Duration::from_secs(now)),
-                    not_before: at(known.not_before),
-                }),
+                now if now < known.not_before => {
+                    Err(webpki::Error::CertNotValidYet { time: at(now), not_before: at(known.not_before) })
+                }
                 now if now > known.not_after => {
                     Err(webpki::Error::CertExpired { time: at(now), not_after: at(known.not_after) })
                 }
@@ -202,12 +202,13 @@ impl fmt::Display for NotBelieved {
 
 impl std::error::Error for NotBelieved {}
 
-/// What went wrong, without the words that rustls puts ahead of ours.
-pub fn words(error: &rustls::Error) -> String {
-    match error {
+/// What rustls says went wrong, without the words that it puts ahead of ours; `None` where it was not rustls.
+pub fn words(error: &io::Error) -> Option<String> {
+    let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    Some(match error {
         rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(ours))) => ours.to_string(),
         error => error.to_string(),
-    }
+    })
 }
 
 impl ServerCertVerifier for Verifier {

@@ -82,10 +82,16 @@ impl Agent {
     /// Where it answers HAProxy's agent-check; waits until its log says so.
     #[track_caller]
     pub fn agent_check_addr(&self) -> SocketAddr {
-        let mut address = None;
-        eventually(secs(5), "the log names the address for the agent-check", || {
+        self.addr_of("agent-check")
+    }
+
+    /// Where it listens for what its log has in brackets behind the address; waits until it says so.
+    #[track_caller]
+    pub fn addr_of(&self, what: &str) -> SocketAddr {
+        let (mut address, mark) = (None, format!(" ({what})"));
+        eventually(secs(5), &format!("the log names the address of {what}"), || {
             let log = self.log();
-            let mut lines = log.lines().filter_map(|line| line.strip_suffix(" (agent-check)"));
+            let mut lines = log.lines().filter_map(|line| line.strip_suffix(mark.as_str()));
             address = lines.find_map(|line| line.split_once("listening on ")?.1.parse().ok());
             address.is_some()
         });

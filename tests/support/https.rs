@@ -13,7 +13,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use super::certificates::{Authority, Issued, Wish};
 use super::process::wait_for_exit;
 use super::wire::PATIENCE;
-use super::{Agent, eventually, secs};
+use super::{Agent, secs};
 
 /// Who issues certificates, to the agent and to its clients.
 pub struct Trust {
@@ -68,14 +68,7 @@ impl Trust {
 /// Where an agent speaks HTTPS; waits until its log says so.
 #[track_caller]
 pub fn tls_addr(agent: &Agent) -> SocketAddr {
-    let mut address = None;
-    eventually(secs(5), "the log names the address of HTTPS", || {
-        let log = agent.log();
-        let mut lines = log.lines().filter_map(|line| line.strip_suffix(" (TLS)"));
-        address = lines.find_map(|line| line.split_once("listening on ")?.1.parse().ok());
-        address.is_some()
-    });
-    address.expect("an address")
+    agent.addr_of("TLS")
 }
 
 /// Begins a handshake, and goes no further than to what reading or writing needs.

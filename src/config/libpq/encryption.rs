@@ -166,7 +166,7 @@ fn mode(parameters: &Parameters, authorities: &Authorities) -> Result<SslMode, S
 }
 
 /// The word of a mode.
-pub fn word_of(mode: SslMode) -> &'static str {
+fn word_of(mode: SslMode) -> &'static str {
     SslMode::ALL.iter().find(|(_, other)| *other == mode).map_or("", |(word, _)| word)
 }
 

@@ -2,6 +2,7 @@
 //! speaks TLS where the server refuses a session in the clear, `prefer` does without where TLS fails or a session over TLS
 //! is refused. On a Unix socket nobody speaks it.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use postgres::config::{ChannelBinding, SslMode, SslNegotiation};
@@ -13,35 +14,60 @@ use crate::config::{Choice, ConnectionSettings, Encryption, SslMode as Mode};
 use crate::tls::postgresql::Connector;
 
 /// How one session is opened.
-pub(crate) struct Channel {
-    mode: Mode,
+pub(crate) struct Channel<'a> {
     /// `None` on a Unix socket.
-    encryption: Option<(Encryption, std::net::IpAddr)>,
+    network: Option<Network<'a>>,
+}
+
+/// A way on which TLS may be spoken.
+struct Network<'a> {
+    encryption: &'a Encryption,
+    address: IpAddr,
     limit: Duration,
 }
 
-impl Channel {
-    pub(crate) fn to(settings: &ConnectionSettings, address: &Address, limits: TimeLimits) -> Channel {
-        let encryption = match address {
+impl Channel<'_> {
+    pub(crate) fn to<'a>(
+        settings: &'a ConnectionSettings,
+        address: &Address,
+        limits: TimeLimits,
+    ) -> Channel<'a> {
+        let network = match address {
             Address::Unix { .. } => None,
-            Address::Tcp(address) => Some((settings.encryption.clone(), address.ip())),
+            Address::Tcp(address) => Some(Network {
+                encryption: &settings.encryption,
+                address: address.ip(),
+                limit: limits.connect,
+            }),
         };
-        let mode = encryption.as_ref().map_or(Mode::Disable, |(encryption, _)| encryption.mode);
-        Channel { mode, encryption, limit: limits.connect }
+        Channel { network }
     }
 
     /// Opens it.
     pub(crate) fn open(&self, config: &Config) -> Result<Client, Error> {
-        match self.mode {
-            Mode::Disable => self.in_the_clear(config),
-            Mode::Allow => match self.in_the_clear(config) {
+        let Some(network) = &self.network else { return in_the_clear(config) };
+        let mut config = config.clone();
+        config.channel_binding(match network.encryption.channel_binding {
+            Choice::Disable => ChannelBinding::Disable,
+            Choice::Prefer => ChannelBinding::Prefer,
+            Choice::Require => ChannelBinding::Require,
+        });
+        network.open(&config)
+    }
+}
+
+impl Network<'_> {
+    fn open(&self, config: &Config) -> Result<Client, Error> {
+        match self.encryption.mode {
+            Mode::Disable => in_the_clear(config),
+            Mode::Allow => match in_the_clear(config) {
                 Err(error) if is_refused(&error) => self.over_tls(config, SslMode::Require).0,
                 result => result,
             },
             Mode::Prefer => match self.over_tls(config, SslMode::Prefer) {
                 (Err(error), true) if is_refused(&error) || is_tls(&error) => {
                     log::debug!("once more, without TLS: {error}");
-                    match self.in_the_clear(config) {
+                    match in_the_clear(config) {
                         // That there was no TLS is why.
                         Err(refused) if is_refused(&refused) && is_tls(&error) => Err(error),
                         result => result,
@@ -53,35 +79,24 @@ impl Channel {
         }
     }
 
-    fn in_the_clear(&self, config: &Config) -> Result<Client, Error> {
-        let mut config = config.clone();
-        config.ssl_mode(SslMode::Disable).channel_binding(self.binding());
-        // The same type as over TLS, for the driver is compiled once for each.
-        config.connect(Connector::none())
-    }
-
     /// And whether it came to TLS.
     fn over_tls(&self, config: &Config, mode: SslMode) -> (Result<Client, Error>, bool) {
-        let Some((encryption, address)) = &self.encryption else { return (self.in_the_clear(config), false) };
-        let connector = Connector::new(encryption, *address, self.limit);
+        let connector = Connector::new(self.encryption, self.address, self.limit);
         let mut config = config.clone();
-        config.ssl_mode(mode).channel_binding(self.binding());
+        config.ssl_mode(mode);
         // The driver speaks TLS with a named host only; whose name it is, is our own affair.
-        config.host(encryption.host.as_deref().unwrap_or("server"));
-        if encryption.is_direct {
+        config.host(self.encryption.host.as_deref().unwrap_or("server"));
+        if self.encryption.is_direct {
             config.ssl_negotiation(SslNegotiation::Direct);
         }
         let result = config.connect(connector.clone());
         (result, connector.has_begun())
     }
+}
 
-    fn binding(&self) -> ChannelBinding {
-        match self.encryption.as_ref().map(|(encryption, _)| encryption.channel_binding) {
-            Some(Choice::Disable) => ChannelBinding::Disable,
-            Some(Choice::Require) => ChannelBinding::Require,
-            Some(Choice::Prefer) | None => ChannelBinding::Prefer,
-        }
-    }
+/// The same type as over TLS, for the driver is compiled once for each.
+fn in_the_clear(config: &Config) -> Result<Client, Error> {
+    config.connect(Connector::none())
 }
 
 /// By pg_hba.conf, for one; the same over the other channel may not be.

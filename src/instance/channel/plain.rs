@@ -1,6 +1,5 @@
 //! In the clear.
 
-use postgres::config::SslMode;
 use postgres::{Client, Config, Error, NoTls};
 
 use super::super::address::Address;
@@ -17,8 +16,6 @@ impl Channel {
 
     /// Opens it.
     pub(crate) fn open(&self, config: &Config) -> Result<Client, Error> {
-        let mut config = config.clone();
-        config.ssl_mode(SslMode::Disable);
         config.connect(NoTls)
     }
 }

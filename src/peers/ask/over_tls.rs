@@ -53,10 +53,7 @@ impl<In: Transport> Connector<In> for OverTls {
 
 /// What is not believed says so by itself.
 fn without_preface(error: io::Error) -> io::Error {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(inner) => io::Error::other(words(inner)),
-        None => error,
-    }
+    words(&error).map_or(error, io::Error::other)
 }
 
 /// What connecting has left of the time for it.
