@@ -12,10 +12,12 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use support::certificates::{Authority, EXPIRED, Issued, NOT_YET, Wish};
+use support::certificates::{Authority, EXPIRED, Issued, NOT_YET, VALID, Wish};
 use support::cluster::psql_command;
+use support::daemon::Daemon;
 use support::folder::Folder;
-use support::{Agent, Cluster, agent, eventually, millis, secs};
+use support::pgbouncer::{Pgbouncer, Pool, PoolMode};
+use support::{Agent, Cluster, agent, eventually, free_port, millis, secs};
 
 /// A server that says in its log who has come, and over what.
 fn server(hba: &str) -> Cluster {
@@ -197,6 +199,174 @@ fn a_certificate_that_signs_itself_is_believed_where_it_is_the_root() {
     assert_eq!(outcome.as_deref(), Some("TLSv1.3"));
 }
 
+/// Puts certificates behind each other.
+fn together(home: &Folder, name: &str, parts: &[&Path]) -> PathBuf {
+    let content = parts.iter().map(|part| fs::read_to_string(part).expect("a certificate"));
+    home.write(name, &content.collect::<String>())
+}
+
+/// OpenSSL wants a chain to end in a certificate that issues itself, may issue others and has not expired.
+#[test]
+fn an_authority_is_believed_where_psql_believes_it() {
+    let server = server("host all all 127.0.0.1/32 trust");
+    let home = Folder::new("home");
+    let pair = Pair { server: &server, home: &home, variables: &[] };
+    let (ours, old) = (Authority::new("ours"), Authority::of("old", EXPIRED, "authority"));
+    let (between, no_authority) = (ours.intermediate("between"), Authority::of("db.example", VALID, "leaf"));
+    let early = Authority::of("early", NOT_YET, "authority");
+    let wish = Wish::local("db.example");
+    let (by_ours, by_between) = (ours.issue(wish), between.issue(wish));
+    let chain = Issued {
+        certificate: together(&home, "chain.crt", &[&by_between.certificate, &between.certificate()]),
+        key: by_between.key.clone(),
+    };
+    // A name of its own: one of the same name would be taken for its own issuer.
+    let by_none = no_authority.issue(Wish { name: "other", alternative_names: "DNS:db.example", ..wish });
+    let (by_old, by_early) = (old.issue(wish), early.issue(wish));
+    let expired = together(&home, "expired.crt", &[&old.certificate()]);
+    old.issue_itself(VALID, "authority");
+    let renewed = old.certificate();
+    let itself = Issued { certificate: no_authority.certificate(), key: no_authority.key() };
+    let past = Authority::of("db.example", EXPIRED, "leaf");
+    let past = Issued { certificate: past.certificate(), key: past.key() };
+    let (ours, between) = (ours.certificate(), between.certificate());
+    let mut seen = [0; 2];
+    for (what, shown, roots) in [
+        ("issued by the root", &by_ours, vec![&ours]),
+        ("itself in place of a root", &by_ours, vec![&by_ours.certificate]),
+        ("itself beside the root", &by_ours, vec![&by_ours.certificate, &ours]),
+        ("without its intermediate", &by_between, vec![&ours]),
+        ("its intermediate in place of a root", &by_between, vec![&between]),
+        ("its intermediate beside the root", &by_between, vec![&between, &ours]),
+        ("with its intermediate", &chain, vec![&ours]),
+        ("with its intermediate, which is no root", &chain, vec![&between]),
+        ("with its intermediate, and nobody's root", &chain, vec![&renewed]),
+        ("by a root that has expired", &by_old, vec![&expired]),
+        ("by a root that has expired, beside another", &by_old, vec![&expired, &ours]),
+        ("by a root that was renewed", &by_old, vec![&expired, &renewed]),
+        ("by a root that was renewed, the new one first", &by_old, vec![&renewed, &expired]),
+        ("by a root of the future", &by_early, vec![&early.certificate()]),
+        ("by one that may not issue any", &by_none, vec![&itself.certificate]),
+        ("a root that is nobody's authority", &itself, vec![&itself.certificate]),
+        ("a root that has expired", &past, vec![&past.certificate]),
+    ] {
+        server.show(shown);
+        let parts: Vec<&Path> = roots.iter().map(|path| path.as_path()).collect();
+        let root = together(&home, "root.crt", &parts);
+        for mode in ["prefer", "require", "verify-ca", "verify-full"] {
+            let (outcome, said) =
+                pair.agree(&format!("host=db.example sslmode={mode} sslrootcert={}", root.display()));
+            assert!(outcome.is_some() || said.contains("tls-failed"), "{what}: {said}");
+            seen[usize::from(outcome.is_some_and(|channel| channel.starts_with("TLS")))] += 1;
+        }
+    }
+    assert!(seen.iter().all(|count| *count > 20), "both happen: {seen:?}");
+    server.show(&by_old);
+    let (_, said) =
+        pair.agree(&format!("host=localhost sslmode=verify-ca sslrootcert={}", expired.display()));
+    let words =
+        "an authority above the certificate of \"db.example\" has expired: it was valid until 2020-02-01";
+    assert!(said.contains(words), "{said}");
+}
+
+#[test]
+fn lists_of_what_was_revoked_count_where_psql_counts_them() {
+    let server = server("host all all 127.0.0.1/32 trust");
+    let home = Folder::new("home");
+    let pair = Pair { server: &server, home: &home, variables: &[] };
+    let ours = Authority::new("ours");
+    let between = ours.intermediate("between");
+    let wish = Wish::local("db.example");
+    let (right, revoked, by_between) = (ours.issue(wish), ours.issue(wish), between.issue(wish));
+    ours.revoke(&revoked);
+    let chain = Issued {
+        certificate: together(&home, "chain.crt", &[&by_between.certificate, &between.certificate()]),
+        key: by_between.key,
+    };
+    let (of_ours, of_between) = (ours.revocation_list(), between.revocation_list());
+    // As OpenSSL finds them: by the names of their issuers.
+    let folder = |name: &str, lists: &[&PathBuf]| {
+        let folder = home.path().join(name);
+        fs::create_dir(&folder).expect("make a folder");
+        for (number, list) in lists.iter().enumerate() {
+            fs::copy(list, folder.join(format!("{number}.pem"))).expect("copy a list");
+        }
+        let rehashed = Command::new("openssl").arg("rehash").arg(&folder).status().expect("openssl rehash");
+        assert!(rehashed.success());
+        format!("sslcrldir={}", folder.display())
+    };
+    let both = together(&home, "both.crl", &[&of_ours, &of_between]);
+    let mut seen = [0; 2];
+    for lists in [
+        folder("empty", &[]),
+        folder("one", &[&of_ours]),
+        folder("two", &[&of_ours, &of_between]),
+        folder("another", &[&of_between]),
+        format!("sslcrldir={}/nonexistent", home.path().display()),
+        format!("sslcrl={}", of_ours.display()),
+        format!("sslcrl={}", of_between.display()),
+        format!("sslcrl={}", both.display()),
+        format!("sslcrl={}/nonexistent", home.path().display()),
+    ] {
+        for shown in [&right, &revoked, &chain] {
+            server.show(shown);
+            let root = ours.certificate();
+            let parameters = format!("sslmode=verify-full sslrootcert={} {lists}", root.display());
+            let (outcome, _) = pair.agree(&format!("host=localhost {parameters}"));
+            seen[usize::from(outcome.is_some())] += 1;
+        }
+    }
+    assert!(seen.iter().all(|count| *count > 5), "both happen: {seen:?}");
+}
+
+/// PgBouncer refuses in its own words, and with a code of its own.
+#[test]
+fn a_pooler_that_wants_tls_gets_it_where_it_gets_it_from_psql() {
+    let cluster = Cluster::primary();
+    let home = Folder::new("home");
+    let tls = "client_tls_sslmode = require\nclient_tls_key_file = FOLDER/server.key\n\
+               client_tls_cert_file = FOLDER/server.crt";
+    let mut seen = [0; 2];
+    for more in [tls, ""] {
+        let pool = Pool { mode: PoolMode::Session, forced_user: None, size: 5, more };
+        let pgbouncer = Pgbouncer::before(&cluster, pool);
+        for mode in MODES {
+            let dsn = format!("{} sslmode={mode}", pgbouncer.dsn("postgres"));
+            let run = |mut command: Command| {
+                command.env("HOME", home.path()).stdin(Stdio::null()).output().expect("run the program")
+            };
+            let mut psql = psql_command();
+            psql.env_remove("PGOPTIONS").args(["-d", &dsn, "-c", "SELECT 1"]);
+            let mut ours = agent::command();
+            ours.args(["check", "--config", "/dev/null", "--dsn", &dsn]);
+            let (psql, ours) = (run(psql), run(ours));
+            assert_eq!(ours.status.success(), psql.status.success(), "{mode} {more}\n{psql:?}\n{ours:?}");
+            seen[usize::from(psql.status.success())] += 1;
+        }
+    }
+    assert!(seen.iter().all(|count| *count > 2), "both happen: {seen:?}");
+}
+
+/// libpq of PostgreSQL 17 and later: what listens there may be anything that speaks TLS.
+#[test]
+fn direct_tls_without_a_word_about_the_protocol_is_refused() {
+    let (ours, port) = (Authority::new("ours"), free_port());
+    let shown = ours.issue(Wish::local("localhost"));
+    let mut command = Command::new("openssl");
+    command.args(["s_server", "-www", "-accept", &format!("127.0.0.1:{port}")]);
+    command.arg("-cert").arg(&shown.certificate).arg("-key").arg(&shown.key);
+    let mut server = Daemon::start(Folder::new("openssl"), command);
+    server.wait_listening(port);
+    let dsn = format!("host=127.0.0.1 port={port} user=u dbname=d sslmode=require sslnegotiation=direct");
+    let mut ours = agent::command();
+    ours.args(["check", "--config", "/dev/null", "--dsn", &dsn]).stdin(Stdio::null());
+    let output = ours.output().expect("run the agent");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(!output.status.success(), "{said}");
+    let words = "has not agreed on PostgreSQL's protocol";
+    assert!(said.contains("tls-failed") && said.contains(words), "{said}");
+}
+
 #[test]
 fn allow_and_prefer_try_the_other_channel_where_psql_does() {
     let (home, ours) = (Folder::new("home"), Authority::new("ours"));
@@ -241,6 +411,8 @@ fn our_own_certificate_is_shown_as_psql_shows_it() {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set the key's mode");
     };
     set_mode(&right.key, 0o600);
+    let circle = home.path().join("circle");
+    std::os::unix::fs::symlink(&circle, &circle).expect("make a link");
     let (outcome, _) = pair.agree(&format!("host=db.example sslmode=require {}", given(&right)));
     assert_eq!(outcome.as_deref(), Some("TLSv1.3"));
     for mode in ["prefer", "require"] {
@@ -251,6 +423,7 @@ fn our_own_certificate_is_shown_as_psql_shows_it() {
             "sslcert=/nonexistent sslkey=/nonexistent".to_owned(),
             format!("sslcert={} sslkey={}", right.certificate.display(), wrong.key.display()),
             format!("sslcert={0} sslkey={0}", right.certificate.display()),
+            format!("sslcert={}", circle.display()),
         ] {
             let (outcome, said) = pair.agree(&format!("host=db.example sslmode={mode} {more}"));
             assert_eq!(outcome, None, "{more}: {said}");
@@ -370,6 +543,23 @@ fn a_session_over_tls_is_used_again_and_the_knock_leaves_no_line() {
 }
 
 #[test]
+fn who_waits_for_the_clients_to_go_asks_over_tls_too() {
+    let server = server("hostssl all all 127.0.0.1/32 trust");
+    let folder = Folder::new("drain");
+    let dsn = format!("host=127.0.0.1 port={} user=postgres dbname=postgres sslmode=require", server.port());
+    let drain_file = folder.path().join("drain");
+    let agent = Agent::start_with(|command| {
+        command.args(["--dsn", &dsn, "--drain-file"]).arg(&drain_file);
+    });
+    let mut command = agent::command();
+    command.args(["drain", "--config", "/dev/null", "--dsn", &dsn, "--wait=30s"]);
+    command.args(["--listen", &agent.addr().to_string(), "--drain-file"]).arg(&drain_file);
+    let output = command.stdin(Stdio::null()).output().expect("run the agent");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("PostgreSQL: 0 client sessions"), "{output:?}");
+}
+
+#[test]
 fn a_certificate_that_is_renewed_counts_from_the_next_login_on() {
     let server = server("hostssl all all 127.0.0.1/32 trust");
     let (home, ours, theirs) = (Folder::new("home"), Authority::new("ours"), Authority::new("theirs"));
@@ -387,8 +577,8 @@ fn a_certificate_that_is_renewed_counts_from_the_next_login_on() {
     eventually(secs(10), "it is believed again", || agent.get("/primary").line() == "200 Primary");
 }
 
-/// Answers `S`, as a server that speaks TLS, and goes on as it pleases.
-fn hostile(go_on: impl Fn(&mut dyn Write) + Send + Sync + 'static) -> SocketAddr {
+/// Answers who asks for TLS with this, and goes on as it pleases.
+fn hostile(answer: &'static [u8], go_on: impl Fn(&mut dyn Write) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address");
     let go_on = std::sync::Arc::new(go_on);
@@ -401,7 +591,7 @@ fn hostile(go_on: impl Fn(&mut dyn Write) + Send + Sync + 'static) -> SocketAddr
                 while stream.read_exact(&mut request).is_ok() {
                     // GSSENCRequest ends with 0x30: no.
                     let wants_tls = request[7] == 0x2f;
-                    if stream.write_all(if wants_tls { b"S" } else { b"N" }).is_err() {
+                    if stream.write_all(if wants_tls { answer } else { b"N" }).is_err() {
                         return;
                     }
                     if wants_tls {
@@ -416,36 +606,37 @@ fn hostile(go_on: impl Fn(&mut dyn Write) + Send + Sync + 'static) -> SocketAddr
 }
 
 #[test]
-fn a_server_that_never_ends_its_handshake_is_given_up_at_the_deadline() {
-    let stalls = hostile(|_| thread::sleep(secs(60)));
-    let drips = hostile(|stream| {
+fn a_server_that_never_ends_its_handshake_is_given_up_in_time_to_say_so() {
+    let stalls = |_: &mut dyn Write| thread::sleep(secs(60));
+    let drips = |stream: &mut dyn Write| {
         let _ = stream.write_all(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc\x03\x03");
         while stream.write_all(b"\x00").is_ok() {
             thread::sleep(millis(20));
         }
-    });
-    let sends_junk = hostile(|stream| drop(stream.write_all(&[0x55; 4096])));
-    let hangs_up = hostile(|_| {});
-    for (place, reason) in [
-        (stalls, None),
-        (drips, None),
-        (sends_junk, Some("503 tls-failed")),
-        (hangs_up, Some("503 tls-failed")),
+    };
+    let sends_junk = |stream: &mut dyn Write| drop(stream.write_all(&[0x55; 4096]));
+    for (what, place) in [
+        ("does not say whether it speaks TLS", hostile(b"", stalls)),
+        ("says neither yes nor no", hostile(b"?", stalls)),
+        ("stalls", hostile(b"S", stalls)),
+        ("drips", hostile(b"S", drips)),
+        ("sends junk", hostile(b"S", sends_junk)),
+        ("hangs up", hostile(b"S", |_| {})),
     ] {
         let dsn = format!("host=127.0.0.1 port={} user=u dbname=d sslmode=require", place.port());
         let agent = Agent::start(&["--dsn", &dsn, "--timeout", "500ms"]);
-        let mut most_threads = 0;
+        let (mut most_threads, mut is_named) = (0, false);
         for _ in 0..12 {
             let reply = agent.get("/primary");
-            assert!(reply.elapsed < millis(1000), "{:?}", reply.elapsed);
-            let is_expected = match reason {
-                Some(line) => reply.line() == line,
-                None => ["503 tls-failed", "503 deadline-passed"].contains(&reply.line().as_str()),
-            };
-            assert!(is_expected, "{}: {}", reply.line(), agent.log());
+            assert!(reply.elapsed < millis(1000), "{what}: {:?}", reply.elapsed);
+            is_named |= reply.line() == "503 tls-failed";
+            // A login that began late for this request.
+            let is_expected = ["503 tls-failed", "503 deadline-passed"].contains(&reply.line().as_str());
+            assert!(is_expected, "{what}: {}", reply.line());
             most_threads = most_threads.max(agent.threads());
         }
-        assert!(most_threads < 30, "{most_threads} threads");
+        assert!(is_named, "{what}: {}", agent.log());
+        assert!(most_threads < 30, "{what}: {most_threads} threads");
         // What hung has ended by itself.
         eventually(secs(10), "threads end", || agent.threads() <= 20);
     }

@@ -10,9 +10,38 @@ pub(super) use encrypted::Channel;
 #[cfg(not(feature = "tls"))]
 pub(super) use plain::Channel;
 
+use postgres::Error;
+use postgres::error::SqlState;
+
+/// Why there is no session.
+pub(super) enum NotOpened {
+    /// What the driver says.
+    Driver(Error),
+    /// It is there, and the parameters do not want it so.
+    #[cfg(feature = "tls")]
+    Unwanted(String),
+}
+
+impl NotOpened {
+    /// What the server has answered with.
+    pub(super) fn code(&self) -> Option<&SqlState> {
+        match self {
+            NotOpened::Driver(error) => error.code(),
+            #[cfg(feature = "tls")]
+            NotOpened::Unwanted(_) => None,
+        }
+    }
+}
+
+impl From<Error> for NotOpened {
+    fn from(error: Error) -> NotOpened {
+        NotOpened::Driver(error)
+    }
+}
+
 /// What went wrong with TLS, if that is what went wrong.
 #[cfg(feature = "tls")]
-pub(super) fn trouble(error: &postgres::Error) -> Option<String> {
+pub(super) fn trouble(error: &Error) -> Option<String> {
     use std::error::Error;
     use std::io;
 
@@ -28,19 +57,11 @@ pub(super) fn trouble(error: &postgres::Error) -> Option<String> {
         }
         next = source.source();
     }
-    // The driver's own words, which have no type of their own.
-    let text = error.to_string();
-    text.starts_with("error performing TLS handshake").then(|| match error.source() {
-        Some(cause) if cause.to_string() == "server does not support TLS" => {
-            "the server does not speak TLS (ssl = off), and sslmode wants it".into()
-        }
-        Some(cause) => cause.to_string(),
-        None => text,
-    })
+    None
 }
 
 /// In this build nothing can.
 #[cfg(not(feature = "tls"))]
-pub(super) fn trouble(_: &postgres::Error) -> Option<String> {
+pub(super) fn trouble(_: &Error) -> Option<String> {
     None
 }

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use postgres::{Client, NoTls, SimpleQueryMessage};
+use postgres::{Client, SimpleQueryMessage};
 
 use super::address::{Address, try_in_order};
+use super::channel::Channel;
 use super::failure::Asked;
 use super::startup::{TimeLimits, login_config, prelude_for_a_shared_session};
 use super::{Failure, ProbeSettings, writer};
@@ -79,9 +80,11 @@ impl ClientCounter {
             // Where it cannot be read, the server's refusal says what is missing.
             let password = connection.look_up_password().unwrap_or_default();
             let place = address.to_string();
-            match login_config(connection, &address, password, self.limits(share.limit)).connect(NoTls) {
+            let limits = self.limits(share.limit);
+            let config = login_config(connection, &address, password, limits);
+            match Channel::to(connection, &address, limits).open(&config) {
                 Ok(client) => Ok(Session { client, place }),
-                Err(error) => Err(Failure::from_postgres(&place, &error, Asked::Login)),
+                Err(error) => Err(Failure::from_login(&place, &error)),
             }
         })
     }

@@ -5,7 +5,7 @@ use std::io;
 
 use postgres::error::DbError;
 
-use super::channel;
+use super::channel::{self, NotOpened};
 use crate::reason::Reason;
 
 /// A handshake that fails is as much in the server's log ("could not accept SSL connection", and a hint).
@@ -92,12 +92,25 @@ impl Failure {
         Failure::new(reason, format!("{place}: {error}{hint}"))
     }
 
+    /// Why there is no session.
+    pub(super) fn from_login(place: &str, error: &NotOpened) -> Failure {
+        match error {
+            NotOpened::Driver(error) => Failure::from_postgres(place, error, Asked::Login),
+            #[cfg(feature = "tls")]
+            NotOpened::Unwanted(what) => Failure::of_tls(place, what),
+        }
+    }
+
+    fn of_tls(place: &str, what: &str) -> Failure {
+        let refusal = Some(Refusal { lines: LINES_OF_A_HANDSHAKE });
+        Failure { refusal, ..Failure::new(Reason::TlsFailed, format!("{place}: {what}")) }
+    }
+
     /// What an error of the `postgres` crate means. Its `Display` alone is just "db error", so the cause
     /// chain is walked.
     pub(super) fn from_postgres(place: &str, error: &postgres::Error, asked: Asked) -> Failure {
         if let Some(what) = channel::trouble(error) {
-            let refusal = Some(Refusal { lines: LINES_OF_A_HANDSHAKE });
-            return Failure { refusal, ..Failure::new(Reason::TlsFailed, format!("{place}: {what}")) };
+            return Failure::of_tls(place, &what);
         }
         let reason = if let Some(refusal) = error.as_db_error() {
             reason_of_sqlstate(refusal.code().code(), refusal.message(), asked)

@@ -56,7 +56,7 @@ impl Session {
         let config = login_config(settings, address, password, limits);
         let client = Channel::to(settings, address, limits)
             .open(&config)
-            .map_err(|error| Failure::from_postgres(&place, &error, Asked::Login))?;
+            .map_err(|error| Failure::from_login(&place, &error))?;
         Ok(Session {
             client,
             place,
@@ -79,15 +79,16 @@ impl Session {
         learned: &mut Learned,
     ) -> Result<Session, Failure> {
         let place = address.to_string();
-        let failed = |error, asked| Failure::from_postgres(&place, &error, asked);
         let plain = login_config(settings, address, password, limits);
         let own = own_settings(settings.options.as_deref(), address, limits, learned.version);
         let channel = Channel::to(settings, address, limits);
         let mut client =
-            log_in(&channel, &plain, &own, learned).map_err(|error| failed(error, Asked::Login))?;
+            log_in(&channel, &plain, &own, learned).map_err(|error| Failure::from_login(&place, &error))?;
         let shared = prelude_for_a_shared_session(limits.statement);
         let question = format!("{shared}{}; {}", query::LOGIN, query::LOGIN_SETTINGS);
-        let answer = client.simple_query(&question).map_err(|error| failed(error, Asked::Query))?;
+        let answer = client
+            .simple_query(&question)
+            .map_err(|error| Failure::from_postgres(&place, &error, Asked::Query))?;
         let mut rows = rows(&answer);
         // Whoever does not answer this is no PostgreSQL, which the look itself will say.
         let login = rows.next().and_then(|row| query::read_login(|column| row.try_get(column).ok()?));

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use postgres::config::SslMode;
 use postgres::error::SqlState;
-use postgres::{Client, Config, Error};
+use postgres::{Client, Config};
 
 use super::address::Address;
-use super::channel::Channel;
+use super::channel::{Channel, NotOpened};
 use super::query;
 use crate::config::{ConnectionSettings, Secret};
 
@@ -96,7 +96,7 @@ pub(super) fn log_in(
     plain: &Config,
     own: &str,
     learned: &mut Learned,
-) -> Result<Client, Error> {
+) -> Result<Client, NotOpened> {
     if !learned.takes_no_settings {
         let mut config = plain.clone();
         config.options(own);

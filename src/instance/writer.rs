@@ -203,7 +203,7 @@ impl Writer {
         let place = address.to_string();
         let channel = Channel::to(connection, address, limits);
         let client = log_in(&channel, &plain, &own, &mut self.learned)
-            .map_err(|error| Failure::from_postgres(&place, &error, Asked::Login))?;
+            .map_err(|error| Failure::from_login(&place, &error))?;
         Ok(WriteSession { client, place, tried, warning })
     }
 }

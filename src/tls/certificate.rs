@@ -17,6 +17,10 @@ pub struct Certificate {
     pub not_after: u64,
     /// With which hash it was signed, where that is said.
     pub signature_hash: Option<Hash>,
+    /// Whether its issuer is its subject. Nobody has looked whether its signature is its own.
+    pub issues_itself: bool,
+    /// Whether it may issue others, by OpenSSL's reading (`X509_check_ca` in v3_purp.c).
+    pub is_authority: bool,
 }
 
 /// One of its names.
@@ -42,6 +46,8 @@ pub enum Hash {
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const OBJECT: u8 = 0x06;
+const BOOLEAN: u8 = 0x01;
+const BITS: u8 = 0x03;
 const OCTETS: u8 = 0x04;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
@@ -53,6 +59,10 @@ const IP_ADDRESS: u8 = 0x87;
 
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
+const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
+/// `keyCertSign` in the first byte of a KeyUsage (RFC 5280, section 4.2.1.3).
+const MAY_SIGN_CERTIFICATES: u8 = 0x04;
 /// 1.2.840.113549.1.1, what is signed with RSA, and its number for PSS.
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
 const PSS: u8 = 10;
@@ -66,23 +76,40 @@ pub fn read(bytes: &[u8]) -> Option<Certificate> {
     let mut whole = Reader(bytes).enter(SEQUENCE)?;
     let mut body = whole.enter(SEQUENCE)?;
     let signature_hash = whole.enter(SEQUENCE).and_then(hash_of);
-    // Version, serial number, the signature's algorithm once more, issuer.
+    let before = body;
     body.skip_if(FIELD[0])?;
-    for _ in 0..3 {
+    let is_version_1 = body.0.len() == before.0.len();
+    // Serial number, and the signature's algorithm once more.
+    for _ in 0..2 {
         body.next()?;
     }
+    let issuer = body.enter(SEQUENCE)?;
     let mut validity = body.enter(SEQUENCE)?;
     let (not_before, not_after) = (time(validity.next()?)?, time(validity.next()?)?);
-    let common_name = common_name(body.enter(SEQUENCE)?);
+    let subject = body.enter(SEQUENCE)?;
     // The key, and two numbers that nobody uses.
     body.next()?;
     body.skip_if(FIELD[1] & !0x20)?;
     body.skip_if(FIELD[2] & !0x20)?;
-    let names = match body.next() {
-        Some((tag, extensions)) if tag == FIELD[3] => names(Reader(extensions).enter(SEQUENCE)?)?,
-        Some(_) | None => Vec::new(),
+    let extensions = match body.next() {
+        Some((tag, extensions)) if tag == FIELD[3] => extensions_of(Reader(extensions).enter(SEQUENCE)?)?,
+        Some(_) | None => Extensions::default(),
     };
-    Some(Certificate { common_name, names, not_before, not_after, signature_hash })
+    let is_authority = match (extensions.may_sign, extensions.is_authority) {
+        (Some(false), _) => false,
+        (_, Some(is_authority)) => is_authority,
+        (Some(true), None) => true,
+        (None, None) => is_version_1,
+    };
+    Some(Certificate {
+        common_name: common_name(subject),
+        names: extensions.names,
+        not_before,
+        not_after,
+        signature_hash,
+        issues_itself: issuer.0 == subject.0,
+        is_authority,
+    })
 }
 
 /// A sequence of elements, each a tag and what it contains.
@@ -134,29 +161,52 @@ fn common_name(mut subject: Reader) -> Option<String> {
     None
 }
 
-fn names(mut extensions: Reader) -> Option<Vec<Name>> {
-    while let Some(mut extension) = extensions.enter(SEQUENCE) {
-        if extension.enter(OBJECT)?.0 != SUBJECT_ALT_NAME {
-            continue;
-        }
+/// What is read of the extensions; `None` where one is not there.
+#[derive(Default)]
+struct Extensions {
+    names: Vec<Name>,
+    is_authority: Option<bool>,
+    may_sign: Option<bool>,
+}
+
+fn extensions_of(mut all: Reader) -> Option<Extensions> {
+    let mut found = Extensions::default();
+    while let Some(mut extension) = all.enter(SEQUENCE) {
+        let object = extension.enter(OBJECT)?.0;
         // Whether it is critical.
-        extension.skip_if(0x01)?;
-        let mut all = Reader(extension.enter(OCTETS)?.0).enter(SEQUENCE)?;
-        let mut names = Vec::new();
-        while let Some((tag, value)) = all.next() {
-            match (tag, value.len()) {
-                (DNS_NAME, _) => {
-                    let name = String::from_utf8(value.to_vec()).ok();
-                    names.extend(name.filter(|name| !name.contains('\0')).map(Name::Dns));
-                }
-                (IP_ADDRESS, 4) => names.push(Name::Ip(<[u8; 4]>::try_from(value).ok()?.into())),
-                (IP_ADDRESS, 16) => names.push(Name::Ip(<[u8; 16]>::try_from(value).ok()?.into())),
-                _ => {}
+        extension.skip_if(BOOLEAN)?;
+        let mut value = extension.enter(OCTETS)?;
+        match object {
+            SUBJECT_ALT_NAME => found.names = names(value.enter(SEQUENCE)?)?,
+            BASIC_CONSTRAINTS => {
+                let first = value.enter(SEQUENCE)?.next();
+                found.is_authority = Some(first.is_some_and(|(tag, is)| tag == BOOLEAN && is != [0]));
             }
+            KEY_USAGE => {
+                let bits = value.enter(BITS)?.0;
+                // Ahead of them stands how many of the last byte do not count.
+                found.may_sign = Some(bits.get(1).is_some_and(|bits| bits & MAY_SIGN_CERTIFICATES != 0));
+            }
+            _ => {}
         }
-        return Some(names);
     }
-    Some(Vec::new())
+    Some(found)
+}
+
+fn names(mut all: Reader) -> Option<Vec<Name>> {
+    let mut names = Vec::new();
+    while let Some((tag, value)) = all.next() {
+        match (tag, value.len()) {
+            (DNS_NAME, _) => {
+                let name = String::from_utf8(value.to_vec()).ok();
+                names.extend(name.filter(|name| !name.contains('\0')).map(Name::Dns));
+            }
+            (IP_ADDRESS, 4) => names.push(Name::Ip(<[u8; 4]>::try_from(value).ok()?.into())),
+            (IP_ADDRESS, 16) => names.push(Name::Ip(<[u8; 16]>::try_from(value).ok()?.into())),
+            _ => {}
+        }
+    }
+    Some(names)
 }
 
 fn hash_of(mut algorithm: Reader) -> Option<Hash> {
@@ -360,6 +410,35 @@ mod tests {
         let plain = seed("common-name");
         assert_eq!((plain.names.len(), plain.signature_hash), (0, Some(Hash::Sha384)));
         assert_eq!(seed("pss").signature_hash, Some(Hash::Sha512));
+        assert!(plain.issues_itself && plain.is_authority);
+        let issued = seed("issued");
+        assert_eq!(issued.all_names(), "leaf.example");
+        assert!(!issued.issues_itself && !issued.is_authority);
+    }
+
+    #[test]
+    fn who_may_issue_others_is_read_as_openssl_reads_it() {
+        let basic = |content: &[u8]| [&[0x30, content.len() as u8], content].concat();
+        let (is_ca, is_none) = (basic(b"\x01\x01\xff"), basic(b""));
+        let (signs, does_not) = (b"\x03\x02\x02\x04".to_vec(), b"\x03\x02\x07\x80".to_vec());
+        for (constraints, usage, expected) in [
+            (Some(&is_ca), None, (Some(true), None)),
+            (Some(&is_none), Some(&signs), (Some(false), Some(true))),
+            (None, Some(&does_not), (None, Some(false))),
+            (None, None, (None, None)),
+        ] {
+            let extension = |object: &[u8], value: &Vec<u8>| {
+                let object = [&[OBJECT, object.len() as u8], object].concat();
+                basic(&[object, vec![OCTETS, value.len() as u8], value.clone()].concat())
+            };
+            let extensions = [
+                constraints.map(|value| extension(BASIC_CONSTRAINTS, value)),
+                usage.map(|value| extension(KEY_USAGE, value)),
+            ];
+            let bytes: Vec<u8> = extensions.into_iter().flatten().flatten().collect();
+            let found = extensions_of(Reader(&bytes)).unwrap();
+            assert_eq!((found.is_authority, found.may_sign), expected);
+        }
     }
 
     #[test]

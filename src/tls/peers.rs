@@ -32,7 +32,7 @@ impl PeerTls {
             // Files of the system that cannot be read are none.
             None => rustls_native_certs::load_native_certs().certs,
         };
-        let trust = Trust::new(authorities, Vec::new()).map_err(of_ca)?;
+        let trust = Trust::new(authorities, None).map_err(of_ca)?;
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?

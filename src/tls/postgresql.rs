@@ -19,7 +19,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, SignatureScheme};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -47,41 +47,100 @@ impl std::fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
-/// Speaks TLS with one server, once. What is wrong with our own files counts when it comes to that, as in libpq.
+/// What a client asks for TLS with: its own length, and a number that is no version (PostgreSQL manual, section 54.7).
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// Speaks TLS with one server, once. Our own files are read, and what is wrong with them counts, when it comes to that, as in
+/// libpq.
+///
+/// It asks for TLS itself, where the driver would wait for the answer for ever: the driver is told to begin with TLS at once.
 #[derive(Clone)]
 pub struct Connector {
-    ready: Result<Arc<Ready>, String>,
-    has_begun: Arc<AtomicBool>,
+    /// `None` where it never comes to that.
+    wanted: Option<Arc<Wanted>>,
+    progress: Arc<Progress>,
 }
 
-struct Ready {
-    client: Arc<ClientConfig>,
-    name: ServerName<'static>,
+struct Wanted {
+    encryption: Encryption,
+    address: IpAddr,
     limit: Duration,
-    /// Whether the server has asked for a certificate.
-    was_asked: Arc<AtomicBool>,
-    has_to_be_asked: bool,
+    may_do_without: bool,
+}
+
+/// How far it has come.
+#[derive(Debug, Default)]
+struct Progress {
+    has_begun: AtomicBool,
+    has_shown_certificate: AtomicBool,
 }
 
 impl Connector {
-    /// As the parameters say, with the server at this address; a handshake may take so long.
-    pub fn new(encryption: &Encryption, address: IpAddr, limit: Duration) -> Connector {
-        let ready = prepare(encryption, address, limit).map(Arc::new);
-        Connector { ready, has_begun: Arc::default() }
+    /// As the parameters say, with the server at this address; from asking for TLS to the end of the handshake may take so long.
+    /// A server that speaks none may be spoken to in the clear, or is refused.
+    pub fn new(encryption: &Encryption, address: IpAddr, limit: Duration, may_do_without: bool) -> Connector {
+        let wanted = Wanted { encryption: encryption.clone(), address, limit, may_do_without };
+        Connector { wanted: Some(Arc::new(wanted)), progress: Arc::default() }
     }
 
     /// One that is never used.
     pub fn none() -> Connector {
-        Connector { ready: Err("no TLS".into()), has_begun: Arc::default() }
+        Connector { wanted: None, progress: Arc::default() }
     }
 
     /// Whether the server wanted to speak TLS.
     pub fn has_begun(&self) -> bool {
-        self.has_begun.load(Ordering::Relaxed)
+        self.progress.has_begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether the server has asked for a certificate and got ours.
+    pub fn has_shown_certificate(&self) -> bool {
+        self.progress.has_shown_certificate.load(Ordering::Relaxed)
     }
 }
 
-fn prepare(encryption: &Encryption, address: IpAddr, limit: Duration) -> Result<Ready, String> {
+impl Wanted {
+    async fn speak(&self, mut socket: Socket, progress: &Arc<Progress>) -> Result<Stream, Trouble> {
+        let asks_first = !self.encryption.is_direct;
+        if asks_first {
+            socket.write_all(&SSL_REQUEST).await?;
+            let mut answer = [0];
+            socket.read_exact(&mut answer).await?;
+            match answer {
+                [b'S'] => {}
+                [b'N'] if self.may_do_without => return Ok(Stream::Plain(socket)),
+                [b'N'] => {
+                    let what = "the server does not speak TLS (ssl = off), and sslmode wants it";
+                    return Err(TlsError(what.into()).into());
+                }
+                [other] => {
+                    let what = format!("the server answers whether it speaks TLS with the byte {other:#04x}");
+                    return Err(TlsError(what).into());
+                }
+            }
+        }
+        progress.has_begun.store(true, Ordering::Relaxed);
+        let (client, name) = prepare(&self.encryption, self.address, progress).map_err(TlsError)?;
+        let handshake = TlsConnector::from(Arc::new(client)).connect(name, socket);
+        let stream = handshake.await.map_err(|error| TlsError(told(&error)))?;
+        // Where TLS was not asked for, something else may listen (libpq's `open_client_SSL`).
+        if !asks_first && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
+            let what =
+                "the server has not agreed on PostgreSQL's protocol (sslnegotiation=direct wants ALPN)";
+            return Err(TlsError(what.into()).into());
+        }
+        Ok(Stream::Tls(Box::new(stream)))
+    }
+}
+
+/// A [`TlsError`], or what the system says.
+type Trouble = Box<dyn std::error::Error + Send + Sync>;
+
+fn prepare(
+    encryption: &Encryption,
+    address: IpAddr,
+    progress: &Arc<Progress>,
+) -> Result<(ClientConfig, ServerName<'static>), String> {
     let trust = trust(encryption)?;
     let names = match (encryption.mode, &encryption.host) {
         (SslMode::VerifyFull, None) => {
@@ -90,8 +149,7 @@ fn prepare(encryption: &Encryption, address: IpAddr, limit: Duration) -> Result<
         (SslMode::VerifyFull, Some(host)) => Names::Libpq(host.clone()),
         _ => Names::Any,
     };
-    let was_asked = Arc::new(AtomicBool::new(false));
-    let ours = Ours { identity: identity(encryption)?, was_asked: Arc::clone(&was_asked) };
+    let ours = Ours { identity: identity(encryption)?, progress: Arc::clone(progress) };
     let versions: &[_] = match encryption.versions {
         [true, true] => &[&TLS13, &TLS12],
         [true, false] => &[&TLS12],
@@ -108,13 +166,7 @@ fn prepare(encryption: &Encryption, address: IpAddr, limit: Duration) -> Result<
     }
     let name = encryption.host.as_ref().and_then(|host| ServerName::try_from(host.clone()).ok());
     client.enable_sni = encryption.says_host && name.is_some();
-    Ok(Ready {
-        client: Arc::new(client),
-        name: name.unwrap_or_else(|| address.into()),
-        limit,
-        was_asked,
-        has_to_be_asked: encryption.certificate_mode == Choice::Require,
-    })
+    Ok((client, name.unwrap_or_else(|| address.into())))
 }
 
 /// Whom to believe; everybody where no authorities are there and none are needed.
@@ -147,13 +199,21 @@ fn trust(encryption: &Encryption) -> Result<Option<Trust>, String> {
     Trust::new(certificates, revocation_lists(encryption)?).map(Some).map_err(place)
 }
 
-/// Those that are there.
-fn revocation_lists(encryption: &Encryption) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+/// Those that are there; `None` where nobody is to look. A folder is looked at for each authority, however empty it is, and
+/// beside this system's own authorities nobody looks at any.
+fn revocation_lists(
+    encryption: &Encryption,
+) -> Result<Option<Vec<CertificateRevocationListDer<'static>>>, String> {
+    let file = encryption.revocation_list.as_ref().filter(|file| file.exists());
+    let is_of_system = matches!(encryption.authorities, Authorities::System);
+    if is_of_system || (file.is_none() && encryption.revocation_lists.is_none()) {
+        return Ok(None);
+    }
     let mut lists = Vec::new();
-    if let Some(file) = encryption.revocation_list.as_ref().filter(|file| file.exists()) {
+    if let Some(file) = file {
         lists.extend(files::revocation_lists(file)?);
     }
-    let Some(folder) = &encryption.revocation_lists else { return Ok(lists) };
+    let Some(folder) = &encryption.revocation_lists else { return Ok(Some(lists)) };
     let cannot_read = |error: io::Error| format!("cannot read sslcrldir {}: {error}", folder.display());
     for entry in fs::read_dir(folder).map_err(cannot_read)?.take(MAX_LISTS) {
         let path = entry.map_err(cannot_read)?.path();
@@ -165,15 +225,22 @@ fn revocation_lists(encryption: &Encryption) -> Result<Vec<CertificateRevocation
             lists.extend(files::revocation_lists(&path)?);
         }
     }
-    Ok(lists)
+    Ok(Some(lists))
 }
 
 /// Our certificate, where it is there.
 fn identity(encryption: &Encryption) -> Result<Option<Arc<CertifiedKey>>, String> {
     let certificate = match &encryption.certificate {
-        Some(path) if encryption.certificate_mode != Choice::Disable && path.exists() => path,
-        _ => return Ok(None),
+        Some(path) if encryption.certificate_mode != Choice::Disable => path,
+        Some(_) | None => return Ok(None),
     };
+    match certificate.metadata() {
+        Ok(_) => {}
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(format!("cannot look at certificate {}: {error}", certificate.display())),
+    }
     let Some(key) = &encryption.key else {
         return Err(format!("certificate {} has no key: set sslkey", certificate.display()));
     };
@@ -184,16 +251,16 @@ fn identity(encryption: &Encryption) -> Result<Option<Arc<CertifiedKey>>, String
     files::identity(certificate, key).map(Some)
 }
 
-/// What we show of ourselves, and whether we were asked to.
+/// What we show of ourselves where we are asked to.
 #[derive(Debug)]
 struct Ours {
     identity: Option<Arc<CertifiedKey>>,
-    was_asked: Arc<AtomicBool>,
+    progress: Arc<Progress>,
 }
 
 impl ResolvesClientCert for Ours {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.was_asked.store(true, Ordering::Relaxed);
+        self.progress.has_shown_certificate.store(self.identity.is_some(), Ordering::Relaxed);
         self.identity.clone()
     }
 
@@ -214,27 +281,16 @@ impl MakeTlsConnect<Socket> for Connector {
 
 impl TlsConnect<Socket> for Connector {
     type Stream = Stream;
-    type Error = TlsError;
-    type Future = Pin<Box<dyn Future<Output = Result<Stream, TlsError>> + Send>>;
+    type Error = Trouble;
+    type Future = Pin<Box<dyn Future<Output = Result<Stream, Trouble>> + Send>>;
 
     fn connect(self, socket: Socket) -> Self::Future {
         Box::pin(async move {
-            self.has_begun.store(true, Ordering::Relaxed);
-            let ready = self.ready.map_err(TlsError)?;
-            let handshake = TlsConnector::from(Arc::clone(&ready.client)).connect(ready.name.clone(), socket);
-            let stream = match tokio::time::timeout(ready.limit, handshake).await {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => return Err(TlsError(told(&error))),
-                Err(_) => {
-                    return Err(TlsError(format!("the TLS handshake has not ended after {:?}", ready.limit)));
-                }
-            };
-            if ready.has_to_be_asked && !ready.was_asked.load(Ordering::Relaxed) {
-                return Err(TlsError(
-                    "the server did not request a certificate (sslcertmode=require)".into(),
-                ));
-            }
-            Ok(Stream(stream))
+            let Some(wanted) = &self.wanted else { return Err(TlsError("no TLS".into()).into()) };
+            let limit = wanted.limit;
+            tokio::time::timeout(limit, wanted.speak(socket, &self.progress)).await.unwrap_or_else(|_| {
+                Err(TlsError(format!("the TLS handshake has not ended after {limit:?}")).into())
+            })
         })
     }
 }
@@ -250,15 +306,24 @@ fn told(error: &io::Error) -> String {
 }
 
 /// A session's bytes.
-pub struct Stream(TlsStream<Socket>);
+pub enum Stream {
+    /// Over TLS.
+    Tls(Box<TlsStream<Socket>>),
+    /// In the clear, as the server wanted it.
+    Plain(Socket),
+}
 
 impl AsyncRead for Stream {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.0).poll_read(context, buffer) {
+        let stream = match self.get_mut() {
+            Stream::Tls(stream) => stream,
+            Stream::Plain(socket) => return Pin::new(socket).poll_read(context, buffer),
+        };
+        match Pin::new(stream).poll_read(context, buffer) {
             // A server that was killed says no farewell. What it said before was whole messages, or none.
             Poll::Ready(Err(error)) if error.kind() == ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
             // TLS 1.3 tells a client last that its certificate is not believed.
@@ -272,26 +337,32 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Plain(socket) => Pin::new(socket).poll_write(context, bytes),
+        }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Plain(socket) => Pin::new(socket).poll_flush(context),
+        }
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Plain(socket) => Pin::new(socket).poll_shutdown(context),
+        }
     }
 }
 
 impl postgres::tls::TlsStream for Stream {
     fn channel_binding(&self) -> ChannelBinding {
-        let (_, session) = self.0.get_ref();
+        let Stream::Tls(stream) = self else { return ChannelBinding::none() };
+        let (_, session) = stream.get_ref();
         let shown = session.peer_certificates().and_then(|chain| chain.first());
         shown.and_then(end_point).map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
     }

@@ -1,9 +1,12 @@
-//! Whom we believe to be the server that we want, PostgreSQL or the agent of a peer. Of PostgreSQL by libpq's rules: where there are authorities, the certificate has to come from one of
-//! them and must not be on their revocation lists, whatever `sslmode` says; its name counts with `verify-full` only
-//! (PostgreSQL manual, section 34.19.1; `initialize_SSL` in fe-secure-openssl.c).
+//! Whom we believe to be the server that we want, PostgreSQL or the agent of a peer. Of PostgreSQL by libpq's rules: where
+//! there are authorities, the certificate has to come from one of them and must not be on their revocation lists, whatever
+//! `sslmode` says; its name counts with `verify-full` only (PostgreSQL manual, section 34.19.1; `initialize_SSL` in
+//! fe-secure-openssl.c).
 //!
-//! rustls's own judge is not asked for names, as it knows no common name, and not for a server's certificate that is itself
-//! among the authorities: the manual's quick way to a certificate makes one (section 18.9.5), and that judge would refuse it.
+//! Chains and signatures are webpki's to judge, which believes whatever it is told to. That chains end in an authority, and
+//! that this one issues itself and has not expired, is OpenSSL's rule, and told here (openssl-verification-options(1), "Trust
+//! Anchors"). webpki is not asked for names, as it knows no common name, and not for a server's certificate that is itself the
+//! root: the manual's quick way to a certificate makes one (section 18.9.5), and webpki would refuse it.
 
 use std::fmt;
 use std::io;
@@ -11,12 +14,13 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::TrustAnchor;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureScheme};
 use time::OffsetDateTime;
 use webpki::{
     BorrowedCertRevocationList, CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage,
-    OwnedCertRevocationList, RevocationOptionsBuilder,
+    OwnedCertRevocationList, RevocationOptionsBuilder, VerifiedPath, anchor_from_trusted_cert,
 };
 
 use super::certificate::{self, Certificate};
@@ -43,24 +47,43 @@ pub enum Names {
 /// Those who are believed.
 #[derive(Debug)]
 pub struct Trust {
-    roots: RootCertStore,
-    /// The same as they were read.
-    certificates: Vec<CertificateDer<'static>>,
-    /// What they have revoked; empty: nobody looks.
-    lists: Vec<CertRevocationList<'static>>,
+    /// Certificates that issue themselves.
+    roots: Vec<Root>,
+    /// What webpki knows them by.
+    anchors: Vec<TrustAnchor<'static>>,
+    /// Certificates that others have issued: good for the way to a root only.
+    between: Vec<CertificateDer<'static>>,
+    /// What was revoked; `None`: nobody looks.
+    lists: Option<Vec<CertRevocationList<'static>>>,
+}
+
+#[derive(Debug)]
+struct Root {
+    itself: CertificateDer<'static>,
+    read: Certificate,
 }
 
 impl Trust {
-    /// Of these authorities and their lists. `Err` says which part of them cannot be used.
+    /// Of these certificates, and with revocation lists of all authorities, or without any. `Err` says which part of them
+    /// cannot be used.
     pub fn new(
         certificates: Vec<CertificateDer<'static>>,
-        lists: Vec<CertificateRevocationListDer<'static>>,
+        lists: Option<Vec<CertificateRevocationListDer<'static>>>,
     ) -> Result<Trust, String> {
-        let mut roots = RootCertStore::empty();
-        // Of many, some may be of a kind that is not known here.
-        let (known, _) = roots.add_parsable_certificates(certificates.iter().cloned());
-        if known == 0 {
-            return Err("none of its certificates can be used as an authority".into());
+        let (mut roots, mut anchors, mut between) = (Vec::new(), Vec::new(), Vec::new());
+        for itself in certificates {
+            // Of many, some may be of a kind that is not known here.
+            match certificate::read(&itself) {
+                Some(read) if read.issues_itself => {
+                    anchors.extend(anchor_from_trusted_cert(&itself).ok().map(|anchor| anchor.to_owned()));
+                    roots.push(Root { itself, read });
+                }
+                Some(_) => between.push(itself),
+                None => {}
+            }
+        }
+        if roots.is_empty() {
+            return Err("none of its certificates is that of an authority that issues itself".into());
         }
         let list = |list: CertificateRevocationListDer| {
             let list = BorrowedCertRevocationList::from_der(&list)
@@ -70,8 +93,8 @@ impl Trust {
                 format!("a revocation list that cannot be used ({error}): it has to be of version 2")
             })
         };
-        let lists = lists.into_iter().map(list).collect::<Result<_, _>>()?;
-        Ok(Trust { roots, certificates, lists })
+        let lists = lists.map(|lists| lists.into_iter().map(list).collect()).transpose()?;
+        Ok(Trust { roots, anchors, between, lists })
     }
 
     fn judge(
@@ -80,37 +103,61 @@ impl Trust {
         between: &[CertificateDer],
         now: UnixTime,
     ) -> Result<(), webpki::Error> {
-        let is_among_them = self.certificates.iter().any(|known| known.as_ref() == shown.as_ref());
-        if is_among_them && self.lists.is_empty() {
-            let known = certificate::read(shown).ok_or(webpki::Error::BadDer)?;
-            return match now.as_secs() {
-                now if now < known.not_before => {
-                    Err(webpki::Error::CertNotValidYet { time: at(now), not_before: at(known.not_before) })
-                }
-                now if now > known.not_after => {
-                    Err(webpki::Error::CertExpired { time: at(now), not_after: at(known.not_after) })
-                }
-                _ => Ok(()),
-            };
+        let itself = self.roots.iter().find(|root| root.itself.as_ref() == shown.as_ref());
+        if let Some(root) = itself.filter(|_| self.lists.is_none()) {
+            return root.is_valid(now);
         }
-        let lists: Vec<&CertRevocationList> = self.lists.iter().collect();
+        let lists: Vec<&CertRevocationList> = self.lists.iter().flatten().collect();
         // As OpenSSL does: the whole chain, a list for each issuer, and none that is out of date.
         let revocation = RevocationOptionsBuilder::new(&lists)
             .ok()
             .map(|options| options.with_expiration_policy(ExpirationPolicy::Enforce).build());
+        let between: Vec<CertificateDer> = self.between.iter().chain(between).cloned().collect();
         let certificate = EndEntityCert::try_from(shown)?;
-        let algorithms = provider().signature_verification_algorithms.all;
-        certificate
-            .verify_for_usage(
-                algorithms,
-                &self.roots.roots,
-                between,
-                now,
-                KeyUsage::server_auth(),
-                revocation,
-                None,
-            )
-            .map(drop)
+        let ends_well = |path: &VerifiedPath| self.is_end_valid(path, now);
+        certificate.verify_for_usage(
+            provider().signature_verification_algorithms.all,
+            &self.anchors,
+            &between,
+            now,
+            KeyUsage::server_auth(),
+            revocation,
+            Some(&ends_well),
+        )?;
+        match &self.lists {
+            Some(lists) if lists.is_empty() => Err(webpki::Error::UnknownRevocationStatus),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// A root that may issue others, and is valid. One that was renewed with the same key stands there twice, and webpki says no more than which key it was.
+    fn is_end_valid(&self, path: &VerifiedPath, now: UnixTime) -> Result<(), webpki::Error> {
+        let is_it = |root: &&Root| {
+            anchor_from_trusted_cert(&root.itself).is_ok_and(|anchor| anchor == *path.anchor())
+        };
+        let mut outcome = Err(webpki::Error::UnknownIssuer);
+        for root in self.roots.iter().filter(|root| root.read.is_authority).filter(is_it) {
+            outcome = root.is_valid(now);
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
+    }
+}
+
+impl Root {
+    fn is_valid(&self, now: UnixTime) -> Result<(), webpki::Error> {
+        let (not_before, not_after) = (at(self.read.not_before), at(self.read.not_after));
+        match now.as_secs() {
+            seconds if seconds < self.read.not_before => {
+                Err(webpki::Error::CertNotValidYet { time: now, not_before })
+            }
+            seconds if seconds > self.read.not_after => {
+                Err(webpki::Error::CertExpired { time: now, not_after })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -151,11 +198,17 @@ fn at(seconds: u64) -> UnixTime {
 fn in_words(certificate: &Certificate, error: &webpki::Error) -> String {
     use webpki::Error;
     let whose = certificate.described();
+    let whose_time = |time: UnixTime, of_certificate| match time.as_secs() == of_certificate {
+        true => whose.clone(),
+        false => format!("an authority above {whose}"),
+    };
     match error {
         Error::CertExpired { not_after, .. } => {
+            let whose = whose_time(*not_after, certificate.not_after);
             format!("{whose} has expired: it was valid until {}", day(*not_after))
         }
         Error::CertNotValidYet { not_before, .. } => {
+            let whose = whose_time(*not_before, certificate.not_before);
             format!("{whose} is not valid yet: it will be from {} on", day(*not_before))
         }
         Error::CertRevoked => format!("{whose} was revoked"),

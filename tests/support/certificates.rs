@@ -44,8 +44,36 @@ impl<'a> Wish<'a> {
 }
 
 impl Authority {
-    /// One of this common name.
+    /// One of this common name, which issues itself.
     pub fn new(name: &str) -> Authority {
+        Authority::of(name, VALID, "authority")
+    }
+
+    /// One that is valid from when to when, with these extensions of openssl's configuration: `authority`, or `leaf` for
+    /// one that must not issue any other.
+    pub fn of(name: &str, validity: (&str, &str), extensions: &str) -> Authority {
+        let authority = Authority::with_key(name);
+        authority.issue_itself(validity, extensions);
+        authority
+    }
+
+    /// One whose certificate this one issues.
+    pub fn intermediate(&self, name: &str) -> Authority {
+        let authority = Authority::with_key(name);
+        fs::copy(authority.path("ca.csr"), self.path("between.csr")).expect("copy the request");
+        let mut openssl = self.signing(VALID, "authority");
+        run(openssl.args(["-in", "between.csr", "-out", "between.crt"]));
+        fs::copy(self.path("between.crt"), authority.path("ca.crt")).expect("copy the certificate");
+        authority
+    }
+
+    /// Its certificate is another one from now on, with the same name and key.
+    pub fn issue_itself(&self, validity: (&str, &str), extensions: &str) {
+        let mut openssl = self.signing(validity, extensions);
+        run(openssl.args(["-selfsign", "-in", "ca.csr", "-out", "ca.crt"]));
+    }
+
+    fn with_key(name: &str) -> Authority {
         let folder = Folder::new("certificates");
         let authority = Authority { folder, name: name.to_owned() };
         for (file, content) in [("index.txt", ""), ("serial", "1000\n"), ("crlnumber", "01\n")] {
@@ -53,16 +81,20 @@ impl Authority {
         }
         authority.write_config("");
         let mut openssl = authority.openssl();
-        openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
-        openssl.args(["-days", "3650", "-config", "ca.cnf", "-extensions", "authority"]);
-        openssl.args(["-subj", &format!("/CN={name}"), "-keyout", "ca.key", "-out", "ca.crt"]);
-        run(&mut openssl);
+        openssl.args(["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+        openssl.args(["-config", "ca.cnf", "-subj", &format!("/CN={name}")]);
+        run(openssl.args(["-keyout", "ca.key", "-out", "ca.csr"]));
         authority
     }
 
     /// Its own certificate.
     pub fn certificate(&self) -> PathBuf {
         self.path("ca.crt")
+    }
+
+    /// Its own key.
+    pub fn key(&self) -> PathBuf {
+        self.path("ca.key")
     }
 
     /// A certificate for this machine under these names.
@@ -81,11 +113,8 @@ impl Authority {
         openssl.args(["-config", "ca.cnf", "-subj", &format!("/CN={}", wish.name)]);
         openssl.args(["-keyout", &key, "-out", &request]);
         run(&mut openssl);
-        let mut openssl = self.openssl();
-        openssl.args(["ca", "-batch", "-config", "ca.cnf", "-notext", "-extensions", "leaf"]);
-        openssl.args(["-startdate", wish.validity.0, "-enddate", wish.validity.1]);
-        openssl.args(["-in", &request, "-out", &certificate]);
-        run(&mut openssl);
+        let mut openssl = self.signing(wish.validity, "leaf");
+        run(openssl.args(["-in", &request, "-out", &certificate]));
         Issued { certificate: self.path(&certificate), key: self.path(&key) }
     }
 
@@ -100,6 +129,13 @@ impl Authority {
         let mut openssl = self.openssl();
         run(openssl.args(["ca", "-config", "ca.cnf", "-gencrl", "-crldays", "30", "-out", "crl.pem"]));
         self.path("crl.pem")
+    }
+
+    fn signing(&self, (from, until): (&str, &str), extensions: &str) -> Command {
+        let mut openssl = self.openssl();
+        openssl.args(["ca", "-batch", "-config", "ca.cnf", "-notext", "-extensions", extensions]);
+        openssl.args(["-startdate", from, "-enddate", until]);
+        openssl
     }
 
     fn openssl(&self) -> Command {

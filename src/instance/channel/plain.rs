@@ -1,9 +1,10 @@
 //! In the clear.
 
-use postgres::{Client, Config, Error, NoTls};
+use postgres::{Client, Config, NoTls};
 
 use super::super::address::Address;
 use super::super::startup::TimeLimits;
+use super::NotOpened;
 use crate::config::ConnectionSettings;
 
 /// How one session is opened.
@@ -15,7 +16,7 @@ impl Channel {
     }
 
     /// Opens it.
-    pub(crate) fn open(&self, config: &Config) -> Result<Client, Error> {
-        config.connect(NoTls)
+    pub(crate) fn open(&self, config: &Config) -> Result<Client, NotOpened> {
+        Ok(config.connect(NoTls)?)
     }
 }
