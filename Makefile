@@ -26,8 +26,10 @@ help:
 	@echo "             KEEP=1 leaves it up, HOME_IS=xinetd runs the agents under xinetd"
 	@echo "make test    everything that must hold: formatting, lints, tests on real servers, documentation"
 	@echo "make test-system   makes a release, installs its packages in containers, runs its programs for ARM; the units on"
-	@echo "             a real systemd; PostgreSQL 10 to 18; short runs of torture, soak and fuzz (Debian, root, x86-64)"
-	@echo "make test-neighbours   the agent beside repmgr and pg_auto_failover, which are unpacked under target/ (Debian)"
+	@echo "             a real systemd; PostgreSQL 10 to 18; Debian 13 and Ubuntu; short runs of torture, soak and fuzz (Debian, root,"
+	@echo "             x86-64)"
+	@echo "make test-neighbours   the last part of it alone: the agent beside repmgr and pg_auto_failover, which are unpacked"
+	@echo "             under target/ (Debian)"
 	@echo "make torture faults drawn by lot, and every answer held against what PostgreSQL itself says (root);"
 	@echo "             SEED= and FAULTS= are optional"
 	@echo "make fuzz    every parser and writer with coverage-guided junk; FUZZ_SECONDS=10 for each of them"
@@ -88,6 +90,7 @@ test-system: release
 	cargo clippy --locked --test soak -- -D warnings
 	SOAK_SECONDS=60 cargo test --locked --target $(TARGET) --test soak -- --nocapture
 	FUZZ_SECONDS=2 fuzz/run
+	$(MAKE) test-neighbours
 
 # Cluster managers that others have written. Nothing is installed: they run from a folder of the test's own.
 test-neighbours:

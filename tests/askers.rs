@@ -4,7 +4,6 @@
 mod support;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::daemon::Daemon;
@@ -12,13 +11,8 @@ use support::drain::Switch;
 use support::folder::Folder;
 use support::pages::{fenced, page, table};
 use support::prometheus::Page;
+use support::unpacked::unpacked;
 use support::{Agent, Cluster, StopMode, eventually, free_port, http, secs};
-
-/// A program that packaging/install-dependencies has unpacked under Cargo's target folder.
-fn unpacked(path: &str) -> PathBuf {
-    let mut folders = Path::new(env!("CARGO_TARGET_TMPDIR")).ancestors().map(|folder| folder.join(path));
-    folders.find(|path| path.is_file()).unwrap_or_else(|| panic!("{path}: run make test, which unpacks it"))
-}
 
 /// The block of the page in this language, about these two nodes.
 fn block(language: &str) -> String {

@@ -45,6 +45,7 @@ pub mod site;
 pub mod stream;
 pub mod syslog;
 pub mod table;
+pub mod unpacked;
 pub mod wire;
 pub mod xinetd;
 

@@ -196,7 +196,7 @@ fn read_log(folder: &Folder) -> String {
 }
 
 /// The pgbouncer program: on PATH, or where Debian puts it, which is not on an ordinary user's PATH.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain([Path::new("/usr/sbin").to_owned()]);
     let mut programs = folders.map(|folder| folder.join("pgbouncer"));

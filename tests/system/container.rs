@@ -24,6 +24,10 @@ pub enum Root {
     Minimal,
     /// A node's: PostgreSQL, xinetd, sudo; dnf, and what `make build` needs.
     Node,
+    /// A node's of Debian 13: PostgreSQL and sudo.
+    Debian13,
+    /// The same of Ubuntu 24.04.
+    Ubuntu,
 }
 
 /// A booted system with a network of its own (loopback only). Killed when dropped.
@@ -48,6 +52,8 @@ impl Container {
         let name = match root {
             Root::Minimal => "minimal",
             Root::Node => "node",
+            Root::Debian13 => "node-13",
+            Root::Ubuntu => "node-ubuntu",
         };
         let root = root_named(name);
         let folder = Folder::new("container");

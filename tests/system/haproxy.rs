@@ -17,7 +17,7 @@ fn newest() -> Command {
 }
 
 /// The one in this root.
-fn of_root(name: &str) -> Command {
+pub fn of_root(name: &str) -> Command {
     let root = root_named(name);
     let machine = std::env::consts::ARCH;
     let libraries = root.join(format!("usr/lib/{machine}-linux-gnu"));

@@ -3,10 +3,11 @@
 //! packages install ([`deb`], [`rpm`], [`xinetd`]), one flavour in the place of the other ([`exchange`]), as the page says ([`readme`]), and that the programs for all machines
 //! run ([`programs`]); `/tmp`, which others can write to ([`shared_directory`]); names with several addresses
 //! ([`addresses`]); several instances on one host ([`instances`]) and mistakes in the configuration ([`bad_configuration`]);
-//! the newest HAProxy ([`haproxy`]); and disks of WAL that are frozen or full ([`wal_disk`]).
+//! the newest HAProxy ([`haproxy`]); whether the page names what was tried ([`compatibility`]); and disks of WAL that are frozen or full ([`wal_disk`]).
 
 mod addresses;
 mod bad_configuration;
+mod compatibility;
 mod container;
 mod deb;
 mod exchange;

@@ -16,11 +16,13 @@ use crate::support::agent::{self, Agent};
 use crate::support::folder::Folder;
 use crate::support::table::PATHS;
 use crate::support::{Stream, eventually, millis, secs, show_log};
-use programs::Programs;
+pub use programs::Programs;
 use server::{PASSWORD, Server};
 
 macro_rules! test_each {
     ($($name:ident: $major:literal,)+) => {
+        /// All of them.
+        pub const MAJORS: &[u32] = &[$($major),+];
         $(
             #[test]
             fn $name() {

@@ -94,9 +94,14 @@ fn dist() -> PathBuf {
 /// A node with Debian's own PostgreSQL, which runs, and the packages in /new and /older; with further options of
 /// systemd-nspawn.
 pub fn boot_node(options: &[&str]) -> Container {
+    boot_node_of(Root::Node, options)
+}
+
+/// The same of another system.
+pub fn boot_node_of(root: Root, options: &[&str]) -> Container {
     let binds = packages().binds();
     let options: Vec<&str> = binds.iter().map(String::as_str).chain(options.iter().copied()).collect();
-    let container = Container::boot_root(Root::Node, &options);
+    let container = Container::boot_root(root, &options);
     eventually(secs(30), "PostgreSQL is ready", || {
         container.try_run(&["runuser", "-u", "postgres", "--", "psql", "-c", "SELECT 1"]).0
     });

@@ -2,11 +2,13 @@
 //! Debian's own PostgreSQL.
 
 use std::fs;
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::time::Instant;
 
-use crate::container::Container;
-use crate::packages::boot_node;
+use crate::container::{Container, Root};
+use crate::packages::{boot_node, boot_node_of};
 use crate::rpm::tell_dnf;
 use crate::support::{eventually, http, secs, wire};
 use crate::xinetd::agents;
@@ -57,10 +59,10 @@ fn follow(container: &Container, beginning: &str, prepare: &str) {
     assert_eq!(common.len(), 4, "the role, a look, the peers, a home: {common:#?}");
 
     // "y" is what an administrator answers when he is asked.
-    container.shell(&format!("{prepare}\n{{\n{way}}} < <(yes)"));
+    type_in(container, &format!("{prepare}\n{{\n{way}}} < <(yes)"), beginning);
     assert!(TcpStream::connect(address()).is_err(), "nothing listens yet");
     for block in common {
-        let said = container.shell(block);
+        let said = type_in(container, block, block);
         if block.contains("pgsqlchk check") {
             assert_eq!(said, "primary timeline 1");
         }
@@ -68,11 +70,47 @@ fn follow(container: &Container, beginning: &str, prepare: &str) {
     assert_table();
 }
 
+/// And prints how long that took.
+#[track_caller]
+fn type_in(container: &Container, commands: &str, name: &str) -> String {
+    let begun = Instant::now();
+    let said = container.shell(commands);
+    let line = format!("{:.1} s: {}\n", begun.elapsed().as_secs_f64(), name.trim_end());
+    // Not captured by the harness, so that a run of all tests shows it.
+    io::stdout().write_all(line.as_bytes()).expect("write to stdout");
+    said
+}
+
 #[test]
 fn the_steps_of_the_readme_work_with_apt() {
     let container = boot_node(&[]);
     follow(&container, "sudo apt ", "cd /new");
     change_the_configuration(&container);
+}
+
+#[test]
+fn the_steps_of_the_readme_work_on_debian_13() {
+    live_a_whole_life(Root::Debian13, "17.");
+}
+
+#[test]
+fn the_steps_of_the_readme_work_on_ubuntu() {
+    live_a_whole_life(Root::Ubuntu, "16.");
+}
+
+/// The steps, a look, an upgrade, and the end, beside this version of PostgreSQL.
+fn live_a_whole_life(system: Root, version: &str) {
+    let container = boot_node_of(system, &[]);
+    follow(&container, "sudo apt ", "cd /older");
+    let (_, said) = container.try_run(&["pgsqlchk", "doctor"]);
+    assert!(said.contains(&format!("ok       PostgreSQL: version {version}")), "{said}");
+    // Asked about the configuration that was changed, the administrator keeps it.
+    type_in(&container, "apt-get -y -q install /new/pgsqlchk_*_amd64.deb 2>&1 < <(yes N)", "upgrade");
+    eventually(secs(10), "the new one answers", || get("/").line() == "200 Primary");
+    assert_table();
+    type_in(&container, "DEBIAN_FRONTEND=noninteractive apt-get -y -q purge pgsqlchk 2>&1", "purge");
+    assert_eq!(agents(&container), []);
+    assert!(TcpStream::connect(address()).is_err(), "nobody listens any more");
 }
 
 /// Both ways of telling the agent that runs, as the page has them.
