@@ -57,6 +57,18 @@ fn in_root(name: &str, program: &str) -> String {
     ask(command)
 }
 
+/// Of a program that does not say it itself.
+fn package_in(name: &str, package: &str) -> String {
+    let mut command = Command::new("chroot");
+    command.arg(root_named(name)).args([
+        "dpkg-query",
+        "--show",
+        "--showformat=${source:Upstream-Version}",
+        package,
+    ]);
+    ask(command)
+}
+
 /// The versions that the tests run, in the order in which the page has them.
 fn ran(software: &str) -> Vec<String> {
     match software {
@@ -90,6 +102,9 @@ fn ran(software: &str) -> Vec<String> {
         "xinetd" => ask_program("/usr/sbin/xinetd", "-version"),
         "qemu" => ask_program("qemu-arm", "--version"),
         "Prometheus" => ask_program("prometheus", "--version"),
+        "keepalived" => vec![in_root("ipvs", "keepalived")],
+        "ldirectord" => vec![package_in("ipvs", "ldirectord")],
+        "user-mode Linux" => vec![package_in("ipvs", "user-mode-linux")],
         "check_http" => {
             ask_program(unpacked("monitoring-plugins-basic/usr/lib/nagios/plugins/check_http"), "--version")
         }

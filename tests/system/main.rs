@@ -3,7 +3,7 @@
 //! packages install ([`deb`], [`rpm`], [`xinetd`]), one flavour in the place of the other ([`exchange`]), as the page says ([`readme`]), and that the programs for all machines
 //! run ([`programs`]); `/tmp`, which others can write to ([`shared_directory`]); names with several addresses
 //! ([`addresses`]); several instances on one host ([`instances`]) and mistakes in the configuration ([`bad_configuration`]);
-//! the newest HAProxy ([`haproxy`]); whether the page names what was tried ([`compatibility`]); and disks of WAL that are frozen or full ([`wal_disk`]).
+//! the newest HAProxy ([`haproxy`]); whether the page names what was tried ([`compatibility`]); who balances in the kernel ([`ipvs`]); and disks of WAL that are frozen or full ([`wal_disk`]).
 
 mod addresses;
 mod bad_configuration;
@@ -13,6 +13,7 @@ mod deb;
 mod exchange;
 mod haproxy;
 mod instances;
+mod ipvs;
 mod majors;
 mod packages;
 mod programs;
