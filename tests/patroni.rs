@@ -9,15 +9,7 @@ use support::patroni::{Node, Patroni, patiently};
 use support::peers::{Ring, line};
 use support::{Agent, Frozen, Signal, eventually, secs, signal};
 
-/// An agent that knows the others.
-#[track_caller]
-fn beside(ring: &Ring, index: usize, node: &Node) -> Agent {
-    Agent::start_with(|command| {
-        command.args(["--dsn", &node.dsn()]).args(ring.options(index));
-    })
-}
-
-/// One that knows nobody.
+/// An agent that knows nobody.
 #[track_caller]
 fn alone(node: &Node) -> Agent {
     Agent::start(&["--dsn", &node.dsn()])
@@ -41,7 +33,7 @@ fn the_old_primary_of_a_frozen_patroni_is_superseded_where_agents_know_each_othe
     let patroni = Patroni::start();
     let [old, new] = &patroni.nodes;
     let ring = Ring::of(2);
-    let (beside_old, beside_new) = (beside(&ring, 0, old), beside(&ring, 1, new));
+    let (beside_old, beside_new) = (old.agent(&ring, 0, &[]), new.agent(&ring, 1, &[]));
     let (alone_old, alone_new) = (alone(old), alone(new));
     assert_eq!(line(&beside_old, "/primary"), "200 Primary");
     assert_eq!(line(&beside_new, "/primary"), "503 in-recovery");
@@ -81,7 +73,7 @@ fn primary_is_200_by_the_agent_only_where_a_new_session_can_write_whatever_the_l
     let patroni = Patroni::start();
     let [first, second] = &patroni.nodes;
     let ring = Ring::of(2);
-    let (beside_first, beside_second) = (beside(&ring, 0, first), beside(&ring, 1, second));
+    let (beside_first, beside_second) = (first.agent(&ring, 0, &[]), second.agent(&ring, 1, &[]));
     assert!(second.says_200("/replica?replication_state=nonsense"), "Patroni ignores it");
     assert_eq!(line(&beside_second, "/replica?replication_state=nonsense"), "400 Bad Request");
 

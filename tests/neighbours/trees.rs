@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
-use crate::support::patroni::processes_that_name;
+use crate::support::process::processes_that_name;
 use crate::support::process::{children_of, state};
 use crate::support::{Signal, eventually, millis, secs, signal};
 

@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod contract;
 pub mod daemon;
 pub mod drain;
+pub mod etcd;
 pub mod folder;
 pub mod forwarder;
 pub mod front;

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use super::cluster::psql_command;
 use super::folder::Folder;
+use super::peers::Ring;
 use super::postgresql::{ServerUser, copy_folder, program_path};
-use super::process::{Killed, Signal, children_of, signal, state, wait_for_exit};
-use super::{eventually, free_port, millis, secs, show_log};
+use super::process::{Killed, Signal, children_of, processes_that_name, signal, wait_for_exit};
+use super::{Agent, etcd, eventually, free_port, millis, secs, show_log};
 
 /// Patroni gives up sooner than anybody who waits for it here; under load its own queries take seconds.
 const PATIENCE: Duration = secs(10);
@@ -38,8 +39,10 @@ pub struct Patroni {
 pub struct Node {
     name: &'static str,
     folder: PathBuf,
-    api_port: u16,
-    port: u16,
+    /// The port of Patroni's own API.
+    pub api_port: u16,
+    /// PostgreSQL's port.
+    pub port: u16,
     patroni: Option<Child>,
 }
 
@@ -62,7 +65,7 @@ impl Patroni {
         // Found before anything runs: what is missing is one line.
         let packages = installed("patroni/packages");
         let folder = Folder::new("patroni");
-        let (etcd, etcd_port) = start_etcd(&folder);
+        let (etcd, etcd_port) = etcd::start(&folder);
         // The user postgres need not reach the folder of the sources.
         copy_folder(&packages, &folder.path().join("packages"));
         let node = |name: &'static str| Node {
@@ -216,6 +219,19 @@ postgresql:
         self.psql("SELECT txid_current()").map(|_| ())
     }
 
+    /// An agent beside it that knows the others.
+    #[track_caller]
+    pub fn agent(&self, ring: &Ring, index: usize, more: &[&str]) -> Agent {
+        Agent::start_with(|command| {
+            command.args(["--dsn", &self.dsn()]).args(ring.options(index)).args(more);
+        })
+    }
+
+    /// What its Patroni and PostgreSQL wrote so far.
+    pub fn log(&self) -> String {
+        read(&self.log_path())
+    }
+
     fn log_path(&self) -> PathBuf {
         self.folder.with_extension("log")
     }
@@ -249,7 +265,7 @@ impl Drop for Patroni {
             }
         }
         for node in &self.nodes {
-            show_log(&format!("log of Patroni and PostgreSQL of {}", node.name), &read(&node.log_path()));
+            show_log(&format!("log of Patroni and PostgreSQL of {}", node.name), &node.log());
         }
         show_log("log of etcd", &read(&self.folder.path().join("etcd.log")));
     }
@@ -259,37 +275,9 @@ fn read(path: &Path) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }
 
-/// The running processes with this path in their command line, but one.
-pub fn processes_that_name(path: &Path, but: u32) -> Vec<u32> {
-    let path = path.to_str().expect("UTF-8");
-    let entries = fs::read_dir("/proc").expect("read /proc").flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| *pid != but && read(&PathBuf::from(format!("/proc/{pid}/cmdline"))).contains(path))
-        .filter(|pid| state(*pid) != Some('Z'))
-        .collect()
-}
-
-/// A single etcd, which needs nobody's vote; it may lose what it knows when the machine stops.
-fn start_etcd(folder: &Folder) -> (Child, u16) {
-    let program = installed("etcd-server/usr/bin/etcd");
-    let (clients, peers) = (free_port(), free_port());
-    let log = File::create(folder.path().join("etcd.log")).expect("create etcd's log");
-    let mut command = Command::new(program);
-    for (name, port) in [("client", clients), ("peer", peers)] {
-        command.arg(format!("--listen-{name}-urls=http://127.0.0.1:{port}"));
-    }
-    command.arg(format!("--advertise-client-urls=http://127.0.0.1:{clients}"));
-    command.arg(format!("--initial-advertise-peer-urls=http://127.0.0.1:{peers}"));
-    command.arg(format!("--initial-cluster=default=http://127.0.0.1:{peers}"));
-    command.arg(format!("--data-dir={}", folder.path().join("etcd").display()));
-    command.env_clear().current_dir("/").stdin(Stdio::null());
-    command.stdout(log.try_clone().expect("a second handle")).stderr(log);
-    (command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")), clients)
-}
-
 /// What packaging/install-dependencies put somewhere in Cargo's target folder.
 #[track_caller]
-fn installed(path: &str) -> PathBuf {
+pub fn installed(path: &str) -> PathBuf {
     let folders = Path::new(env!("CARGO_TARGET_TMPDIR")).ancestors();
     let mut candidates = folders.map(|folder| folder.join(path));
     candidates

@@ -1,6 +1,7 @@
 //! Signals to processes the tests started, and what /proc says about them.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Child, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,6 +34,18 @@ pub fn children_of(parent: u32) -> Vec<u32> {
     let entries = fs::read_dir("/proc").expect("read /proc").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.filter(|pid| stat_field(*pid, 1).as_deref() == Some(&parent.to_string())).collect()
+}
+
+/// The running processes with this path in their command line, but one.
+pub fn processes_that_name(path: &Path, but: u32) -> Vec<u32> {
+    let path = path.to_str().expect("UTF-8");
+    let names = |pid: u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(path)
+    };
+    let entries = fs::read_dir("/proc").expect("read /proc").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| *pid != but && names(*pid)).filter(|pid| state(*pid) != Some('Z')).collect()
 }
 
 /// The state letter of a process (`T` stopped, `S` sleeping, `Z` zombie; proc(5)), None when it is gone.
