@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::container::root_named;
 use crate::support::folder::Folder;
+use crate::support::pages::{fenced, page};
 use crate::support::site::{Balancer, EXAMPLES, Node, example, primary_and_standby, write_pool};
 use crate::support::{Frozen, StopMode};
 
@@ -77,6 +78,26 @@ fn expect_no_complaint(haproxy: impl Fn() -> Command, texts: impl Fn(&str) -> Ve
             assert_eq!(complaints(&balancer.haproxy.log()), [""; 0], "{name}");
         }
     }
+}
+
+#[test]
+fn the_newest_haproxy_takes_a_check_by_its_name() {
+    let check = fenced(&page("docs/haproxy.md"), "haproxy-3.4").into_iter().next().expect("a block");
+    let text = example("cluster.cfg");
+    let in_pool = "    option httpchk OPTIONS /read-write\n    http-check expect status 200\n";
+    let by_name = text.replacen(in_pool, "    default-server healthcheck writes\n", 1);
+    let by_name = by_name.replacen("listen ReadWrite", &format!("{check}\nlisten ReadWrite"), 1);
+    assert!(!by_name.contains(in_pool) && by_name.contains(&check), "{by_name}");
+    let [a, b] = primary_and_standby();
+    let balancer = Balancer::start_command(newest(), &by_name, [&a, &b]);
+    balancer.expect_that("ReadWrite", "node1", "up", |state| state.status == "UP");
+    balancer.expect_that("ReadWrite", "node2", "refused", |state| state.check_code == "503");
+    assert_eq!(complaints(&balancer.haproxy.log()), [""; 0]);
+    assert_eq!(balancer.reaches(WRITES), a.port());
+    a.cluster.stop(StopMode::Fast);
+    b.cluster.promote();
+    balancer.expect_that("ReadWrite", "node2", "up", |state| state.status == "UP");
+    assert_eq!(balancer.reaches(WRITES), b.port());
 }
 
 /// Seen 70 ms after a start: HAProxy counted a standby as up whose first check was still under way. Here that takes three
