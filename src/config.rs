@@ -189,10 +189,13 @@ impl Config {
     pub fn changes_since(&self, before: &Config) -> Vec<&'static str> {
         let is_elsewhere = self.connection != before.connection;
         // Other certificates may stand in the same files.
-        let files = match (&self.tls, &before.tls) {
+        let mut files = match (&self.tls, &before.tls) {
             (Some(now), Some(before)) => now.changes_since(before),
             (Some(_) | None, _) => Vec::new(),
         };
+        if let (Some(now), Some(before)) = (&self.peer_tls, &before.peer_tls) {
+            files.extend(now.changes_since(before));
+        }
         let changed = self.options.differ_from(&before.options).into_iter();
         changed
             .filter_map(|(word, differs)| {

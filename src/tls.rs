@@ -37,6 +37,11 @@ impl PeerTls {
     pub fn for_options(_: &crate::config::Options) -> Result<Option<PeerTls>, String> {
         Ok(None)
     }
+
+    /// Of what is not there nothing is called.
+    pub fn changes_since(&self, _: &PeerTls) -> Vec<&'static str> {
+        match *self {}
+    }
 }
 
 /// What a build without TLS says of everything that asks for it.

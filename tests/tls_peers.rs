@@ -223,7 +223,7 @@ fn a_reload_finds_other_files_of_the_same_names() {
     assert!(!hears(&agent), "{}", agent.log());
     put(new.certificate());
     agent.signal(Signal::HUP);
-    agent.wait_for_log("reloaded");
+    agent.wait_for_log("reloaded: peer-ca");
     eventually(secs(10), "the peer is heard", || hears(&agent));
     // What is no certificate changes nothing.
     fs::write(&trusted, "no certificate\n").expect("write a file");

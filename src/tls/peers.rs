@@ -49,6 +49,12 @@ impl PeerTls {
         Ok(Some(PeerTls { client: Arc::new(client), contents }))
     }
 
+    /// The words of the options whose files held another thing.
+    pub fn changes_since(&self, before: &PeerTls) -> Vec<&'static str> {
+        let files = ["peer-ca", "tls-cert"].into_iter().zip(self.contents.iter().zip(&before.contents));
+        files.filter(|(_, (now, before))| now != before).map(|(word, _)| word).collect()
+    }
+
     /// A session with the agent of this host, which has to be who its certificate says.
     pub fn session(&self, host: &str) -> Result<ClientConnection, String> {
         let host = host.trim_start_matches('[').trim_end_matches(']');
