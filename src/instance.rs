@@ -39,6 +39,8 @@ pub use evidence::{Against, Evidence, Pooler, PrimaryPosition, SyncState, WriteP
 pub use failure::Failure;
 pub use identity::Identity;
 pub use inspection::{Inspected, inspect};
+#[cfg(feature = "tls")]
+pub(crate) use knock::SSL_REQUEST;
 pub use lag::{BytesBasis, Lag, LagBytes, LagTime, LagUnknown, TimeBasis};
 pub use login::LoginRefused;
 pub use lsn::Lsn;

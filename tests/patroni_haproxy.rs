@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use support::cluster::psql_command;
-use support::patroni::{Node, Patroni, installed, patiently};
+use support::patroni::{Node, Patroni, patiently};
 use support::peers::Ring;
+use support::unpacked::unpacked;
 use support::{Haproxy, ServerState, free_port};
 
 /// Older files have one pool, and ask for no path.
 fn older() -> String {
-    let path = installed("patroni-of-debian/usr/share/doc/patroni/examples/haproxy.cfg");
+    let path = unpacked("patroni-of-debian/usr/share/doc/patroni/examples/haproxy.cfg");
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 

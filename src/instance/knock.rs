@@ -20,7 +20,7 @@ use crate::config::ConnectionSettings;
 use crate::reason::Reason;
 
 /// Length 8, code 80877103: SSLRequest, the same in every protocol version.
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+pub(crate) const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 /// Length 8, code 80877104: GSSENCRequest, known since PostgreSQL 12.
 const GSSENC_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];

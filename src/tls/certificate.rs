@@ -76,9 +76,8 @@ pub fn read(bytes: &[u8]) -> Option<Certificate> {
     let mut whole = Reader(bytes).enter(SEQUENCE)?;
     let mut body = whole.enter(SEQUENCE)?;
     let signature_hash = whole.enter(SEQUENCE).and_then(hash_of);
-    let before = body;
+    let is_version_1 = body.0.first() != Some(&FIELD[0]);
     body.skip_if(FIELD[0])?;
-    let is_version_1 = body.0.len() == before.0.len();
     // Serial number, and the signature's algorithm once more.
     for _ in 0..2 {
         body.next()?;

@@ -28,6 +28,7 @@ use super::files;
 use super::provider::provider;
 use super::verifier::{Names, Trust, Verifier, words};
 use crate::config::{Authorities, Choice, Encryption, SslMode};
+use crate::instance::SSL_REQUEST;
 
 /// The protocol's registered name, which `sslnegotiation=direct` asks for (PostgreSQL manual, section 54.2.11).
 const ALPN: &[u8] = b"postgresql";
@@ -46,9 +47,6 @@ impl std::fmt::Display for TlsError {
 }
 
 impl std::error::Error for TlsError {}
-
-/// What a client asks for TLS with: its own length, and a number that is no version (PostgreSQL manual, section 54.7).
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 /// Speaks TLS with one server, once. Our own files are read, and what is wrong with them counts, when it comes to that, as in
 /// libpq.

@@ -61,6 +61,8 @@ pub struct Trust {
 struct Root {
     itself: CertificateDer<'static>,
     read: Certificate,
+    /// Which of the anchors it is.
+    anchor: Option<usize>,
 }
 
 impl Trust {
@@ -75,8 +77,10 @@ impl Trust {
             // Of many, some may be of a kind that is not known here.
             match certificate::read(&itself) {
                 Some(read) if read.issues_itself => {
-                    anchors.extend(anchor_from_trusted_cert(&itself).ok().map(|anchor| anchor.to_owned()));
-                    roots.push(Root { itself, read });
+                    let anchor = anchor_from_trusted_cert(&itself).ok().map(|anchor| anchor.to_owned());
+                    let index = anchor.is_some().then_some(anchors.len());
+                    anchors.extend(anchor);
+                    roots.push(Root { itself, read, anchor: index });
                 }
                 Some(_) => between.push(itself),
                 None => {}
@@ -130,11 +134,10 @@ impl Trust {
         }
     }
 
-    /// A root that may issue others, and is valid. One that was renewed with the same key stands there twice, and webpki says no more than which key it was.
+    /// A root that may issue others, and is valid. One that was renewed with the same key stands there twice, and webpki
+    /// says no more than which key it was.
     fn is_end_valid(&self, path: &VerifiedPath, now: UnixTime) -> Result<(), webpki::Error> {
-        let is_it = |root: &&Root| {
-            anchor_from_trusted_cert(&root.itself).is_ok_and(|anchor| anchor == *path.anchor())
-        };
+        let is_it = |root: &&Root| root.anchor.is_some_and(|index| self.anchors[index] == *path.anchor());
         let mut outcome = Err(webpki::Error::UnknownIssuer);
         for root in self.roots.iter().filter(|root| root.read.is_authority).filter(is_it) {
             outcome = root.is_valid(now);

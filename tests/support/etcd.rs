@@ -5,11 +5,11 @@ use std::process::{Child, Command, Stdio};
 
 use super::folder::Folder;
 use super::free_port;
-use super::patroni::installed;
+use super::unpacked::unpacked;
 
 /// A single etcd, which needs nobody's vote; it may lose what it knows when the machine stops.
 pub fn start(folder: &Folder) -> (Child, u16) {
-    let program = installed("etcd-server/usr/bin/etcd");
+    let program = unpacked("etcd-server/usr/bin/etcd");
     let (clients, peers) = (free_port(), free_port());
     let log = File::create(folder.path().join("etcd.log")).expect("create etcd's log");
     let mut command = Command::new(program);

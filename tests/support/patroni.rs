@@ -13,6 +13,7 @@ use super::folder::Folder;
 use super::peers::Ring;
 use super::postgresql::{ServerUser, copy_folder, program_path};
 use super::process::{Killed, Signal, children_of, processes_that_name, signal, wait_for_exit};
+use super::unpacked::unpacked;
 use super::{Agent, etcd, eventually, free_port, millis, secs, show_log};
 
 /// Patroni gives up sooner than anybody who waits for it here; under load its own queries take seconds.
@@ -63,7 +64,7 @@ impl Patroni {
     #[track_caller]
     pub fn start() -> Patroni {
         // Found before anything runs: what is missing is one line.
-        let packages = installed("patroni/packages");
+        let packages = unpacked("patroni/packages");
         let folder = Folder::new("patroni");
         let (etcd, etcd_port) = etcd::start(&folder);
         // The user postgres need not reach the folder of the sources.
@@ -273,16 +274,6 @@ impl Drop for Patroni {
 
 fn read(path: &Path) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
-}
-
-/// What packaging/install-dependencies put somewhere in Cargo's target folder.
-#[track_caller]
-pub fn installed(path: &str) -> PathBuf {
-    let folders = Path::new(env!("CARGO_TARGET_TMPDIR")).ancestors();
-    let mut candidates = folders.map(|folder| folder.join(path));
-    candidates
-        .find(|path| path.exists())
-        .unwrap_or_else(|| panic!("no {path}: run make test, which fetches it"))
 }
 
 fn http(limit: Duration) -> ureq::Agent {

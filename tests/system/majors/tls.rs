@@ -1,12 +1,12 @@
 //! What psql of Debian 12 does not know of TLS yet: it gets the client library of PostgreSQL 18, and the agent has to agree with
 //! that. The agent is the one that is released with TLS.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use super::programs::Programs;
 use super::server::{PASSWORD, Server};
+use crate::packages::target;
 use crate::support::cluster::psql_command;
 use crate::support::{eventually, secs};
 
@@ -74,8 +74,6 @@ fn agree(programs: &Programs, server: &Server, parameters: &str, leads_anywhere:
 
 #[track_caller]
 fn agree_on(programs: &Programs, server: &Server, dsn: &str, leads_anywhere: bool) {
-    let folders = Path::new(env!("CARGO_TARGET_TMPDIR")).ancestors();
-    let program = folders.map(|folder| folder.join("static/x86_64/pgsqlchk-tls")).find(|path| path.exists());
     // What this system trusts, for both: OpenSSL looks at this variable, and so does the agent.
     let run = |mut command: Command| {
         command.env("SSL_CERT_FILE", server.certificate()).env("HOME", "/nonexistent").stdin(Stdio::null());
@@ -87,7 +85,7 @@ fn agree_on(programs: &Programs, server: &Server, dsn: &str, leads_anywhere: boo
     psql.env("LD_LIBRARY_PATH", programs.libraries()).args(["-d", dsn, "-c", "SELECT 1"]);
     let psql = run(psql);
     assert_eq!(psql.0, leads_anywhere, "psql: {dsn}: {}", psql.1);
-    let mut ours = Command::new(program.expect("make static"));
+    let mut ours = Command::new(target().join("static/x86_64/pgsqlchk-tls"));
     ours.args(["check", "--config", "/dev/null", "--dsn", dsn]);
     let ours = run(ours);
     assert_eq!(ours.0, leads_anywhere, "{dsn}: {}\npsql: {}", ours.1, psql.1);
