@@ -1,7 +1,7 @@
 //! libpq's connection parameters and what this agent does with each.
 //!
-//! The list is that of the PostgreSQL manual, section 34.1.2, versions 10 to 18, with `servicefile` of 19. A
-//! connection string that psql takes is taken here too, unless leaving a parameter out would quietly weaken
+//! The list is that of the PostgreSQL manual, section 34.1.2, versions 10 to 18, with `oauth_ca_file` and `servicefile` of
+//! 19. A connection string that psql takes is taken here too, unless leaving a parameter out would quietly weaken
 //! what was asked for: then it is refused with the reason.
 
 /// One connection parameter.
@@ -60,7 +60,7 @@ pub const KEYWORDS: &[Keyword] = &[
     ignored("gssdelegation"),
     Keyword {
         rule: Rule::OneOf { fine: &["disable", "prefer"], refused: &["require"], why: Some(NO_GSS) },
-        ..ignored("gssencmode")
+        ..used("gssencmode", Some("PGGSSENCMODE"))
     },
     ignored("gsslib"),
     used("host", Some("PGHOST")),
@@ -73,6 +73,7 @@ pub const KEYWORDS: &[Keyword] = &[
     ignored("load_balance_hosts"),
     ignored("max_protocol_version"),
     ignored("min_protocol_version"),
+    ignored("oauth_ca_file"),
     ignored("oauth_client_id"),
     ignored("oauth_client_secret"),
     ignored("oauth_issuer"),
@@ -85,8 +86,14 @@ pub const KEYWORDS: &[Keyword] = &[
         rule: Rule::Only { fine: &["", "0", "false", "off", "no"], why: NO_REPLICATION },
         ..ignored("replication")
     },
-    Keyword { rule: Rule::Only { fine: &[""], why: NO_AUTH_CHOICE }, ..ignored("require_auth") },
-    Keyword { rule: Rule::Only { fine: &[""], why: NO_PEER_CHECK }, ..ignored("requirepeer") },
+    Keyword {
+        rule: Rule::Only { fine: &[""], why: NO_AUTH_CHOICE },
+        ..used("require_auth", Some("PGREQUIREAUTH"))
+    },
+    Keyword {
+        rule: Rule::Only { fine: &[""], why: NO_PEER_CHECK },
+        ..used("requirepeer", Some("PGREQUIREPEER"))
+    },
     ignored("scram_client_key"),
     ignored("scram_server_key"),
     used("service", Some("PGSERVICE")),
@@ -178,8 +185,8 @@ mod tests {
         variables.sort_unstable();
         assert_eq!(
             variables.join(" "),
-            "PGAPPNAME PGCHANNELBINDING PGCONNECT_TIMEOUT PGDATABASE PGHOST PGHOSTADDR PGPASSFILE PGPASSWORD PGPORT \
-             PGSERVICE PGSERVICEFILE PGSSLCERTMODE PGSSLMODE PGSSLNEGOTIATION PGSSLROOTCERT PGUSER"
+            "PGAPPNAME PGCHANNELBINDING PGCONNECT_TIMEOUT PGDATABASE PGGSSENCMODE PGHOST PGHOSTADDR PGPASSFILE PGPASSWORD \
+             PGPORT PGREQUIREAUTH PGREQUIREPEER PGSERVICE PGSERVICEFILE PGSSLCERTMODE PGSSLMODE PGSSLNEGOTIATION PGSSLROOTCERT PGUSER"
         );
     }
 

@@ -399,3 +399,16 @@ fn no_error_shows_a_password() {
     let shown = format!("{:?}", from("password=s3cret", &[]));
     assert!(!shown.contains("s3cret"), "{shown}");
 }
+
+#[test]
+fn what_the_environment_asks_for_is_not_weakened_either() {
+    for (variable, value) in
+        [("PGREQUIREPEER", "postgres"), ("PGREQUIREAUTH", "scram-sha-256"), ("PGGSSENCMODE", "require")]
+    {
+        let error = settings("", &[(variable, value)], &[]).unwrap_err();
+        assert!(error.starts_with(variable) && !error.contains('\n'), "{error}");
+    }
+    for (variable, value) in [("PGREQUIREPEER", ""), ("PGREQUIREAUTH", ""), ("PGGSSENCMODE", "prefer")] {
+        assert!(settings("", &[(variable, value)], &[]).is_ok(), "{variable}={value}");
+    }
+}
