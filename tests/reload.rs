@@ -60,6 +60,9 @@ fn the_connection_leads_elsewhere_and_nothing_of_the_server_before_stays() {
     eventually(secs(10), "the old session is closed", || session_of(&primary).is_empty());
     site.reload(&format!("dsn = {}\nlogin-interval = 0\n", primary.dsn()), "reloaded: dsn\n");
     assert_eq!(line(&site.agent, "/"), "200 Primary");
+    // Two instances, and none of them changed.
+    eventually(secs(10), "each is seen for the first time", || site.count("unknown -> primary") == 2);
+    assert_eq!(site.count("standby -> primary"), 0);
 }
 
 /// With a login interval of 0 a session is replaced for no other reason.
@@ -67,16 +70,16 @@ fn the_connection_leads_elsewhere_and_nothing_of_the_server_before_stays() {
 fn a_session_stays_open_where_the_connection_does() {
     let primary = Cluster::primary_with(&[("log_statement", "all")]);
     let dsn = format!("dsn = {}\nlogin-interval = 0\n", primary.dsn());
-    let site = Site::start(&format!("{dsn}timeout = 200ms\n"));
+    let site = Site::start(&format!("{dsn}timeout = 2s\n"));
     assert_eq!(line(&site.agent, "/"), "200 Primary");
     let session = session_of(&primary);
     site.reload(&format!("{dsn}timeout = 10s\n"), "reloaded: timeout\n");
     assert_eq!(line(&site.agent, "/"), "200 Primary");
     assert_eq!(session_of(&primary), session);
-    // The server would end each question of this session after 200 ms, had nobody told it.
+    // The server would end each question of this session after 2 s, had nobody told it.
     assert!(primary.log().contains("SET statement_timeout = 10000"), "{}", primary.log());
     assert_eq!(session_of(&primary), session);
-    site.reload(&format!("{dsn}timeout = 300ms\n"), "reloaded: timeout\n");
+    site.reload(&format!("{dsn}timeout = 1s\n"), "reloaded: timeout\n");
     assert_eq!(line(&site.agent, "/"), "200 Primary");
     let _frozen = Frozen::new(session[0]);
     let reply = site.agent.get("/");

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpStream};
 
 use crate::container::{Container, Root, bind_server};
-use crate::support::{Cluster, eventually, http, secs};
+use crate::support::{Cluster, http};
 use crate::{address, assert_writes_nowhere, primary};
 
 /// The agents: what they are called, and their ports.
@@ -85,7 +85,7 @@ fn an_instance_without_a_file_is_told_which() {
     ] {
         let unit = format!("pgsqlchk@{name}");
         assert!(!container.try_run(&["systemctl", "start", &unit]).0);
-        eventually(secs(10), "it is said", || container.journal(&unit).contains(why));
+        container.wait_for_journal(&unit, why);
         assert_eq!(container.show(&unit, "ExecMainStatus"), "3");
     }
 }
