@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use support::folder::Folder;
 use support::postgresql::program_path;
 use support::process::wait_for_exit;
-use support::{Cluster, Frozen, StopMode, agent, eventually, free_port, millis, secs};
+use support::{Agent, Cluster, Frozen, StopMode, agent, eventually, free_port, millis, secs};
 
 mod support;
 
@@ -214,10 +214,23 @@ fn where_a_server_listens_on_another_port_the_line_names_it() {
     let primary = Cluster::primary();
     let (directory, port) = (primary.socket_dir().display(), primary.port());
     let outcome = admin.check(&format!("host={directory} user=postgres"), &[]);
-    let advice = format!("a server listens on port {port} there: --dsn 'host={directory} port={port}'");
+    let dsn = format!("host={directory} port={port} user=postgres");
+    // The one that is asked for may merely be down.
+    let advice = format!(
+        "start PostgreSQL (systemctl start postgresql), or if it is meant, a server listens on port {port} there: --dsn '{dsn}'"
+    );
     assert_says(&outcome, "connection-refused", &advice);
-    let helped = admin.check(&format!("host={directory} port={port} user=postgres"), &[]);
+    let helped = admin.check(&dsn, &[]);
     assert_eq!(helped.code, 0, "{helped:?}");
+}
+
+/// It said `connection-lost`, where an agent that stays says what it is.
+#[test]
+fn a_port_where_http_is_spoken_is_not_postgresql() {
+    let admin = Admin::new();
+    let agent = Agent::start(&["--dsn", "host=/nowhere"]);
+    let dsn = format!("host=127.0.0.1 port={} user=u", agent.addr().port());
+    assert_says(&admin.check(&dsn, &[]), "not-postgresql", "the knock was answered with byte 0x48");
 }
 
 #[test]

@@ -90,25 +90,39 @@ struct Advisor<'a> {
 }
 
 impl Advisor<'_> {
+    /// The server may merely be down: another one is not proposed before it.
     fn start_server(&self) -> String {
-        if let Some(port) = self.settings.another_port() {
-            let dsn = self.dsn_with(port);
-            return format!(
-                "a server listens on port {port} there: --dsn '{dsn}'; in the configuration file: dsn = {dsn}, which a running \
-                 agent reads when it is started again (systemctl restart pgsqlchk)"
-            );
-        }
-        "start PostgreSQL (systemctl start postgresql), or say where it is: --dsn 'host=/run/postgresql \
-         port=5432'; pg_lsclusters and SHOW port know"
-            .into()
+        let place = match self.settings.another_port() {
+            Some(port) => {
+                let dsn = self.dsn_with(port);
+                format!(
+                    "if it is meant, a server listens on port {port} there: --dsn '{dsn}'; in the configuration file: \
+                     dsn = {dsn}, which a running agent reads on systemctl reload pgsqlchk"
+                )
+            }
+            None => {
+                "say where it is: --dsn 'host=/run/postgresql port=5432'; pg_lsclusters and SHOW port know"
+                    .into()
+            }
+        };
+        format!("start PostgreSQL (systemctl start postgresql), or {place}")
     }
 
-    /// The shortest that leads to this port.
+    /// The shortest that leads to this port, as the same user to the same database.
     fn dsn_with(&self, port: u16) -> String {
-        match &self.settings.endpoint {
-            Endpoint::UnixDirectory(directory) => format!("host={} port={port}", directory.display()),
-            Endpoint::DefaultSocket | Endpoint::Tcp { .. } => format!("port={port}"),
+        let ConnectionSettings { endpoint, user, database, .. } = self.settings;
+        let mut words = Vec::new();
+        if let Endpoint::UnixDirectory(directory) = endpoint {
+            words.push(format!("host={}", directory.display()));
         }
+        words.push(format!("port={port}"));
+        if self.os_user != Some(user.as_str()) {
+            words.push(format!("user={user}"));
+        }
+        if database != "postgres" {
+            words.push(format!("dbname={database}"));
+        }
+        words.join(" ")
     }
 
     fn grant(&self) -> String {

@@ -265,7 +265,15 @@ impl Prober {
         });
         let limits = TimeLimits { connect: limit, statement: self.settings.timeout };
         let session = if self.is_for_one_look {
-            Session::open_for_one_look(connection, &address, password, limits)?
+            match Session::open_for_one_look(connection, &address, password, limits) {
+                // Who does not speak PostgreSQL's protocol may have closed it for that: what it says to a knock tells.
+                Err(failure) if failure.reason == Reason::ConnectionLost => {
+                    let deadline = self.connect_deadline(deadline);
+                    self.knocker.knock(&address, deadline, &self.stage)?;
+                    return Err(failure);
+                }
+                opened => opened?,
+            }
         } else {
             Session::open(connection, &address, password, limits, &mut self.learned)?
         };
