@@ -70,8 +70,14 @@ impl Monitor {
     /// Looks that begin after this call follow these settings.
     pub fn adopt(&self, settings: ProbeSettings) {
         let settings = Arc::new(settings);
-        *self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&settings);
-        self.shared.lock().adopt(&settings);
+        let mut in_force = self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *in_force, Arc::clone(&settings));
+        drop(in_force);
+        let mut state = self.shared.lock();
+        if before.connection != settings.connection {
+            state.history.forget_instance();
+        }
+        state.adopt(&settings);
     }
 
     /// Leaves a question. `answer` gets what a probe saw that began after this call, or a failure at `deadline`.

@@ -61,7 +61,7 @@ impl PeerSettings {
 /// forgotten because a reload names another one.
 pub fn start(settings: &PeerSettings, before: Option<&Circle<Seat>>) -> io::Result<Circle<Seat>> {
     let members = settings.peers.iter().enumerate().map(|(number, peer)| {
-        let asker = Asker::new(peer, settings.timeout, settings.tls.as_ref());
+        let asker = Asker::new(peer, settings);
         let mut seat = Seat::new(peer, settings);
         if let Some(before) = before {
             before.look(|seats| seat.inherit(seats));

@@ -32,10 +32,12 @@ impl Site {
         let agents = [&primary, &first, &second].into_iter().enumerate();
         let agents = agents.map(|(node, server)| ring.start(node, server, &[])).collect();
         let site = Site { agents, standbys: [first, second], primary, ring };
-        eventually(secs(20), "all are seen in their places", || {
-            let cluster = document(&site.agents[0], "/cluster");
-            nodes(&cluster).iter().filter(|node| node["sync_state"] == "async").count() == 2
-        });
+        for agent in &site.agents {
+            eventually(secs(20), "all are seen in their places", || {
+                let cluster = document(agent, "/cluster");
+                nodes(&cluster).iter().filter(|node| node["sync_state"] == "async").count() == 2
+            });
+        }
         site
     }
 
@@ -57,11 +59,11 @@ fn nodes(cluster: &Value) -> &Vec<Value> {
 fn every_node_is_a_row_whoever_is_asked() {
     let site = Site::start();
     for (own, agent) in site.agents.iter().enumerate() {
+        let mut cluster = Value::Null;
         eventually(secs(20), "the standbys have caught up", || {
-            let cluster = document(agent, "/cluster");
+            cluster = document(agent, "/cluster");
             nodes(&cluster).iter().filter(|node| node["lag_bytes"] == 0).count() == 2
         });
-        let cluster = document(agent, "/cluster");
         assert_eq!(cluster["condition"], "one-primary", "{cluster:#}");
         let nodes = nodes(&cluster);
         assert_eq!(nodes.len(), 3, "itself once");
@@ -157,7 +159,9 @@ fn metrics_count_peers_and_without_peers_there_are_none() {
     eventually(secs(10), "both peers answer", || {
         of_peers(&site.agents[0]) == [Some(2), Some(2), Some(1), Some(0)]
     });
-    assert_eq!(of_peers(&site.agents[1]), [Some(2), Some(2), Some(1), Some(0)]);
+    eventually(secs(10), "so they do to the other one", || {
+        of_peers(&site.agents[1]) == [Some(2), Some(2), Some(1), Some(0)]
+    });
     site.standbys[1].promote();
     eventually(secs(10), "the primary is superseded", || {
         of_peers(&site.agents[0]) == [Some(2), Some(2), Some(2), Some(1)]

@@ -235,7 +235,9 @@ fn a_panic_of_the_thread_that_takes_over_ends_the_agent_with_exit_code_1() {
     let primary = Cluster::primary();
     let tripwire = Tripwire::new();
     let agent = start(&primary, &tripwire, &["--timeout", "500ms"]);
-    assert_eq!(agent.get("/").line(), "200 Primary");
+    eventually(secs(10), "it has one session", || {
+        agent.get("/").line() == "200 Primary" && primary.backend_pids("pgsqlchk").len() == 1
+    });
     let backend = Frozen::new(primary.backend_pids("pgsqlchk")[0]);
     tripwire.set("runner");
     let mut wires: Vec<Wire> = Vec::new();

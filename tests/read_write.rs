@@ -53,8 +53,13 @@ fn read_write_asks_what_a_new_plain_session_would_see() {
     let may_write = "SET transaction_read_only = off;";
     primary.psql(&format!("{may_write} ALTER ROLE plain SET default_transaction_read_only = off"));
     assert_eq!(agent.get("/read-write").line(), "200 Primary");
-    primary.psql(&format!("{may_write} ALTER ROLE postgres SET work_mem = '8MB'"));
+    primary.psql(&format!("{may_write} ALTER ROLE postgres SET default_transaction_read_only = off"));
+    primary.psql(&format!("{may_write} ALTER DATABASE postgres SET work_mem = '8MB'"));
     let sessions = primary.backend_pids("pgsqlchk");
     assert_eq!(agent.get("/read-write").line(), "200 Primary");
-    assert_eq!(primary.backend_pids("pgsqlchk"), sessions, "no new login for the settings of others");
+    assert_eq!(
+        primary.backend_pids("pgsqlchk"),
+        sessions,
+        "no new login for other settings, or those of others"
+    );
 }

@@ -94,6 +94,26 @@ fn a_role_that_loses_login_goes_on_with_its_session() {
     );
 }
 
+/// Each of them had the session thrown away for a login that would be refused.
+#[test]
+fn a_setting_that_somebody_changes_then_costs_nothing() {
+    let primary = primary();
+    let agent = agent(&primary.dsn_of("pgsqlchk"));
+    assert_eq!(timely(&agent, "/read-write"), "200 Primary");
+    primary.psql("ALTER ROLE pgsqlchk NOLOGIN");
+    eventually(SOON, "the agent notices", || {
+        assert_eq!(timely(&agent, "/read-write"), "200 Primary");
+        refused_login(&agent).0.is_some()
+    });
+    for change in ["ALTER DATABASE postgres", "ALTER ROLE ALL", "ALTER ROLE pgsqlchk"] {
+        primary.psql(&format!("{change} SET work_mem = '5MB'"));
+        for path in ["/read-write", "/", "/read-only"] {
+            assert_eq!(timely(&agent, path), "200 Primary", "{path} after {change}");
+        }
+    }
+    assert_stays(&agent, "200 Primary");
+}
+
 #[test]
 fn a_connection_limit_on_the_role_goes_on_with_its_session() {
     let primary = primary();

@@ -112,6 +112,27 @@ fn wait_until_paused(server: &Cluster) {
     eventually(secs(20), "replay is paused", || server.psql(state) == "paused");
 }
 
+/// Who sees it took the restore for a standby, and who does not saw that it was none.
+#[test]
+fn a_primary_conninfo_that_came_with_the_backup_makes_a_restore_no_standby() {
+    let archive = Archive::start();
+    let restore = archive.back_up_and_write();
+    let conninfo = format!("host={} port={}", archive.primary.socket_dir().display(), archive.primary.port());
+    let settings = [
+        ("restore_command", &*archive.copy()),
+        ("recovery_target_name", HERE),
+        ("primary_conninfo", &*conninfo),
+    ];
+    as_restore(&restore, &settings);
+    restore.start();
+    wait_until_paused(&restore);
+    assert!(has_table(&restore, "before_here") && !has_table(&restore, "after_here"));
+    assert_eq!(restore.psql("SHOW primary_conninfo"), conninfo);
+    for path in ["/replica", "/read-only", "/replica?replay=running"] {
+        both_say(&agents(&restore), path, "503 restoring");
+    }
+}
+
 /// It was 206, and 200 on /replica, and 200 Primary the moment it was resumed.
 #[test]
 fn a_restore_that_stands_at_its_target_is_no_standby_and_resumed_it_is_a_primary() {

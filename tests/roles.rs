@@ -88,7 +88,8 @@ fn read_write_follows_default_transaction_read_only_without_a_restart() {
 #[test]
 fn many_checks_at_once_cost_one_postgresql_session() {
     let primary = Cluster::primary_with(&[("log_connections", "on")]);
-    let agent = Agent::start(&["--dsn", &primary.dsn()]);
+    // However long it takes, nobody has to log in anew.
+    let agent = Agent::start(&["--dsn", &primary.dsn(), "--login-interval", "0"]);
     let mut witness = primary.connect();
     let mut most = 0_i64;
     thread::scope(|scope| {

@@ -145,6 +145,8 @@ fn every_field_is_documented_with_its_type_and_no_other() {
     // Just after its start a receiver has not heard from the sender.
     let has_heard = || status(agents[1].addr())["lag"]["bytes_basis"] == "sender";
     eventually(secs(20), "the standby streams", has_heard);
+    // Who asks for the first time may not wait until the commit is through.
+    eventually(secs(20), "the primary commits", || status(agents[0].addr())["writable"] == true);
     let mut documents: Vec<Value> = agents.iter().map(|agent| status(agent.addr())).collect();
     primary.psql("ALTER ROLE guest NOLOGIN");
     eventually(secs(20), "the guest's login is refused", || {

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::time::Instant;
+
 use support::agent_check::ask;
 use support::one_check::OneCheck;
 use support::peers::{Ring, document, line, said};
@@ -120,6 +122,50 @@ fn a_standby_that_follows_the_promoted_node_is_witness_enough() {
     assert_eq!(document(&beside_old, "/cluster")["condition"], "superseded-primary");
 }
 
+/// The promoted node is gone, and who followed it crashes: what that one knows then is its last restartpoint.
+#[test]
+fn a_follower_that_crashes_takes_nothing_back() {
+    let old = Cluster::primary();
+    let new = Cluster::standby_of(&old);
+    let follower = Cluster::standby_of(&old);
+    // It stays attached through the promotion, and nothing is written that would note the timeline.
+    let place = new.socket_dir().display();
+    follower.psql(&format!(
+        "ALTER SYSTEM SET primary_conninfo = 'host={place} port={} user=postgres'",
+        new.port()
+    ));
+    follower.psql("ALTER SYSTEM SET bgwriter_lru_maxpages = 0");
+    follower.psql("SELECT pg_reload_conf()");
+    let ring = Ring::of(3);
+    let beside_old = ring.start(0, &old, &[]);
+    let follows = ring.start(2, &follower, &[]);
+    new.promote();
+    eventually(secs(20), "it follows timeline 2", || document(&follows, "/node")["timeline"] == 2);
+    assert_eq!(document(&follows, "/node")["receives"], true);
+    eventually(secs(10), "the old one is superseded", || {
+        line(&beside_old, "/read-write") == "503 superseded"
+    });
+    new.stop(StopMode::Immediate);
+    follower.stop(StopMode::Immediate);
+    follower.start();
+    eventually(secs(10), "it answers again", || document(&follows, "/node")["role"] == "standby");
+    let node = document(&follows, "/node");
+    assert_eq!(
+        (&node["timeline"], &node["receives"]),
+        (&1.into(), &false.into()),
+        "it has forgotten: {node}"
+    );
+    let begun = Instant::now();
+    while begun.elapsed() < secs(3) {
+        assert_eq!(line(&beside_old, "/read-write"), "503 superseded");
+    }
+    // It is given up, and follows the old one.
+    follower.stop(StopMode::Fast);
+    follower.rebuild_as_standby_of(&old);
+    follower.start();
+    eventually(secs(20), "the old one is the primary", || line(&beside_old, "/read-write") == "200 Primary");
+}
+
 #[test]
 fn two_primaries_on_one_timeline_are_none_until_one_drains() {
     let first = Cluster::primary();
@@ -161,7 +207,8 @@ fn two_primaries_on_one_timeline_are_none_until_one_drains() {
 fn the_homes_that_remember_nothing_ask_within_the_check() {
     let (old, new) = split();
     let ring = Ring::of(2);
-    let _beside_new = ring.start(1, &new, &[]);
+    let beside_new = ring.start(1, &new, &[]);
+    eventually(secs(10), "it has looked", || document(&beside_new, "/node")["role"] == "primary");
     let peers = ring.peers();
     let peers: Vec<&str> = peers.iter().map(String::as_str).collect();
     let check = OneCheck::run(&old.dsn(), &[&["--target", "/primary"], &peers[..]].concat());

@@ -22,7 +22,8 @@ pub fn run(config: Config) -> (String, u8) {
         config.format == Format::Nagios && (config.warning.is_some() || config.critical.is_some());
     let lag = Needs { recovery: has_thresholds, replication: has_thresholds, ..Needs::default() };
     let needs = Needs { timeline: true, ..needs }.union(lag);
-    let (observation, _) = one_shot::check(&config, target, needs, Instant::now());
+    let arrived = Instant::now();
+    let (observation, _) = one_shot::check(&config, target, needs, arrived, arrived + config.timeout);
     let (line, code) = report(target, &observation, &config);
     match config.format {
         Format::Text => (line, code),

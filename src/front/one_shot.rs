@@ -16,14 +16,22 @@ use crate::verdict::Target;
 
 /// Looks at the instance for this target, and at what its peers make of it and whether a client could work: all are asked
 /// at the same time but the commit, which comes last, and nothing is remembered. Returns by the deadline.
-pub(super) fn check(config: &Config, target: Target, needs: Needs, arrived: Instant) -> (Observation, News) {
-    check_with(config, PeerSettings::of(config, &OwnName::get().agent), target, needs, arrived)
+pub(super) fn check(
+    config: &Config,
+    target: Target,
+    needs: Needs,
+    arrived: Instant,
+    deadline: Instant,
+) -> (Observation, News) {
+    let settings = PeerSettings::of(config, &OwnName::get().agent);
+    check_with(config, settings, target, needs, arrived, deadline)
 }
 
 /// The same for somebody who has the time to wait for every peer.
 pub(super) fn survey(config: &Config, target: Target, needs: Needs, arrived: Instant) -> (Observation, News) {
     let settings = PeerSettings::of(config, &OwnName::get().agent);
-    check_with(config, PeerSettings { wait: config.timeout, ..settings }, target, needs, arrived)
+    let settings = PeerSettings { wait: config.timeout, ..settings };
+    check_with(config, settings, target, needs, arrived, arrived + config.timeout)
 }
 
 fn check_with(
@@ -32,8 +40,8 @@ fn check_with(
     target: Target,
     needs: Needs,
     arrived: Instant,
+    deadline: Instant,
 ) -> (Observation, News) {
-    let deadline = arrived + config.timeout;
     let witnesses = match Witnesses::for_one(config, settings, target) {
         Ok(Some(witnesses)) => witnesses,
         Ok(None) => return (look(config, needs, deadline), News::none()),

@@ -16,7 +16,7 @@ use super::{one_shot, standalone};
 use crate::config::{Config, Protocol};
 use crate::gate::client::{Client, Next};
 use crate::gate::listener;
-use crate::gate::service::{alive, reply_to};
+use crate::gate::service::{alive, limit, reply_to};
 use crate::instance::Failure;
 use crate::instance::advice::advice;
 use crate::monitor::Chronicle;
@@ -153,7 +153,8 @@ fn answer(
     match dialect::needs(protocol, target, !config.peer.is_empty()) {
         None => alive(protocol, target, tally),
         Some(needs) => {
-            let (observation, news) = one_shot::check(config, target, needs, arrived);
+            let deadline = arrived + limit(target, config.timeout, request.patience);
+            let (observation, news) = one_shot::check(config, target, needs, arrived, deadline);
             *failure = observation.failure().cloned();
             tally.probes.record(&observation, observation.took.unwrap_or_else(|| arrived.elapsed()));
             let background = Background {

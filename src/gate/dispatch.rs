@@ -2,7 +2,8 @@
 //!
 //! Each [`Way`] has a lane of its own, so that nobody stands behind what he need not wait for. On a lane, and in the queue
 //! before it, requests keep their order. All have the same timeout, so the one in front always has the nearest
-//! deadline, and none is held up beyond its own by one that came before.
+//! deadline, and none is held up beyond its own by one that came before. (But for another agent that says how long it
+//! waits for `/node`: it may stand behind who asks for the instance with more patience.)
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -38,6 +38,9 @@ const ARRIVED: &str = "Arrived";
 /// Tells the worker that HTML is preferred, where it is.
 const ACCEPT: &str = "Accept";
 
+/// Tells the worker how many milliseconds the client waits, where that is less than the deadline of all.
+const PATIENCE: &str = "Patience";
+
 /// Tells the worker that the answer is for HAProxy's agent-check.
 const FOR_AGENT_CHECK: &str = "For-Agent-Check";
 
@@ -79,6 +82,9 @@ impl Service {
             Media::Json => {}
             Media::Html => head.extend([ACCEPT, ": ", Media::Html.content_type(), "\r\n"]),
         }
+        if let Some(patience) = request.patience {
+            head.push_str(&format!("{PATIENCE}: {}\r\n", patience.as_millis()));
+        }
         head.push_str("\r\n");
         head.into_bytes()
     }
@@ -95,7 +101,7 @@ impl Service {
         panics::trip("taking");
         let Some(request) = &asked.request else { return };
         let arrived = self.arrival_of(request);
-        let media = preferred_by(request);
+        let (media, patience) = (preferred_by(request), patience_of(request));
         let terms = self.terms();
         let target = match terms.door.standing.read(request.url()) {
             Ok(target) => target,
@@ -122,7 +128,7 @@ impl Service {
                     };
                     asked.respond(&reply_to(protocol, target, &observation, &background, &tally));
                 };
-                let deadline = arrived + terms.timeout;
+                let deadline = arrived + limit(target, terms.timeout, patience);
                 let witnesses = Arc::clone(&terms.witnesses);
                 let summons = witnesses.call(protocol, target, arrived);
                 let answer: Answer =
@@ -147,6 +153,20 @@ impl Service {
 fn protocol_of(request: &Request) -> Protocol {
     let is_agent_check = request.headers().iter().any(|header| header.field.equiv(FOR_AGENT_CHECK));
     if is_agent_check { Protocol::Agent } else { Protocol::Http }
+}
+
+fn patience_of(request: &Request) -> Option<Duration> {
+    let header = request.headers().iter().find(|header| header.field.equiv(PATIENCE));
+    header.and_then(|header| header.value.as_str().parse().ok()).map(Duration::from_millis)
+}
+
+/// The deadline of a request. Other agents wait for `/node` for less than a hanging instance takes, and then even the news
+/// that it hangs would not arrive.
+pub(crate) fn limit(target: Target, timeout: Duration, patience: Option<Duration>) -> Duration {
+    match target.path {
+        Path::Node => patience.map_or(timeout, |patience| patience.min(timeout)),
+        _ => timeout,
+    }
 }
 
 fn preferred_by(request: &Request) -> Media {

@@ -13,6 +13,8 @@ pub struct Evidence {
     pub against: Option<Against>,
     /// Where the primary of this standby's system writes.
     pub primary: Option<PrimaryPosition>,
+    /// The highest timeline that another node was seen on, whether it answers now or not.
+    pub highest_timeline: Option<u32>,
     /// How the primary counts this standby; `None` where nobody can tell.
     pub sync_state: Option<SyncState>,
     /// Whether this standby receives from none of the cluster's nodes; `None` where nobody can tell.

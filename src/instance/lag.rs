@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Lsn, Observation, PrimaryPosition, Receiver, Replication, Sighting};
+use super::{Lsn, Observation, PrimaryPosition, Receiver, ReceiverDetails, Replication, Sighting};
 
 /// The lag of a standby, in both currencies.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,7 +63,13 @@ pub enum LagUnknown {
     /// The WAL receiver has heard nothing for longer than `wal_receiver_timeout`, and would have given up if it could; or
     /// it has just connected, and has heard nothing yet.
     ReceiverSilent,
-    /// It is seen on a lower timeline than the primary: what it replays next may be of another history.
+    /// The WAL receiver streams nothing: it waits at the end of a timeline, for ever where the standby has a history of its
+    /// own.
+    NotStreaming,
+    /// It has replayed more than its sender, which has spoken, ever had: a history of its own, which the sender's next WAL does
+    /// not go on with.
+    AheadOfSender,
+    /// It is seen on a lower timeline than the primary, or than another node: what it replays next may be of another history.
     OtherTimeline,
     /// The server names no position, or no commit was replayed since its start.
     NothingReplayed,
@@ -96,6 +102,8 @@ impl LagUnknown {
         match self {
             LagUnknown::NoReceiver => "no-wal-receiver",
             LagUnknown::ReceiverSilent => "wal-receiver-silent",
+            LagUnknown::NotStreaming => "wal-receiver-not-streaming",
+            LagUnknown::AheadOfSender => "ahead-of-sender",
             LagUnknown::OtherTimeline => "other-timeline",
             LagUnknown::NothingReplayed => "nothing-replayed",
         }
@@ -118,25 +126,28 @@ impl Observation {
     pub fn bytes_not_received(&self) -> Result<u64, LagUnknown> {
         let sighting = self.sighting().ok_or(LagUnknown::NothingReplayed)?;
         let replication = sighting.replication.as_ref().ok_or(LagUnknown::NothingReplayed)?;
-        let received = replication.received.ok_or(LagUnknown::NothingReplayed);
+        // A receiver that has just started says less than was there before.
+        let received = replication.received.max(replication.replayed);
         let primary = self.primary_of(sighting)?.map(|primary| primary.lsn);
         let own = sender_end(replication);
-        let end = match primary {
+        let end = match primary.filter(|primary| received.is_some_and(|received| received <= *primary)) {
             Some(primary) => primary.max(own.unwrap_or(primary)),
             None => own?,
         };
-        Ok(end.bytes_since(received?))
+        Ok(end.bytes_since(received.ok_or(LagUnknown::NothingReplayed)?))
     }
 
-    /// Where the primary writes by which this standby is measured. `Err` where the standby is on a lower timeline.
+    /// Where the primary writes by which this standby is measured. `Err` where the standby is on a lower timeline than a node
+    /// was seen on, whether that one still answers or not.
     fn primary_of(&self, sighting: &Sighting) -> Result<Option<PrimaryPosition>, LagUnknown> {
-        match self.evidence.primary.zip(visible_timeline(sighting)) {
-            Some((primary, timeline)) if timeline < primary.timeline => Err(LagUnknown::OtherTimeline),
-            // One that was left behind says nothing about this standby.
-            Some((primary, timeline)) if timeline > primary.timeline => Ok(None),
-            Some((primary, _)) => Ok(Some(primary)),
-            None => Ok(None),
+        let Some(timeline) = sighting.timeline else { return Ok(None) };
+        // Without `pg_monitor` it is that of the last restartpoint, and what comes since may be the primary's own.
+        let is_hidden = sighting.replication.as_ref().is_some_and(Replication::hides_details);
+        if !is_hidden && self.evidence.highest_timeline.is_some_and(|highest| timeline < highest) {
+            return Err(LagUnknown::OtherTimeline);
         }
+        // One that was left behind says nothing about this standby.
+        Ok(self.evidence.primary.filter(|primary| timeline <= primary.timeline))
     }
 }
 
@@ -145,17 +156,13 @@ fn sender_end(replication: &Replication) -> Result<Lsn, LagUnknown> {
     latest_end(living_receiver(replication)?).ok_or(LagUnknown::NothingReplayed)
 }
 
-/// Without `pg_monitor` that of the last restartpoint is all there is to see, and while a receiver brings WAL of a newer one
-/// that says nothing.
-fn visible_timeline(sighting: &Sighting) -> Option<u32> {
-    let replication = sighting.replication.as_ref()?;
-    sighting.timeline.filter(|_| !replication.hides_details())
-}
-
 fn lag(replication: &Replication, is_paused: bool, primary: Option<PrimaryPosition>) -> Lag {
     let bytes = match primary.zip(replication.replayed) {
-        Some((primary, replayed)) => to_primary(lag_bytes(replication), primary.lsn.bytes_since(replayed)),
-        None => lag_bytes(replication),
+        Some((primary, replayed)) if replayed <= primary.lsn => {
+            to_primary(lag_bytes(replication), primary.lsn.bytes_since(replayed))
+        }
+        // A moment has passed since the primary's word; or this standby has what its primary never had.
+        _ => lag_bytes(replication),
     };
     let time = match bytes {
         Ok(LagBytes { bytes: 0, .. }) => Ok(LagTime { duration: Duration::ZERO, basis: TimeBasis::CaughtUp }),
@@ -179,13 +186,21 @@ fn lag_bytes(replication: &Replication) -> Result<LagBytes, LagUnknown> {
     let receiver = living_receiver(replication)?;
     let ends = replication.replayed.zip(known_end(replication, receiver));
     let (replayed, (end, basis)) = ends.ok_or(LagUnknown::NothingReplayed)?;
+    // It may connect all the same: it asks for the segment from the beginning.
+    if replayed > end && receiver.details.as_ref().is_some_and(|details| details.has_heard) {
+        return Err(LagUnknown::AheadOfSender);
+    }
     Ok(LagBytes { bytes: end.bytes_since(replayed), basis })
 }
 
 /// One that would bring news.
 fn living_receiver(replication: &Replication) -> Result<&Receiver, LagUnknown> {
     let receiver = replication.receiver.as_ref().ok_or(LagUnknown::NoReceiver)?;
-    if is_silent(receiver) { Err(LagUnknown::ReceiverSilent) } else { Ok(receiver) }
+    match receiver.details.as_ref().is_none_or(ReceiverDetails::streams) {
+        true if is_silent(receiver) => Err(LagUnknown::ReceiverSilent),
+        true => Ok(receiver),
+        false => Err(LagUnknown::NotStreaming),
+    }
 }
 
 fn latest_end(receiver: &Receiver) -> Option<Lsn> {
@@ -225,7 +240,6 @@ fn known_end(replication: &Replication, receiver: &Receiver) -> Option<(Lsn, Byt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::instance::ReceiverDetails;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -282,6 +296,11 @@ mod tests {
         assert_eq!(lag(&gone, false, None), unknown(LagUnknown::NoReceiver));
         let silent = standby(100, 100, Some(details(100, 61 * SECOND)));
         assert_eq!(lag(&silent, false, None), unknown(LagUnknown::ReceiverSilent));
+        for status in ["waiting", "restarting", "stopping", "connecting"] {
+            let details = ReceiverDetails { status: status.into(), ..details(100, SECOND) };
+            let at_the_end = standby(100, 100, Some(details));
+            assert_eq!(lag(&at_the_end, false, None), unknown(LagUnknown::NotStreaming), "{status}");
+        }
         let mut patient = silent;
         patient.receiver.as_mut().unwrap().timeout = None;
         assert_eq!(
@@ -319,6 +338,7 @@ mod tests {
         let mut observation = Observation::new(crate::instance::Drain::Off, Some(Ok(sighting)), None);
         let (timeline, lsn) = (primary.0, Lsn(primary.1));
         observation.evidence.primary = Some(PrimaryPosition { timeline, lsn });
+        observation.evidence.highest_timeline = Some(timeline);
         observation.lag().unwrap()
     }
 
@@ -338,14 +358,50 @@ mod tests {
     }
 
     #[test]
+    fn who_has_more_than_the_primary_or_the_sender_knows_no_lag() {
+        let live = |details| Some(Receiver { timeout: None, details: Some(details) });
+        // The primary's word is a moment old; but where nothing comes any more, it makes no lag known.
+        assert_eq!(beside(2, (2, 99), live(details(160, SECOND))).bytes.map(|known| known.bytes), Ok(60));
+        assert_eq!(beside(2, (2, 99), None), unknown(LagUnknown::NoReceiver));
+        // It asks for the segment from the beginning, and the sender has less than was replayed.
+        let heard = |latest_end| ReceiverDetails { has_heard: true, ..details(latest_end, SECOND) };
+        let ahead = |latest_end| lag(&standby(100, 64, Some(heard(latest_end))), false, None);
+        assert_eq!(ahead(99), unknown(LagUnknown::AheadOfSender));
+        assert_eq!(ahead(100), known(0, BytesBasis::Sender, Duration::ZERO, TimeBasis::CaughtUp));
+    }
+
+    #[test]
     fn on_another_timeline_than_the_primary_nothing_is_known_or_all_is_as_without_it() {
         let live = || Some(Receiver { timeout: None, details: Some(details(160, SECOND)) });
         assert_eq!(beside(1, (2, 160), live()), unknown(LagUnknown::OtherTimeline));
         assert_eq!(beside(1, (2, 160), None), unknown(LagUnknown::OtherTimeline));
         assert_eq!(beside(3, (2, 900), None), unknown(LagUnknown::NoReceiver));
-        // Which one it receives is hidden: the last restartpoint may have been long ago.
-        let hidden = beside(1, (2, 900), Some(Receiver::default()));
-        assert_eq!(hidden.bytes, Ok(LagBytes { bytes: 60, basis: BytesBasis::Received }));
+        // Which one it receives is hidden: the last restartpoint may have been long ago, and it may follow that primary.
+        for (timeline, bytes, basis) in
+            [(1, 800, BytesBasis::Primary), (2, 800, BytesBasis::Primary), (3, 60, BytesBasis::Received)]
+        {
+            let hidden = beside(timeline, (2, 900), Some(Receiver::default()));
+            assert_eq!(hidden.bytes, Ok(LagBytes { bytes, basis }), "{timeline}");
+        }
+    }
+
+    #[test]
+    fn what_was_replayed_was_received_although_a_receiver_has_just_started() {
+        let not_received = |receiver: Option<ReceiverDetails>, primary: Option<PrimaryPosition>| {
+            let sighting = Sighting {
+                timeline: Some(2),
+                replication: Some(standby(100, 64, receiver)),
+                ..Sighting::of_role(crate::instance::Role::Standby)
+            };
+            let mut observation = Observation::new(crate::instance::Drain::Off, Some(Ok(sighting)), None);
+            observation.evidence.primary = primary;
+            observation.bytes_not_received()
+        };
+        let primary = Some(PrimaryPosition { timeline: 2, lsn: Lsn(130) });
+        assert_eq!(not_received(Some(details(100, SECOND)), None), Ok(0));
+        assert_eq!(not_received(Some(details(100, SECOND)), primary), Ok(30));
+        assert_eq!(not_received(None, primary), Ok(30));
+        assert_eq!(not_received(None, None), Err(LagUnknown::NothingReplayed));
     }
 
     #[test]

@@ -216,6 +216,8 @@ pub struct ReceiverDetails {
     pub latest_end: Option<Lsn>,
     /// How long ago the last message came; `None` while the sender may yet refuse a receiver that has just connected.
     pub last_message_age: Option<Duration>,
+    /// The sender has spoken since the receiver connected.
+    pub has_heard: bool,
     /// `sender_host`, from PostgreSQL 11 on; this and what follows is `None` where nobody needed it.
     pub sender_host: Option<String>,
     /// `sender_port`, from PostgreSQL 11 on.
@@ -224,6 +226,13 @@ pub struct ReceiverDetails {
     pub slot_name: Option<String>,
     /// The name by which the sender knows the receiver: `application_name` of its connection.
     pub application_name: Option<String>,
+}
+
+impl ReceiverDetails {
+    /// It brings WAL, and does not connect, wait or end.
+    pub fn streams(&self) -> bool {
+        self.status == "streaming"
+    }
 }
 
 /// Which server this is.

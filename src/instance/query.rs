@@ -1,7 +1,7 @@
 //! The query of a look, and how its answer is read. Pure. (`doubt.rs` has a second one, for the few that need it.)
 //!
 //! Which columns are asked follows from what is needed: the plain contract asks for nothing but the role. Everything
-//! here works on PostgreSQL 10 to 18 and needs no privilege; what only `pg_monitor` may see is NULL for others.
+//! here works on PostgreSQL 10 to 19 and needs no privilege; what only `pg_monitor` may see is NULL for others.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -29,11 +29,13 @@ pub(super) const LOGIN: &str = "SELECT pg_catalog.current_setting('pgsqlchk.sess
 /// The value from files, role and database, with which a new session starts: nothing of ours sets it. It follows a reload.
 const WRITABILITY: &str = ", pg_catalog.current_setting('default_transaction_read_only')";
 
-/// What ALTER ROLE and ALTER DATABASE have laid down for sessions of this role and database. A session reads it at its
-/// login only (PostgreSQL manual, pg_db_role_setting).
-pub(super) const LOGIN_SETTINGS: &str = "SELECT pg_catalog.string_agg(s.setconfig::pg_catalog.text, ' ' \
-     ORDER BY s.setrole, s.setdatabase) FROM pg_catalog.pg_db_role_setting AS s \
-     WHERE s.setrole IN (0, pg_catalog.quote_ident(session_user)::pg_catalog.regrole) \
+/// What ALTER ROLE and ALTER DATABASE have laid down of that for sessions of this role and database. A session reads it at
+/// its login only (PostgreSQL manual, pg_db_role_setting); what they say of anything else makes no login due.
+pub(super) const LOGIN_SETTINGS: &str = "SELECT pg_catalog.string_agg(e.entry, ' ' \
+     ORDER BY s.setrole, s.setdatabase, e.entry) FROM pg_catalog.pg_db_role_setting AS s, \
+     LATERAL pg_catalog.unnest(s.setconfig) AS e(entry) \
+     WHERE e.entry LIKE '%transaction_read_only=%' \
+     AND s.setrole IN (0, pg_catalog.quote_ident(session_user)::pg_catalog.regrole) \
      AND s.setdatabase IN \
      (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))";
 
@@ -224,6 +226,7 @@ fn read_replication<'a>(
         status: status.to_owned(),
         latest_end,
         last_message_age: last_message_age.filter(|age| !may_be_refused(age)),
+        has_heard: !has_no_message,
         ..ReceiverDetails::default()
     });
     if needs.sender {

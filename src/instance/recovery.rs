@@ -50,15 +50,16 @@ impl Recovery {
 
     /// Whether this is a restore and no standby; `None` where that cannot be told. A standby whose sender is away looks
     /// like a restore in all but what is asked here, and must not be called one: that takes a recovery target, at which
-    /// nothing is followed any more, and either the knowledge that there is no `primary_conninfo`, or replay that stands
-    /// still, as it does at the target.
+    /// nothing is followed any more, and either the knowledge that there is no `primary_conninfo`, which a backup of a standby
+    /// brings along, or replay that stands still, as it does at the target.
     pub fn is_restore(&self) -> Option<bool> {
         let Sources { has_receiver, has_target, has_primary_conninfo } = self.sources;
         match has_primary_conninfo {
             _ if has_receiver => Some(false),
+            _ if has_target && self.is_paused => Some(true),
             Some(true) => Some(false),
             Some(false) => has_target.then_some(true),
-            None => (has_target && self.is_paused).then_some(true),
+            None => None,
         }
     }
 }
@@ -80,7 +81,8 @@ mod tests {
             // With LOGIN alone it looks like a standby that has a target and whose primary is down.
             ((false, true, None, false), None),
             ((false, true, Some(true), false), Some(false)),
-            ((false, true, Some(true), true), Some(false)),
+            // It is at its target, whoever asks.
+            ((false, true, Some(true), true), Some(true)),
             // A restore without a target looks like a standby with restore_command alone, whoever asks.
             ((false, false, Some(false), false), None),
             ((false, false, Some(false), true), None),

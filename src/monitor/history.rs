@@ -78,6 +78,12 @@ impl History {
         self.rings.record_change(Change::Condition { from, to: condition });
     }
 
+    /// What is seen from now on is another instance. What was noticed of the one before stays among the changes.
+    pub(super) fn forget_instance(&mut self) {
+        self.condition = None;
+        self.login_refused = None;
+    }
+
     /// Whether it differs from what was seen last.
     pub(super) fn is_news(&self, outcome: &Observation) -> bool {
         let condition = outcome.instance.as_ref().map(Condition::of);

@@ -5,16 +5,17 @@
 mod transport;
 
 use std::net::ToSocketAddrs;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ArrayVec, DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
+use super::PeerSettings;
 use super::statement::{self, MAX_ANSWER_BYTES, Statement};
 use crate::config::PeerAddress;
-use crate::tls::PeerTls;
+use crate::wire::head::PATIENCE;
 
 /// No peer's head is longer.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
@@ -42,13 +43,15 @@ impl Resolver for InPlace {
 pub(super) struct Asker {
     agent: ureq::Agent,
     url: String,
+    patience_ms: String,
 }
 
 impl Asker {
-    /// One deadline holds for connection and answer together.
-    pub(super) fn new(peer: &PeerAddress, timeout: Duration, tls: Option<&PeerTls>) -> Asker {
+    /// One deadline holds for connection and answer together. The peer hears how long somebody waits for it, less the way
+    /// back: that its PostgreSQL hangs is an answer, too.
+    pub(super) fn new(peer: &PeerAddress, settings: &PeerSettings) -> Asker {
         let config = ureq::Agent::config_builder()
-            .timeout_global(Some(timeout))
+            .timeout_global(Some(settings.timeout))
             .max_redirects(0)
             .http_status_as_error(false)
             // The environment's proxies are not for what this host's administrator named.
@@ -60,15 +63,17 @@ impl Asker {
             .build();
         let scheme = if peer.is_tls { "https" } else { "http" };
         Asker {
-            agent: transport::agent(config, InPlace, tls),
+            agent: transport::agent(config, InPlace, settings.tls.as_ref()),
             url: format!("{scheme}://{}/node", peer.place),
+            patience_ms: (settings.wait * 4 / 5).as_millis().max(1).to_string(),
         }
     }
 
     /// Asks now. `Err` is a line for the log.
     pub(super) fn ask(&self) -> Result<Statement, String> {
         let begun = Instant::now();
-        let mut answer = self.agent.get(&self.url).call().map_err(|error| error.to_string())?;
+        let question = self.agent.get(&self.url).header(PATIENCE, &self.patience_ms);
+        let mut answer = question.call().map_err(|error| error.to_string())?;
         if answer.status() != 200 {
             return Err(format!("answered with code {}", answer.status().as_u16()));
         }

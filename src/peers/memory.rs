@@ -35,13 +35,16 @@ impl Memory {
     pub(super) fn hear(&mut self, said: &Arc<Statement>, now: SystemTime) {
         if let Some(system_identifier) = said.system_identifier {
             let before = self.claim.filter(|claim| claim.system_identifier == system_identifier);
-            self.claim = said.timeline.map(|timeline| Claim {
-                system_identifier,
-                timeline: timeline
-                    .max(before.filter(|claim| is_same(claim, said)).map_or(0, |it| it.timeline)),
-                postmaster_started_unix_s: said.postmaster_started_unix_s,
-                seen: now,
-            });
+            self.claim = match before {
+                Some(before) if says_too_little(&before, said) => Some(Claim { seen: now, ..before }),
+                _ => said.timeline.map(|timeline| Claim {
+                    system_identifier,
+                    timeline: timeline
+                        .max(before.filter(|claim| is_same(claim, said)).map_or(0, |it| it.timeline)),
+                    postmaster_started_unix_s: said.postmaster_started_unix_s,
+                    seen: now,
+                }),
+            };
         }
         match said.role {
             _ if said.draining == Some(true) => self.rival = None,
@@ -60,6 +63,14 @@ impl Memory {
     pub(super) fn forget(&mut self) {
         *self = Memory::default();
     }
+}
+
+/// A standby that has just started and receives nothing knows the timeline of its last restartpoint alone. It may have
+/// followed a promotion since; whether it was rebuilt shows when it receives.
+fn says_too_little(claim: &Claim, said: &Statement) -> bool {
+    said.role == Some(Role::Standby)
+        && said.receives == Some(false)
+        && said.timeline.is_none_or(|timeline| timeline < claim.timeline)
 }
 
 /// What a standby says is a lower bound; but a postmaster that runs never goes back to a lower timeline.
@@ -86,6 +97,7 @@ mod tests {
             timeline: role.map(|_| timeline),
             lsn: None,
             postmaster_started_unix_s: role.map(|_| 1.5),
+            receives: None,
             slot: None,
             application_name: None,
             standbys: None,
@@ -137,5 +149,23 @@ mod tests {
         assert_eq!(heard(&[standby.clone(), earlier.clone()]).0, Some(3));
         let rebuilt = Statement { postmaster_started_unix_s: Some(2.5), ..earlier };
         assert_eq!(heard(&[standby, rebuilt]).0, Some(2));
+    }
+
+    #[test]
+    fn a_standby_that_receives_nothing_takes_nothing_back() {
+        let standby = Statement { receives: Some(true), ..said(Some(Role::Standby), 3) };
+        let crashed = Statement {
+            postmaster_started_unix_s: Some(2.5),
+            receives: Some(false),
+            ..said(Some(Role::Standby), 2)
+        };
+        assert_eq!(heard(&[standby.clone(), crashed.clone()]).0, Some(3));
+        let further = Statement { timeline: Some(4), ..crashed.clone() };
+        assert_eq!(heard(&[standby.clone(), further]).0, Some(4));
+        // Rebuilt, it follows the lower one.
+        let rebuilt = Statement { receives: Some(true), ..crashed.clone() };
+        assert_eq!(heard(&[standby.clone(), crashed, rebuilt]).0, Some(2));
+        let promoted = Statement { postmaster_started_unix_s: Some(2.5), ..said(Some(Role::Primary), 2) };
+        assert_eq!(heard(&[standby, promoted]).0, Some(2));
     }
 }

@@ -32,6 +32,8 @@ pub struct Statement {
     pub lsn: Option<Lsn>,
     /// In seconds since 1970.
     pub postmaster_started_unix_s: Option<f64>,
+    /// Whether a standby has a WAL receiver.
+    pub receives: Option<bool>,
     /// The slot that a standby uses.
     pub slot: Option<String>,
     /// By which a standby's sender knows it.
@@ -66,6 +68,7 @@ struct Spelled {
     timeline: Option<u32>,
     lsn: Option<Lsn>,
     postmaster_started: Option<f64>,
+    receives: Option<bool>,
     slot: Option<String>,
     application_name: Option<String>,
     standbys: Option<Vec<AttachedStandby>>,
@@ -108,6 +111,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Statement, String> {
         timeline: said.timeline.filter(|_| role.is_some()),
         lsn: said.lsn.filter(|_| role.is_some()),
         postmaster_started_unix_s: said.postmaster_started,
+        receives: said.receives,
         slot: said.slot.map(cut),
         application_name: said.application_name.map(cut),
         standbys: said.standbys.map(few),

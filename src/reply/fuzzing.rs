@@ -114,7 +114,7 @@ fn assert_json(text: &str, observation: &Observation) {
 
 fn assert_node(text: &str, observation: &Observation) {
     let json: serde_json::Value = serde_json::from_str(text).unwrap_or_else(|why| panic!("{why}: {text}"));
-    assert_eq!(json.as_object().expect("an object").len(), 16, "every field is always there");
+    assert_eq!(json.as_object().expect("an object").len(), 17, "every field is always there");
     let sighting = observation.sighting();
     assert_eq!(json["role"].as_str(), sighting.map(|sighting| sighting.role.word()));
     let standbys = sighting.and_then(|sighting| sighting.standbys.as_ref());
@@ -247,6 +247,7 @@ fn sighting(source: &mut Source<'_>) -> Sighting {
                     status: source.text(),
                     latest_end: source.optional(lsn),
                     last_message_age: source.optional(Source::duration),
+                    has_heard: source.flag(),
                     sender_host: source.optional(Source::text),
                     sender_port: source.optional(|source| source.number() as u16),
                     slot_name: source.optional(Source::text),

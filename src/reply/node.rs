@@ -24,6 +24,7 @@ struct Node<'a> {
     time: Option<Moment>,
     /// In seconds since 1970, as the server spells it: with the system identifier it tells instances apart.
     postmaster_started: Option<f64>,
+    receives: Option<bool>,
     slot: Option<&'a str>,
     application_name: Option<&'a str>,
     standbys: Option<&'a [AttachedStandby]>,
@@ -53,6 +54,7 @@ pub(super) fn json(document: &Document, observation: &Observation) -> String {
         since: document.since,
         time: document.time,
         postmaster_started: identity.map(|identity| identity.postmaster_started_unix_s),
+        receives: document.receiver.exists,
         slot: document.receiver.slot.as_deref(),
         application_name: document.receiver.application_name.as_deref(),
         standbys: document.standbys.as_deref(),

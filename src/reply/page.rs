@@ -131,6 +131,8 @@ fn basis_words(word: &str) -> &str {
         "last-commit" => "since the last replayed commit",
         "no-wal-receiver" => "there is no WAL receiver",
         "wal-receiver-silent" => "the WAL receiver hears nothing",
+        "wal-receiver-not-streaming" => "the WAL receiver streams nothing",
+        "ahead-of-sender" => "it has more than its sender",
         "other-timeline" => "it is on another timeline than the primary",
         "nothing-replayed" => "nothing was replayed since the start",
         other => other,

@@ -3,7 +3,7 @@
 use crate::instance::{AttachedStandby, Identity, MAX_NAME_BYTES, MAX_STANDBYS, Role, Sighting, SyncState};
 use crate::peers::{PeerNews, Statement};
 
-use super::weigh::{counts, is_of_another};
+use super::weigh::{counts, highest_timeline};
 
 /// By which a sender recognizes a standby.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -76,10 +76,11 @@ pub(super) fn sync_state<'a>(
     let others = peers.clone().filter_map(PeerNews::fresh).filter(|said| counts(own, said));
     let of_role = |role| others.clone().filter(move |said| said.role == Some(role));
     // One that a promotion has left behind decides nothing any more, also while the promoted one is silent.
-    let claims = peers.clone().filter_map(|peer| peer.claim).filter(|claim| is_of_another(own, claim));
-    let timeline = claims.map(|claim| claim.timeline).max()?;
-    let mut primaries = of_role(Role::Primary).filter(|said| said.timeline == Some(timeline));
-    let primary = primaries.next().filter(|_| primaries.next().is_none())?;
+    let timeline = highest_timeline(own, peers.clone())?;
+    let primaries = || of_role(Role::Primary).filter(|said| said.timeline == Some(timeline));
+    // Of two, one that is to be given up drains.
+    let primary =
+        only(primaries()).or_else(|| only(primaries().filter(|said| said.draining != Some(true))))?;
     if sighting.timeline != Some(timeline) {
         return None;
     }
@@ -93,6 +94,11 @@ pub(super) fn sync_state<'a>(
         (Some(row), None) => read(row.sync_state.as_deref()?),
         (Some(_), Some(_)) => None,
     }
+}
+
+fn only<'a>(mut some: impl Iterator<Item = &'a Statement>) -> Option<&'a Statement> {
+    let first = some.next()?;
+    some.next().is_none().then_some(first)
 }
 
 fn read(word: &str) -> Option<SyncState> {

@@ -184,7 +184,7 @@ fn bytes_behind(target: Target, observation: &Observation, lag: Lag) -> Result<u
 fn why_not_streaming(replication: &Replication) -> Option<Reason> {
     let Some(receiver) = &replication.receiver else { return Some(Reason::NoWalReceiver) };
     let details = receiver.details.as_ref()?;
-    (details.status != "streaming").then_some(Reason::NotStreaming)
+    (!details.streams()).then_some(Reason::NotStreaming)
 }
 
 /// The share of the target's limits that is still free, 1 to 100 percent, for a target that holds: a standby near

@@ -182,7 +182,8 @@ fn primaries(nodes: &[Node]) -> impl Iterator<Item = &Node> {
 
 /// Says of each standby how far it is from the primary, and how that counts it.
 fn measure(nodes: &mut [Node]) {
-    let furthest = primaries(nodes).max_by_key(|node| (node.timeline, node.lsn)).cloned();
+    let furthest =
+        primaries(nodes).max_by_key(|node| (node.timeline, node.draining != Some(true), node.lsn)).cloned();
     let Some(primary) = furthest else { return };
     let has_namesake: Vec<bool> = nodes.iter().map(|node| has_namesake(nodes, node)).collect();
     for (node, has_namesake) in nodes.iter_mut().zip(has_namesake) {

@@ -22,6 +22,7 @@ pub fn weigh(observation: &Observation, news: &News, min_peers: usize) -> Eviden
         }
         Role::Standby => Evidence {
             primary: furthest_primary(own, others()),
+            highest_timeline: highest_timeline(own, others()),
             sync_state: sync_state(sighting, own, others()),
             is_fed_from_outside: is_fed_from_outside(sighting, own, others()),
             ..Evidence::default()
@@ -74,7 +75,12 @@ fn isolated<'a>(
     if min_peers == 0 {
         return None;
     }
-    let heard = peers.filter_map(PeerNews::fresh).filter(|said| counts(own, said)).count();
+    // One that is down does not say of which cluster it is, and has said so before.
+    let was_foreign =
+        |peer: &PeerNews| peer.claim.is_some_and(|claim| claim.system_identifier != own.system_identifier);
+    let is_heard =
+        |peer: &&PeerNews| peer.fresh().is_some_and(|said| counts(own, said)) && !was_foreign(peer);
+    let heard = peers.filter(is_heard).count();
     let what = format!("{heard} of at least {min_peers} peers answer");
     (heard < min_peers).then_some(Against { reason: Reason::Isolated, what })
 }
@@ -95,17 +101,28 @@ pub(super) fn is_same_instance(own: Identity, said: &Statement) -> bool {
         && said.postmaster_started_unix_s == Some(own.postmaster_started_unix_s)
 }
 
-pub(super) fn is_of_another(own: Identity, claim: &Claim) -> bool {
+fn is_of_another(own: Identity, claim: &Claim) -> bool {
     claim.system_identifier == own.system_identifier
         && claim.postmaster_started_unix_s != Some(own.postmaster_started_unix_s)
 }
 
-/// An old primary that is still up writes on a lower timeline: the highest one counts.
+/// An old primary that is still up writes on a lower timeline, and of two on the same one that is to be given up drains.
 fn furthest_primary<'a>(own: Identity, peers: impl Iterator<Item = &'a PeerNews>) -> Option<PrimaryPosition> {
     let primaries = peers.filter_map(PeerNews::fresh).filter(|said| {
         said.role == Some(Role::Primary) && !is_foreign(own, said) && !is_same_instance(own, said)
     });
-    primaries.filter_map(|said| Some(PrimaryPosition { timeline: said.timeline?, lsn: said.lsn? })).max()
+    let positions = primaries.filter_map(|said| {
+        let position = PrimaryPosition { timeline: said.timeline?, lsn: said.lsn? };
+        Some((position, said.draining == Some(true)))
+    });
+    let rank = |(position, drains): &(PrimaryPosition, bool)| (position.timeline, !drains, position.lsn);
+    positions.max_by_key(rank).map(|(position, _)| position)
+}
+
+/// The highest timeline that another node was seen on, also while that one is silent.
+pub(super) fn highest_timeline<'a>(own: Identity, peers: impl Iterator<Item = &'a PeerNews>) -> Option<u32> {
+    let claims = peers.filter_map(|peer| peer.claim).filter(|claim| is_of_another(own, claim));
+    claims.map(|claim| claim.timeline).max()
 }
 
 #[cfg(test)]

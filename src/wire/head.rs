@@ -5,6 +5,8 @@
 //! that HAProxy's `http-check send ... body` adds to a check, and thrown away; any other is refused by its announcement.
 //! Nobody reads on after it: the connection carries one answer and is closed, so nothing can be smuggled behind it.
 
+use std::time::Duration;
+
 use httparse::{Header as Field, Status};
 
 use super::{accept, server_state};
@@ -16,6 +18,9 @@ pub(crate) const MAX_HEAD_BYTES: usize = 8 * 1024;
 
 /// The longest body that is read. What somebody lets HAProxy send beside a check is a line or two.
 pub(crate) const MAX_BODY_BYTES: usize = 1024;
+
+/// So many milliseconds another agent waits for `/node`, at least one: then it is told at once that there is no role to be told.
+pub(crate) const PATIENCE: &str = "pgsqlchk-wait-ms";
 
 /// What the bytes received so far amount to.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,12 +84,15 @@ pub(crate) struct RequestHead {
     pub(crate) media: Media,
     /// What HAProxy says of this server with its check, if it does.
     pub(crate) server_state: Option<Box<Word>>,
+    /// How long the client waits, if it says so.
+    pub(crate) patience: Option<Duration>,
 }
 
 impl RequestHead {
     /// What a client asks that knows no methods.
     pub(crate) fn get(target: &str) -> RequestHead {
-        RequestHead { method: "GET".into(), target: target.into(), media: Media::Json, server_state: None }
+        let (method, target) = ("GET".into(), target.into());
+        RequestHead { method, target, media: Media::Json, server_state: None, patience: None }
     }
 
     pub(crate) fn is_head(&self) -> bool {
@@ -140,7 +148,9 @@ fn read_request(request: &httparse::Request, after_head: &[u8]) -> Head {
     }
     let media = accept::preferred(values(request.headers, "accept"));
     let server_state = server_state::read(values(request.headers, server_state::NAME)).map(Box::new);
-    let head = RequestHead { method: method.to_owned(), target: target.to_owned(), media, server_state };
+    let patience = read_patience(values(request.headers, PATIENCE));
+    let (method, target) = (method.to_owned(), target.to_owned());
+    let head = RequestHead { method, target, media, server_state, patience };
     match announced_body(request.headers) {
         Ok(Body::Short(length)) if length == 0 || head.has_known_method() => {
             if after_head.len() < length {
@@ -152,6 +162,13 @@ fn read_request(request: &httparse::Request, after_head: &[u8]) -> Head {
         Ok(Body::Short(_) | Body::Other) => reply(HttpReply::content_too_large()),
         Err(what) => reply(HttpReply::bad_request(what)),
     }
+}
+
+/// What cannot be understood is passed over, as if it were not there.
+fn read_patience<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<Duration> {
+    let value = values.next().filter(|value| value.iter().all(u8::is_ascii_digit))?;
+    let ms = std::str::from_utf8(value).ok()?.parse::<u32>().ok()?;
+    (ms > 0 && values.next().is_none()).then(|| Duration::from_millis(ms.into()))
 }
 
 /// What fields say about a body.

@@ -40,6 +40,7 @@ fn standby(text: &str) -> Observation {
         status: text.into(),
         latest_end: Some(Lsn(u64::MAX)),
         last_message_age: Some(Duration::MAX),
+        has_heard: true,
         sender_host: Some(text.into()),
         sender_port: Some(u16::MAX),
         slot_name: Some(text.into()),

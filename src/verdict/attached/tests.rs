@@ -41,6 +41,7 @@ fn said(role: Option<Role>) -> Statement {
         timeline: role.map(|_| 2),
         lsn: role.map(|_| Lsn(100)),
         postmaster_started_unix_s: role.map(|_| 2.0),
+        receives: None,
         slot: None,
         application_name: None,
         standbys: None,

@@ -54,6 +54,7 @@ fn statement(node: Node, number: usize) -> Statement {
         timeline: node.role.map(|(_, timeline)| timeline),
         lsn: node.role.map(|_| Lsn(100)),
         postmaster_started_unix_s: node.role.map(|_| number as f64),
+        receives: None,
         slot: None,
         application_name: None,
         standbys: None,
@@ -181,7 +182,13 @@ fn a_primary_has_to_be_heard_by_as_many_as_the_administrator_says() {
     assert_eq!(verdict_of(vec![down(), silent()], 1), holds, "any answer counts");
     assert_eq!(verdict_of(vec![down(), silent()], 2), isolated);
     assert_eq!(verdict_of(vec![silent(), oneself], 1), isolated, "the agent itself does not");
+    // Once it is down it does not say so any more.
+    let foreign_and_down = PeerNews {
+        last: down().last,
+        ..PeerNews::of(Statement { system_identifier: Some(8), ..statement(node(Role::Standby, 1), 2) }, true)
+    };
     assert_eq!(verdict_of(vec![foreign, silent()], 1), isolated);
+    assert_eq!(verdict_of(vec![foreign_and_down, silent()], 1), isolated);
     assert_eq!(verdict_of(vec![silent()], 0), holds);
     let standby = with(observation(node(Role::Standby, 2), 0), vec![silent()], 1);
     assert_eq!(verdict("/replica", &standby), Verdict::Holds(Role::Standby), "a standby needs nobody");
@@ -197,6 +204,20 @@ fn the_primary_that_is_furthest_says_how_far_a_standby_has_to_go() {
     let position = |timeline, lsn| Some(PrimaryPosition { timeline, lsn: Lsn(lsn) });
     assert_eq!(primary(vec![said(1, 900, 1), said(2, 300, 2)]), position(2, 300));
     assert_eq!(primary(vec![PeerNews { is_fresh: false, ..said(2, 300, 1) }]), None, "too old");
+    let draining = |timeline, lsn, number| {
+        let said = statement(Node { is_draining: true, ..node(Role::Primary, timeline) }, number);
+        PeerNews::of(Statement { lsn: Some(Lsn(lsn)), ..said }, true)
+    };
+    assert_eq!(primary(vec![draining(2, 900, 1), said(2, 300, 2)]), position(2, 300), "it is given up");
+    assert_eq!(
+        primary(vec![draining(2, 900, 1), said(1, 300, 2)]),
+        position(2, 900),
+        "that one was left behind"
+    );
+    assert_eq!(primary(vec![draining(2, 900, 1)]), position(2, 900), "the only one");
+    let highest = |peers| with(observation(node(Role::Standby, 2), 0), peers, 0).evidence.highest_timeline;
+    assert_eq!(highest(vec![said(1, 900, 1), PeerNews { is_fresh: false, ..said(3, 300, 2) }]), Some(3));
+    assert_eq!(highest(vec![silent()]), None);
     assert_eq!(primary(vec![PeerNews::of(statement(node(Role::Standby, 2), 1), true)]), None);
 }
 

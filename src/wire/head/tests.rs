@@ -106,6 +106,26 @@ fn the_preferred_form_is_read_from_all_accept_fields() {
 }
 
 #[test]
+fn how_long_somebody_waits_is_read_strictly_or_not_at_all() {
+    for (fields, expected_ms) in [
+        ("", None),
+        ("Pgsqlchk-Wait-Ms: 200\r\n", Some(200)),
+        ("pgsqlchk-wait-ms:1\r\n", Some(1)),
+        ("Pgsqlchk-Wait-Ms: 0\r\n", None),
+        ("Pgsqlchk-Wait-Ms:\r\n", None),
+        ("Pgsqlchk-Wait-Ms: -1\r\n", None),
+        ("Pgsqlchk-Wait-Ms: 2s\r\n", None),
+        ("Pgsqlchk-Wait-Ms: 99999999999\r\n", None),
+        ("Pgsqlchk-Wait-Ms: 200\r\nPgsqlchk-Wait-Ms: 300\r\n", None),
+    ] {
+        let head = format!("GET /node HTTP/1.1\r\n{fields}\r\n");
+        let Head::Complete(request) = read_head(head.as_bytes()) else { panic!("{head}") };
+        let expected = expected_ms.map(std::time::Duration::from_millis);
+        assert_eq!(request.patience, expected, "{head}");
+    }
+}
+
+#[test]
 fn the_limit_is_exact() {
     let head = |length: usize| {
         let frame = "GET / HTTP/1.1\r\nA: \r\n\r\n".len();
