@@ -8,8 +8,9 @@ use std::process::{Child, Command, Stdio};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::support::folder::Folder;
+use crate::support::postgresql::run;
 use crate::support::process::{Signal, children_of, signal, wait_for_exit};
-use crate::support::{Cluster, eventually, secs, show_log};
+use crate::support::{Cluster, eventually, patiently, secs, show_log};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pgsqlchk");
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
@@ -22,9 +23,9 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub enum Root {
     /// Debian's essential packages and systemd.
     Minimal,
-    /// A node's: PostgreSQL, xinetd, sudo; dnf, and what `make build` needs.
+    /// A node's: PostgreSQL, HAProxy, xinetd, sudo; dnf, and what `make build` needs.
     Node,
-    /// A node's of Debian 13: PostgreSQL and sudo.
+    /// A node's of Debian 13: PostgreSQL, HAProxy and sudo.
     Debian13,
     /// The same of Ubuntu 24.04.
     Ubuntu,
@@ -32,6 +33,8 @@ pub enum Root {
 
 /// A booted system with a network of its own (loopback only). Killed when dropped.
 pub struct Container {
+    /// What it was booted from.
+    pub root: Root,
     nspawn: Child,
     leader: u32,
     console: PathBuf,
@@ -55,24 +58,27 @@ impl Container {
             Root::Debian13 => "node-13",
             Root::Ubuntu => "node-ubuntu",
         };
-        let root = root_named(name);
+        let directory = root_named(name);
         let folder = Folder::new("container");
         let console = folder.path().join("console");
         let name = folder.path().file_name().and_then(|name| name.to_str()).expect("UTF-8").to_owned();
         let mut command = Command::new("systemd-nspawn");
         command.args(["--boot", "--quiet", "--private-network", "--register=no", "--keep-unit"]);
         command.args(["--link-journal=no", "--volatile=overlay"]).args(options);
-        command.arg(format!("--machine={name}")).arg(format!("--directory={}", root.display()));
+        command.arg(format!("--machine={name}")).arg(format!("--directory={}", directory.display()));
         let file = File::create(&console).expect("a file for the console");
         command.stdin(Stdio::null()).stderr(file.try_clone().expect("the console")).stdout(file);
         let nspawn = command.spawn().expect("systemd-nspawn");
-        let mut container = Container { nspawn, leader: 0, console, _folder: folder };
-        eventually(secs(60), "the container boots", || {
+        let mut container = Container { root, nspawn, leader: 0, console, _folder: folder };
+        // Several may boot at once; whoever asks all the time takes the processor from them.
+        patiently(secs(180), "the container boots", || {
             let exited = container.nspawn.try_wait().expect("wait for systemd-nspawn");
             assert!(exited.is_none(), "systemd-nspawn ended: {exited:?}");
             container.leader = children_of(container.nspawn.id()).first().copied().unwrap_or(0);
             container.leader != 0 && container.try_run(&["systemctl", "is-active", "multi-user.target"]).0
         });
+        // What a system does by itself at night: it takes apt's lock, and writes files.
+        container.run(&["systemctl", "stop", "*.timer"]);
         container.enter_network();
         container
     }
@@ -89,6 +95,30 @@ impl Container {
         let dsn = format!("dsn = host=/run/postgresql port={}\n", cluster.port());
         self.write("/etc/pgsqlchk/pgsqlchk.conf", &dsn);
         self.run(&["systemctl", "daemon-reload"]);
+    }
+
+    /// Gives it an address, and a bridge to which others can be joined.
+    pub fn be_hub(&self, address: &str) {
+        self.ip("link add hub type bridge");
+        self.ip(&format!("address add {address}/24 dev hub"));
+        self.ip("link set hub up");
+    }
+
+    /// Gives it an address on the network of that hub.
+    pub fn join(&self, hub: &Container, address: &str) {
+        let port = format!("to{}", self.leader);
+        hub.ip(&format!("link add {port} type veth peer name eth0 netns {}", self.leader));
+        hub.ip(&format!("link set {port} master hub up"));
+        self.ip(&format!("address add {address}/24 dev eth0"));
+        self.ip("link set eth0 up");
+    }
+
+    /// This machine's ip, in the container's network.
+    #[track_caller]
+    fn ip(&self, words: &str) {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.leader.to_string(), "--net", "--", "ip"]).args(words.split(' '));
+        run(&mut command);
     }
 
     /// A file of the container's, seen from here.
@@ -134,12 +164,27 @@ impl Container {
         self.run(&["systemctl", "show", "--value", "--property", property, unit])
     }
 
+    /// Debian's own script starts nothing while the xinetd that it has told to end is still there.
+    #[track_caller]
+    pub fn restart_xinetd(&self) {
+        self.shell("systemctl stop xinetd");
+        eventually(secs(20), "xinetd ends", || !self.try_run(&["pgrep", "--exact", "xinetd"]).0);
+        self.shell("systemctl start xinetd");
+    }
+
+    /// Waits for a line of the unit's in the journal; programs hand theirs over at their leisure.
+    #[track_caller]
+    pub fn wait_for_journal(&self, unit: &str, line: &str) {
+        eventually(secs(30), line, || self.journal(unit).contains(line));
+    }
+
     /// The unit's lines in the journal.
     pub fn journal(&self, unit: &str) -> String {
         self.run(&["journalctl", "--no-pager", "--output=short-monotonic", "--unit", unit])
     }
 
-    fn enter_network(&self) {
+    /// Puts the calling thread, and those it starts afterwards, into the container's network.
+    pub fn enter_network(&self) {
         let network = File::open(format!("/proc/{}/ns/net", self.leader)).expect("the network");
         move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).expect("enter it");
     }
@@ -148,9 +193,15 @@ impl Container {
 /// A root, made once (packaging/system-root).
 #[track_caller]
 pub fn root_named(name: &str) -> PathBuf {
-    let mut command = Command::new(format!("{SOURCE}/packaging/system-root"));
-    let output = command.arg(name).stderr(Stdio::inherit()).output().expect("packaging/system-root");
-    assert!(output.status.success(), "no root");
+    made_by("system-root", name)
+}
+
+/// What a script in packaging/ makes of this name: the path that it prints.
+#[track_caller]
+pub fn made_by(script: &str, name: &str) -> PathBuf {
+    let mut command = Command::new(format!("{SOURCE}/packaging/{script}"));
+    let output = command.arg(name).stderr(Stdio::inherit()).output().expect(script);
+    assert!(output.status.success(), "packaging/{script} {name}");
     PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim_end())
 }
 

@@ -114,22 +114,27 @@ fn a_package_is_installed_by_dnf_upgraded_under_load_and_removed() {
     assert_eq!(container.run(&["id", "--user", "--name", "pgsqlchk"]), "pgsqlchk");
 }
 
-/// The units and files that were somewhere else in the version before.
-#[test]
-fn what_an_administrator_has_switched_on_is_carried_over() {
+/// The version before, asked through systemd, which starts a process for each check; with this line in an override.
+fn node_with_older_inetd_socket(line: &str) -> Container {
     let container = boot_node(&[]);
     tell_dnf(&container);
     install(&container, "older");
     container.run(&["sudo", "-u", "postgres", "createuser", "pgsqlchk"]);
     let own = "/etc/systemd/system/pgsqlchk@.service.d/override.conf";
-    container.write(own, "[Service]\nEnvironment=PGAPPNAME=mine\n");
+    container.write(own, &format!("[Service]\n{line}\n"));
     container.run(&["systemctl", "--quiet", "enable", "--now", "pgsqlchk-inetd.socket"]);
+    container
+}
+
+/// The units and files that were somewhere else in the version before.
+#[test]
+fn what_an_administrator_has_switched_on_is_carried_over() {
+    let container = node_with_older_inetd_socket("Environment=PGAPPNAME=mine");
     assert_table();
     // On another port, under xinetd.
     let service = "/etc/xinetd.d/pgsqlchk";
-    container.shell(&format!(
-        "sed -i 's/disable  .*/disable = no/; s/23267/23277/' {service} && systemctl restart xinetd"
-    ));
+    container.shell(&format!("sed -i 's/disable  .*/disable = no/; s/23267/23277/' {service}"));
+    container.restart_xinetd();
     let of_xinetd = SocketAddr::from((address().ip(), 23277));
     let asks = || http::get(of_xinetd, "/").map(|reply| reply.line());
     eventually(secs(10), "xinetd listens", || asks().is_ok());
@@ -155,8 +160,19 @@ fn what_an_administrator_has_switched_on_is_carried_over() {
     let template = container.shell("systemctl cat pgsqlchk-inetd@1.service");
     assert!(template.contains("--mode xinetd") && template.contains("PGAPPNAME=mine"), "{template}");
     assert_table();
-    container.run(&["systemctl", "restart", "xinetd"]);
+    container.restart_xinetd();
     eventually(secs(10), "xinetd serves it", || asks().is_ok_and(|line| line == "200 Primary"));
     container.run(&["dnf", "-y", "--quiet", "remove", "pgsqlchk"]);
     assert!(container.path(service).exists(), "it is the administrator's");
+}
+
+/// So slow that some have begun, and have no program yet, at every moment of the upgrade.
+#[test]
+fn no_check_that_began_before_an_upgrade_is_started_as_an_instance() {
+    let container = node_with_older_inetd_socket("ExecStartPre=+/bin/sleep 1");
+    let stream = Stream::start(address(), &["/", "/primary", "/health", "/liveness"]);
+    stream.advance(2);
+    install(&container, "new");
+    stream.advance(2);
+    assert_hardly_any_lost(&stream.finish(), &container);
 }

@@ -74,6 +74,7 @@ fn the_examples_work_where_they_are_copied_to() {
     switch(&container, "pgsqlchk-15-second", false);
 
     switch(&container, "pgsqlchk", false);
+    eventually(secs(10), "xinetd listens no more", || TcpStream::connect(address()).is_err());
     switch(&container, "pgsqlchk-wait", true);
     eventually(secs(10), "xinetd listens again", || TcpStream::connect(address()).is_ok());
     assert_table();
@@ -143,7 +144,7 @@ fn what_an_administrator_has_switched_on_goes_on_after_an_upgrade_and_a_purge() 
     });
     let after = agents(&container);
     assert!(after.len() == 1 && after != before, "{before:?}, {after:?}");
-    container.run(&["systemctl", "restart", "xinetd"]);
+    container.restart_xinetd();
     assert_table();
     // The two that nobody had touched are gone.
     assert_eq!(container.shell("ls /etc/xinetd.d | grep pgsqlchk"), "pgsqlchk-wait");
