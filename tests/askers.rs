@@ -6,6 +6,7 @@ mod support;
 use std::net::SocketAddr;
 use std::process::Command;
 
+use support::cluster::try_psql;
 use support::daemon::Daemon;
 use support::drain::Switch;
 use support::folder::Folder;
@@ -173,6 +174,47 @@ fn nginx_that_keeps_connections_open_has_the_primary() {
     let complaints: Vec<String> =
         nginx.log().lines().map(str::to_owned).filter(|line| line.contains("[error]")).collect();
     assert_eq!(complaints, Vec::<String>::new(), "nginx complains of the agent");
+}
+
+/// What a client meets behind it is the judge.
+#[test]
+fn envoy_has_the_primary_and_its_clients_reach_no_other_one() {
+    let site = Site::new();
+    let servers = [site.old.0.port(), site.new.0.port()];
+    let port = free_port();
+    let mut lines =
+        block("envoy").replace("0.0.0.0, port_value: 5000", &format!("127.0.0.1, port_value: {port}"));
+    for ((agent, server), place) in site.addresses().iter().zip(servers).zip(["192.0.2.11", "192.0.2.12"]) {
+        lines = lines
+            .replace(&format!("{place}, port_value: 5432"), &format!("127.0.0.1, port_value: {server}"))
+            .replacen("port_value: 23267", &format!("port_value: {}", agent.port()), 1);
+    }
+    let folder = Folder::new("envoy");
+    let config = folder.write("envoy.yaml", &lines);
+    let mut command = Command::new(unpacked("envoy/packages/envoy/_bin/envoy"));
+    command.args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning", "-c"]).arg(config);
+    let mut envoy = Daemon::start(folder, command);
+    envoy.wait_listening(port);
+    let dsn = format!("host=127.0.0.1 port={port} user=postgres dbname=postgres connect_timeout=5");
+    let reaches = || try_psql(&dsn, "SELECT inet_server_port()").unwrap_or_default();
+    site.walk(|node| {
+        let is_standby = site.new.0.psql("SELECT pg_is_in_recovery()") == "t";
+        let reached = reaches();
+        assert!(!is_standby || reached != servers[1].to_string(), "a client for writes met the standby");
+        reached == servers[node].to_string()
+    });
+    // What it has decided reaches its threads one after the other: a client in between says nothing of it.
+    let checks = || {
+        let is_passed =
+            |series: &str| series.contains("path=\"/primary\"") && series.contains("code=\"200\"");
+        let page = Page::of(&site.new.1);
+        page.series.iter().filter(|(series, _)| is_passed(series)).map(|(_, count)| count).sum::<f64>()
+    };
+    let before = checks();
+    eventually(secs(10), "three checks pass", || checks() >= before + 3.0);
+    let mut session = postgres::Client::connect(&dsn, postgres::NoTls).expect("a session through Envoy");
+    site.drain.on();
+    eventually(secs(10), "its session is closed", || session.simple_query("SELECT 1").is_err());
 }
 
 #[test]

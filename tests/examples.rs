@@ -384,6 +384,27 @@ fn lag_limited_readers_fall_back_to_the_primary_and_return() {
 }
 
 #[test]
+fn readers_that_may_lag_have_a_standby_while_the_primary_is_dead() {
+    let readme = fenced(&page("README.md"), "haproxy").into_iter().next().expect("a block");
+    let (defaults, _) = readme.split_once("listen ").expect("what comes before the pools");
+    let blocks = fenced(&page("docs/moving.md"), "haproxy");
+    let readers = blocks.iter().find(|block| block.starts_with("frontend readers")).expect("its block");
+    let site = Site::start(&format!("{defaults}{readers}"));
+    for (pool, server, expected) in [
+        ("replicas", "node1", ["DOWN", "503", "not-in-recovery"]),
+        ("replicas", "node2", ["UP", "200", ""]),
+        ("any", "node1", ["DOWN", "503", "not-in-recovery"]),
+        ("any", "node2", ["UP", "200", ""]),
+    ] {
+        site.expect(pool, server, expected);
+    }
+    assert_eq!(site.reaches(5001), site.b.port());
+    site.a.cluster.stop(StopMode::Immediate);
+    site.expect("replicas", "node2", ["DOWN", "503", "lag-unknown"]);
+    assert_eq!(site.reaches(5001), site.b.port());
+}
+
+#[test]
 fn a_node_that_drains_finishes_its_sessions_gets_no_new_ones_and_comes_back() {
     let site = Site::start(&example("drain.cfg"));
     let (a, b) = (&site.a, &site.b);
