@@ -252,13 +252,7 @@ impl Cluster {
 
     /// The same; psql's stderr when it fails.
     pub fn try_psql(&self, sql: &str) -> Result<String, String> {
-        let mut psql = psql_command();
-        psql.args(["-d", &self.dsn(), "-v", "ON_ERROR_STOP=1", "-c", sql]);
-        let output = psql.output().unwrap_or_else(|error| panic!("{psql:?}: {error}"));
-        match output.status.success() {
-            true => Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned()),
-            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-        }
+        try_psql(&self.dsn(), sql)
     }
 
     /// A session that stays open: a frozen postmaster lets no new one in. Superuser, over the socket.
@@ -353,6 +347,17 @@ impl Drop for Cluster {
             }
         }
         show_log(&format!("log of PostgreSQL in {}", self.folder.path().display()), &self.log());
+    }
+}
+
+/// Runs SQL through psql, by whatever way the connection string names; psql's stderr when it fails.
+pub fn try_psql(dsn: &str, sql: &str) -> Result<String, String> {
+    let mut psql = psql_command();
+    psql.args(["-d", dsn, "-v", "ON_ERROR_STOP=1", "-c", sql]);
+    let output = psql.output().unwrap_or_else(|error| panic!("{psql:?}: {error}"));
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
     }
 }
 

@@ -182,8 +182,12 @@ impl Drop for Haproxy {
     }
 }
 
-/// The haproxy program: on PATH, or where Debian puts it, which is not on an ordinary user's PATH.
+/// The haproxy program: that of `PGSQLCHK_TEST_HAPROXY`, which `make test-system` sets to other ones; else on PATH, or
+/// where Debian puts it, which is not on an ordinary user's PATH.
 pub fn program() -> PathBuf {
+    if let Some(other) = env::var_os("PGSQLCHK_TEST_HAPROXY") {
+        return other.into();
+    }
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain([Path::new("/usr/sbin").to_owned()]);
     let mut programs = folders.map(|folder| folder.join("haproxy"));

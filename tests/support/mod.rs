@@ -47,6 +47,7 @@ pub mod stream;
 pub mod syslog;
 pub mod table;
 pub mod unpacked;
+pub mod versions;
 pub mod wire;
 pub mod xinetd;
 
@@ -92,6 +93,18 @@ pub fn eventually(limit: Duration, what: &str, mut condition: impl FnMut() -> bo
         assert!(began.elapsed() < limit, "not within {limit:?}: {what}");
         thread::sleep(PAUSE);
     }
+}
+
+/// The same with a pause between two looks that leaves the processors to those who are waited for.
+#[track_caller]
+pub fn patiently(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    eventually(limit, what, || {
+        let holds = condition();
+        if !holds {
+            thread::sleep(millis(100));
+        }
+        holds
+    });
 }
 
 /// A TCP port of 127.0.0.1 that nobody listens on.

@@ -14,7 +14,7 @@ use super::peers::Ring;
 use super::postgresql::{ServerUser, copy_folder, program_path};
 use super::process::{Killed, Signal, children_of, processes_that_name, signal, wait_for_exit};
 use super::unpacked::unpacked;
-use super::{Agent, etcd, eventually, free_port, millis, secs, show_log};
+use super::{Agent, etcd, free_port, millis, secs, show_log};
 
 /// Patroni gives up sooner than anybody who waits for it here; under load its own queries take seconds.
 const PATIENCE: Duration = secs(10);
@@ -49,14 +49,8 @@ pub struct Node {
 
 /// Waits until `condition` holds, with a pause between two looks that suits Patroni.
 #[track_caller]
-pub fn patiently(what: &str, mut condition: impl FnMut() -> bool) {
-    eventually(LIMIT, what, || {
-        let holds = condition();
-        if !holds {
-            thread::sleep(PAUSE);
-        }
-        holds
-    });
+pub fn patiently(what: &str, condition: impl FnMut() -> bool) {
+    super::patiently(LIMIT, what, condition);
 }
 
 impl Patroni {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
 
-use super::cluster::psql_command;
+use super::cluster::{psql_command, try_psql};
 use super::folder::Folder;
 use super::postgresql::run;
 use super::{Agent, Cluster, Haproxy, ServerState, agent, free_port, haproxy, millis, secs};
@@ -208,12 +208,7 @@ impl Balancer {
 
     /// What a new client of a pool gets for a statement, or why it gets nothing.
     pub fn psql(&self, port: u16, sql: &str) -> Result<String, String> {
-        let mut psql = psql_command();
-        let output = psql.args(["-d", &self.dsn(port), "-c", sql]).output().expect("run psql");
-        match output.status.success() {
-            true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
-            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-        }
+        try_psql(&self.dsn(port), sql)
     }
 
     /// A session that stays open.

@@ -7,6 +7,7 @@ use crate::container::root_named;
 use crate::majors::{MAJORS, Programs};
 use crate::support::pages::{page, table};
 use crate::support::unpacked::unpacked;
+use crate::support::versions::{is_meant, version_in};
 use crate::support::{haproxy, pgbouncer};
 
 /// Those that `make test-neighbours` runs and holds against the page.
@@ -15,23 +16,15 @@ const OF_NEIGHBOURS: [&str; 2] = ["repmgr", "pg_auto_failover"];
 /// The systems that are booted.
 const SYSTEMS: [&str; 3] = ["node", "node-13", "node-ubuntu"];
 
-/// What a program says of its version: the first number in it, and what follows behind its points.
-fn version_in(text: &str) -> String {
-    let begins = |at: &usize| {
-        let before = text[..*at].chars().next_back();
-        text[*at..].starts_with(|first: char| first.is_ascii_digit())
-            && !before.is_some_and(|before| before.is_ascii_alphanumeric() && before != 'v' || before == '.')
-    };
-    let at =
-        text.char_indices().map(|(at, _)| at).find(begins).unwrap_or_else(|| panic!("no version: {text}"));
-    let number = text[at..].split(|other: char| !other.is_ascii_digit() && other != '.').next();
-    number.expect("a number").trim_end_matches('.').to_owned()
+#[track_caller]
+fn said(mut command: Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }
 
 #[track_caller]
-fn ask(mut command: Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    version_in(&String::from_utf8_lossy(&[output.stdout, output.stderr].concat()))
+fn ask(command: Command) -> String {
+    version_in(&said(command))
 }
 
 #[track_caller]
@@ -51,9 +44,9 @@ fn systems(id: &str) -> Vec<String> {
     of_name.filter_map(version).collect()
 }
 
-fn in_root(name: &str, program: &str) -> String {
+fn in_root(name: &str, program: &str, option: &str) -> String {
     let mut command = Command::new("chroot");
-    command.arg(root_named(name)).args([program, "--version"]);
+    command.arg(root_named(name)).args([program, option]);
     ask(command)
 }
 
@@ -87,7 +80,9 @@ fn ran(software: &str) -> Vec<String> {
                 command.arg("-v");
                 ask(command)
             };
-            [ask_program(haproxy::program(), "-v"), vec![of_root("haproxy-13"), of_root("haproxy")]].concat()
+            let of_ubuntu = in_root("node-ubuntu", "haproxy", "-v");
+            let others = vec![of_ubuntu, of_root("haproxy-13"), of_root("haproxy")];
+            [ask_program(haproxy::program(), "-v"), others].concat()
         }
         "PgBouncer" => ask_program(pgbouncer::program(), "--version"),
         "Patroni" => {
@@ -97,12 +92,14 @@ fn ran(software: &str) -> Vec<String> {
         "etcd" => ask_program(unpacked("etcd-server/usr/bin/etcd"), "--version"),
         "Debian" => systems("debian"),
         "Ubuntu" => systems("ubuntu"),
-        "dnf" => vec![in_root("node", "dnf")],
-        "systemd" => ["node", "node-ubuntu", "node-13"].map(|name| in_root(name, "systemctl")).into(),
+        "dnf" => vec![in_root("node", "dnf", "--version")],
+        "systemd" => {
+            ["node", "node-ubuntu", "node-13"].map(|name| in_root(name, "systemctl", "--version")).into()
+        }
         "xinetd" => ask_program("/usr/sbin/xinetd", "-version"),
         "qemu" => ask_program("qemu-arm", "--version"),
         "Prometheus" => ask_program("prometheus", "--version"),
-        "keepalived" => vec![in_root("ipvs", "keepalived")],
+        "keepalived" => vec![in_root("ipvs", "keepalived", "--version")],
         "ldirectord" => vec![package_in("ipvs", "ldirectord")],
         "user-mode Linux" => vec![package_in("ipvs", "user-mode-linux")],
         "check_http" => {
@@ -112,6 +109,12 @@ fn ran(software: &str) -> Vec<String> {
         "blackbox_exporter" => {
             let program = "prometheus-blackbox-exporter/usr/bin/prometheus-blackbox-exporter";
             ask_program(unpacked(program), "--version")
+        }
+        "Envoy" => {
+            let mut command = Command::new(unpacked("envoy/packages/envoy/_bin/envoy"));
+            command.arg("--version");
+            // commit/version/state/build/library
+            vec![version_in(said(command).rsplit('/').nth(3).expect("what it was built from"))]
         }
         "nginx" => ask_program(unpacked("nginx/usr/sbin/nginx"), "-v"),
         "curl" => ask_program("curl", "--version"),
@@ -132,17 +135,6 @@ fn the_page_names_what_was_tried() {
         for (listed, ran) in listed.iter().zip(&ran) {
             assert!(is_meant(listed, ran), "{software} {listed} stands there, and {ran} ran");
         }
-    }
-}
-
-/// `15` means 15.3, too, and `3.4+` 3.4 or newer.
-fn is_meant(listed: &str, ran: &str) -> bool {
-    let numbers = |version: &str| -> Vec<u32> {
-        version.split('.').map(|part| part.parse().expect("a number")).collect()
-    };
-    match listed.strip_suffix('+') {
-        Some(oldest) => numbers(ran) >= numbers(oldest),
-        None => numbers(ran).starts_with(&numbers(listed)),
     }
 }
 

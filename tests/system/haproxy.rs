@@ -4,7 +4,7 @@
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::container::root_named;
+use crate::container::made_by;
 use crate::support::folder::Folder;
 use crate::support::pages::{fenced, page};
 use crate::support::site::{Balancer, EXAMPLES, Node, example, primary_and_standby, write_pool};
@@ -19,20 +19,9 @@ fn newest() -> Command {
 }
 
 /// The one in this root.
+#[track_caller]
 pub fn of_root(name: &str) -> Command {
-    let root = root_named(name);
-    let machine = std::env::consts::ARCH;
-    let libraries = root.join(format!("usr/lib/{machine}-linux-gnu"));
-    // The C library's loader has a name of its own on each machine.
-    let names =
-        std::fs::read_dir(&libraries).expect("its libraries").map(|entry| entry.expect("a file").path());
-    let is_loader = |name: &str| name.starts_with("ld-linux") && name.contains(".so.");
-    let loader = names
-        .into_iter()
-        .find(|path| path.file_name().is_some_and(|name| is_loader(&name.to_string_lossy())));
-    let mut command = Command::new(loader.expect("the loader of its C library"));
-    command.arg("--library-path").arg(&libraries).arg(root.join("usr/sbin/haproxy"));
-    command
+    Command::new(made_by("other-haproxy", name))
 }
 
 /// The example with the line that is a comment in it.

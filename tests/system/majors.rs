@@ -42,6 +42,7 @@ test_each! {
     postgresql_16: 16,
     postgresql_17: 17,
     postgresql_18: 18,
+    postgresql_19: 19,
 }
 
 type Rule = (&'static str, fn(&Pair));

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use crate::container::{Container, Root};
-use crate::support::{eventually, secs};
+use crate::support::{patiently, secs};
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -102,7 +102,7 @@ pub fn boot_node_of(root: Root, options: &[&str]) -> Container {
     let binds = packages().binds();
     let options: Vec<&str> = binds.iter().map(String::as_str).chain(options.iter().copied()).collect();
     let container = Container::boot_root(root, &options);
-    eventually(secs(30), "PostgreSQL is ready", || {
+    patiently(secs(120), "PostgreSQL is ready", || {
         container.try_run(&["runuser", "-u", "postgres", "--", "psql", "-c", "SELECT 1"]).0
     });
     container

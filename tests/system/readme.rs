@@ -1,5 +1,5 @@
 //! The README's installation and the homes, to the letter: commands are taken from the pages and typed on a fresh node with
-//! Debian's own PostgreSQL.
+//! Debian's own PostgreSQL. A failover after them is in [`crate::new_user`].
 
 use std::fs;
 use std::io::{self, Write};
@@ -7,9 +7,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Instant;
 
-use crate::container::{Container, Root};
-use crate::packages::{boot_node, boot_node_of};
-use crate::rpm::tell_dnf;
+use crate::container::Container;
+use crate::packages::boot_node;
 use crate::support::{eventually, http, secs, wire};
 use crate::xinetd::agents;
 use crate::{SERVICE, address, assert_table, get};
@@ -48,37 +47,67 @@ fn commands() -> Vec<String> {
     commands
 }
 
-/// Types the block that begins like this, and those that are for every system; then asks.
-fn follow(container: &Container, beginning: &str, prepare: &str) {
-    let blocks = commands();
-    let ways = ["sudo apt ", "sudo dnf ", "make "];
-    let is_way = |block: &&String| ways.iter().any(|way| block.starts_with(way));
-    assert_eq!(blocks.iter().filter(is_way).count(), ways.len(), "{blocks:#?}");
-    let way = blocks.iter().find(|block| block.starts_with(beginning)).expect("a block");
-    let common: Vec<&String> = blocks.iter().filter(|block| !is_way(block)).collect();
-    assert_eq!(common.len(), 4, "the role, a look, the peers, a home: {common:#?}");
+/// The README's steps, for one way of installing.
+pub struct Steps {
+    /// Installs; the others are the same for every way.
+    way: String,
+    pub role: String,
+    pub look: String,
+    pub peers: String,
+    pub start: String,
+}
 
-    // "y" is what an administrator answers when he is asked.
-    type_in(container, &format!("{prepare}\n{{\n{way}}} < <(yes)"), beginning);
-    assert!(TcpStream::connect(address()).is_err(), "nothing listens yet");
-    for block in common {
-        let said = type_in(container, block, block);
-        if block.contains("pgsqlchk check") {
-            assert_eq!(said, "primary timeline 1");
-        }
+impl Steps {
+    /// With the block that begins like this.
+    #[track_caller]
+    pub fn of(beginning: &str) -> Steps {
+        let ways = ["sudo apt ", "sudo dnf ", "make "];
+        let (of_ways, common): (Vec<String>, Vec<String>) =
+            commands().into_iter().partition(|block| ways.iter().any(|way| block.starts_with(way)));
+        assert_eq!(of_ways.len(), ways.len(), "{of_ways:#?}");
+        let way = of_ways.into_iter().find(|block| block.starts_with(beginning)).expect("a block");
+        let Ok([role, look, peers, start]) = <[String; 4]>::try_from(common) else {
+            panic!("the role, a look, the peers, a home")
+        };
+        Steps { way, role, look, peers, start }
     }
+
+    /// After `prepare`; "y" is what an administrator answers when he is asked.
+    #[track_caller]
+    pub fn install(&self, container: &Container, prepare: &str) {
+        let name = self.way.lines().next().expect("a line");
+        type_in(container, &format!("{prepare}\n{{\n{}}} < <(yes)", self.way), name);
+    }
+}
+
+/// Types them all, then asks.
+fn follow(container: &Container, beginning: &str, prepare: &str) {
+    let steps = Steps::of(beginning);
+    steps.install(container, prepare);
+    assert!(TcpStream::connect(address()).is_err(), "nothing listens yet");
+    type_in(container, &steps.role, &steps.role);
+    assert_eq!(type_in(container, &steps.look, &steps.look), "primary timeline 1");
+    type_in(container, &steps.peers, &steps.peers);
+    type_in(container, &steps.start, &steps.start);
     assert_table();
 }
 
-/// And prints how long that took.
+/// Runs a script, and prints how long that took.
 #[track_caller]
-fn type_in(container: &Container, commands: &str, name: &str) -> String {
+pub fn type_in(container: &Container, commands: &str, name: &str) -> String {
+    timed(container, name, || container.shell(commands))
+}
+
+/// Prints how long something took.
+#[track_caller]
+pub fn timed<T>(container: &Container, name: &str, action: impl FnOnce() -> T) -> T {
     let begun = Instant::now();
-    let said = container.shell(commands);
-    let line = format!("{:.1} s: {}\n", begun.elapsed().as_secs_f64(), name.trim_end());
+    let result = action();
+    let (system, seconds) = (container.root, begun.elapsed().as_secs_f64());
+    let line = format!("{system:?}, {seconds:.1} s: {}\n", name.trim_end());
     // Not captured by the harness, so that a run of all tests shows it.
     io::stdout().write_all(line.as_bytes()).expect("write to stdout");
-    said
+    result
 }
 
 #[test]
@@ -86,31 +115,6 @@ fn the_steps_of_the_readme_work_with_apt() {
     let container = boot_node(&[]);
     follow(&container, "sudo apt ", "cd /new");
     change_the_configuration(&container);
-}
-
-#[test]
-fn the_steps_of_the_readme_work_on_debian_13() {
-    live_a_whole_life(Root::Debian13, "17.");
-}
-
-#[test]
-fn the_steps_of_the_readme_work_on_ubuntu() {
-    live_a_whole_life(Root::Ubuntu, "16.");
-}
-
-/// The steps, a look, an upgrade, and the end, beside this version of PostgreSQL.
-fn live_a_whole_life(system: Root, version: &str) {
-    let container = boot_node_of(system, &[]);
-    follow(&container, "sudo apt ", "cd /older");
-    let (_, said) = container.try_run(&["pgsqlchk", "doctor"]);
-    assert!(said.contains(&format!("ok       PostgreSQL: version {version}")), "{said}");
-    // Asked about the configuration that was changed, the administrator keeps it.
-    type_in(&container, "apt-get -y -q install /new/pgsqlchk_*_amd64.deb 2>&1 < <(yes N)", "upgrade");
-    eventually(secs(10), "the new one answers", || get("/").line() == "200 Primary");
-    assert_table();
-    type_in(&container, "DEBIAN_FRONTEND=noninteractive apt-get -y -q purge pgsqlchk 2>&1", "purge");
-    assert_eq!(agents(&container), []);
-    assert!(TcpStream::connect(address()).is_err(), "nobody listens any more");
 }
 
 /// Both ways of telling the agent that runs, as the page has them.
@@ -127,13 +131,6 @@ fn change_the_configuration(container: &Container) {
         container.shell(way);
         eventually(secs(10), way, || get("/").line() == "200 Primary");
     }
-}
-
-#[test]
-fn the_steps_of_the_readme_work_with_dnf() {
-    let container = boot_node(&[]);
-    tell_dnf(&container);
-    follow(&container, "sudo dnf ", "cd /new");
 }
 
 /// Rust is this machine's, and the optimiser is left out: to wait for both would say nothing about the steps.

@@ -1,49 +1,97 @@
-//! One major version of PostgreSQL's server programs, as the npm package of that version has them.
+//! One major version of PostgreSQL's server programs, as the npm package of that version has them, or Debian's, for one that
+//! npm has not.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::container::root_named;
 use crate::support::folder::Folder;
-use crate::support::postgresql::{ServerUser, copy_folder};
+use crate::support::postgresql::{ServerUser, copy_folder, prepare};
 
-/// initdb, pg_ctl and postgres, and what they need. Gone when dropped.
+/// Those from here on are Debian's.
+const FIRST_OF_DEBIAN: u32 = 19;
+
+/// Runs a program in a root, as a user of this machine, with this machine's /tmp and names of users. The mounts go with the
+/// last process that sees them, which for pg_ctl is the postmaster.
+const IN_ROOT: &str = r#"root=$1 user=$2
+shift 2
+for folder in /tmp /proc /dev; do
+    mount --rbind "$folder" "$root$folder"
+done
+mount --bind /etc "$root/etc"
+exec chroot --userspec="$user" "$root" "$@""#;
+
+/// initdb, pg_ctl and postgres, and what they need.
 pub struct Programs {
     /// The major version.
     pub major: u32,
     /// Who runs them.
     pub user: ServerUser,
-    folder: Folder,
+    place: Place,
+}
+
+enum Place {
+    /// A copy of the package, gone when dropped.
+    Copy(Folder),
+    /// The root that packaging/system-root has made.
+    Root(PathBuf),
 }
 
 impl Programs {
-    /// Those of a version that packaging/install-dependencies has fetched.
+    /// Those of a version that packaging/install-dependencies or packaging/system-root has fetched.
     #[track_caller]
     pub fn of(major: u32) -> Programs {
-        let package = installed(major);
-        let folder = Folder::new(&format!("postgresql-{major}"));
-        // The server's user can enter /tmp, but perhaps not the folder of the repository.
-        let own = folder.path().join("package");
-        if !is_linked(&package, &own) {
-            let _ = fs::remove_dir_all(&own);
-            copy_folder(&package, &own);
-        }
-        restore_links(&own);
-        Programs { major, user: ServerUser::current(), folder }
-    }
-
-    /// The folder of its libraries, its clients' among them.
-    pub fn libraries(&self) -> PathBuf {
-        self.folder.path().join("package/native/lib")
+        let place = if major < FIRST_OF_DEBIAN {
+            Place::Copy(copy_of(&installed(major), major))
+        } else {
+            Place::Root(root_named(&format!("postgresql-{major}")))
+        };
+        Programs { major, user: ServerUser::current(), place }
     }
 
     /// One of them, to be run as the server's user.
     pub fn command(&self, program: &str) -> Command {
-        let path = self.folder.path().join("package/native/bin").join(program);
-        // An absolute path is found whatever else is installed.
-        self.user.command(path.to_str().expect("UTF-8"))
+        match &self.place {
+            // An absolute path is found whatever else is installed.
+            Place::Copy(folder) => {
+                let path = folder.path().join("package/native/bin").join(program);
+                self.user.command(path.to_str().expect("UTF-8"))
+            }
+            Place::Root(root) => {
+                let (user, group) = self.user.switch().expect("make test-system: it is for root");
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "--propagation", "private", "--", "bash", "-euc", IN_ROOT, "bash"]);
+                command.arg(root).arg(format!("{user}:{group}"));
+                command.arg(format!("/usr/lib/postgresql/{}/bin/{program}", self.major));
+                prepare(&mut command);
+                command
+            }
+        }
     }
+
+    /// The folder of its libraries, its clients' among them.
+    #[track_caller]
+    pub fn libraries(&self) -> PathBuf {
+        match &self.place {
+            Place::Copy(folder) => folder.path().join("package/native/lib"),
+            Place::Root(_) => panic!("libraries for this machine's programs are in the packages of npm"),
+        }
+    }
+}
+
+/// The server's user can enter /tmp, but perhaps not the folder of the repository.
+#[track_caller]
+fn copy_of(package: &Path, major: u32) -> Folder {
+    let folder = Folder::new(&format!("postgresql-{major}"));
+    let own = folder.path().join("package");
+    if !is_linked(package, &own) {
+        let _ = fs::remove_dir_all(&own);
+        copy_folder(package, &own);
+    }
+    restore_links(&own);
+    folder
 }
 
 /// Where packaging/install-dependencies put the package: somewhere in Cargo's target folder.
