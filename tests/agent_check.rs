@@ -38,9 +38,10 @@ fn silence_and_a_line_without_its_end_are_answered_after_a_tenth_of_a_second() {
         let took = begun.elapsed();
         assert!((PAUSE..PAUSE + SLACK).contains(&took), "{sent:?}: {took:?}");
     }
+    // Whoever waited for the pause would do so each time.
     for line in ["/liveness\n", "\n", "/liveness\r\n"] {
-        let received = talk(agent.agent_check_addr(), line);
-        assert!(received.elapsed < PAUSE, "{line:?}: {:?}", received.elapsed);
+        let took = (0..5).map(|_| talk(agent.agent_check_addr(), line).elapsed).min().expect("five attempts");
+        assert!(took < PAUSE, "{line:?}: {took:?}");
     }
 }
 
@@ -66,8 +67,9 @@ fn a_line_in_pieces_is_put_together_as_long_as_they_keep_coming() {
 
 #[test]
 fn a_line_that_comes_byte_by_byte_and_has_no_end_is_refused_after_five_seconds() {
-    let (mut one_shot, wire) = OneShot::with_client(&[], "protocol = agent\n");
     let agent = Agent::start(&AGENT_LISTEN);
+    // The pause of this one begins at once.
+    let (mut one_shot, wire) = OneShot::with_client(&[], "protocol = agent\n");
     thread::scope(|scope| {
         for mut wire in [Wire::connect(agent.agent_check_addr()), wire] {
             scope.spawn(move || {
@@ -196,7 +198,8 @@ fn an_address_that_is_taken_names_the_option() {
 fn the_line_comes_by_the_deadline_and_says_what_hangs() {
     let primary = Cluster::primary();
     let agent = beside(&primary, &["--timeout", "500ms", "--knock-interval", "10ms"]);
-    assert_eq!(ask(&agent, "/primary"), "up ready 100%\n");
+    let is_up = || ask(&agent, "/primary") == "up ready 100%\n";
+    eventually(secs(5), "it has logged in", is_up);
     let frozen = Frozen::new(primary.postmaster_pid());
     eventually(secs(5), "the knock is due", || ask(&agent, "") == "down #postmaster-not-answering\n");
     for line in ["/primary\n", "/health\n", ""] {
@@ -206,7 +209,7 @@ fn the_line_comes_by_the_deadline_and_says_what_hangs() {
     }
     assert_eq!(ask(&agent, "/liveness"), "up ready 100%\n");
     frozen.thaw();
-    assert_eq!(ask(&agent, "/primary"), "up ready 100%\n");
+    eventually(secs(5), "it is up again", is_up);
 }
 
 #[test]

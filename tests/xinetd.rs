@@ -99,7 +99,7 @@ fn one_process_for_all_answers_two_thousand_checks_without_a_reset_or_a_short_re
 #[test]
 fn the_wait_agent_serves_all_checks_with_one_process_and_one_session() {
     let primary = primary();
-    let xinetd = Xinetd::start(Service::Wait, &settings(&primary, ""));
+    let xinetd = Xinetd::start(Service::Wait, &settings(&primary, "login-interval = 0\n"));
     assert!(xinetd.agents().is_empty(), "nothing runs before the first check");
     assert_primary(&talk(xinetd.addr(), CHECK), "the first check");
     let agent = agent_of(&xinetd);
@@ -132,7 +132,7 @@ fn the_wait_agent_leaves_when_it_is_idle_and_comes_back_for_the_next_check() {
         eventually(secs(5), "the idle agent leaves", || xinetd.agents().is_empty());
     }
     xinetd.syslog().wait_for("stopping (idle)");
-    assert!(primary.backend_pids("pgsqlchk").is_empty(), "its session left with it");
+    eventually(secs(5), "its session leaves with it", || primary.backend_pids("pgsqlchk").is_empty());
 }
 
 #[test]

@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use crate::page::{assert_tried, haproxy_version};
 use crate::programs::Programs;
-use crate::site::{LIMIT, NODES, ROLE, Servers, Site, host, name, patiently};
+use crate::site::{LIMIT, NODES, ROLE, Servers, Site, host, name};
 use crate::support::process::Killed;
-use crate::support::{free_port, secs, show_log};
+use crate::support::{free_port, patiently, secs, show_log};
 use crate::trees;
 use crate::writer::TABLE;
 

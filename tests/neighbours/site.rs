@@ -3,13 +3,12 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::cluster::psql_command;
 use crate::support::haproxy::Haproxy;
 use crate::support::site::example;
-use crate::support::{Agent, eventually, free_port, millis, secs};
+use crate::support::{Agent, free_port, patiently, secs};
 use crate::watch::Watch;
 use crate::writer::Writer;
 
@@ -78,18 +77,6 @@ impl Servers {
             self.try_psql(node, sql).as_deref() == Ok("1")
         });
     }
-}
-
-/// Waits with a pause that leaves the processors to those who are waited for.
-#[track_caller]
-pub fn patiently(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
-    eventually(limit, what, || {
-        let holds = condition();
-        if !holds {
-            thread::sleep(millis(100));
-        }
-        holds
-    });
 }
 
 /// Agents, HAProxy, a writer and a watch.

@@ -65,13 +65,16 @@ impl Wire {
 
     /// Connects with `source` as the client's address: all of 127.0.0.0/8 belongs to this host.
     pub fn connect_from(source: Ipv4Addr, server: SocketAddr) -> Wire {
-        let attempt = || -> io::Result<Wire> {
-            let descriptor = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::TCP))?;
-            bind(&descriptor, &SocketAddrV4::new(source, 0))?;
-            connect(&descriptor, &server)?;
-            Wire::around(TcpStream::from(descriptor), server)
-        };
-        attempt().unwrap_or_else(|error| panic!("cannot connect from {source} to {server}: {error}"))
+        Wire::try_connect_from(source, server)
+            .unwrap_or_else(|error| panic!("cannot connect from {source} to {server}: {error}"))
+    }
+
+    /// Like `connect_from`, for a server that may be gone.
+    pub fn try_connect_from(source: Ipv4Addr, server: SocketAddr) -> io::Result<Wire> {
+        let descriptor = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::TCP))?;
+        bind(&descriptor, &SocketAddrV4::new(source, 0))?;
+        connect(&descriptor, &server)?;
+        Wire::around(TcpStream::from(descriptor), server)
     }
 
     fn around(stream: TcpStream, server: SocketAddr) -> io::Result<Wire> {

@@ -54,10 +54,11 @@ fn assert_right_node(tool: &str) {
     let file = File::create(&console).expect("a file for the console");
     let mut command = Command::new("unshare");
     command.args(["--mount", "--pid", "--fork", "--kill-child", "bash", "-c", script, "bash"]);
-    command.arg(folder.path()).arg(root).arg(tool);
+    // It keeps a folder there, and whoever runs the tests may have a home that this root has not.
+    command.arg(folder.path()).arg(root).arg(tool).env("HOME", "/root");
     command.stdin(Stdio::null()).stderr(file.try_clone().expect("a second handle")).stdout(file);
     let mut machine = command.spawn().expect("unshare");
-    let ended = wait_for_exit(&mut machine, secs(240));
+    let ended = wait_for_exit(&mut machine, secs(600));
     if ended.is_none() {
         let _ = machine.kill();
         let _ = machine.wait();

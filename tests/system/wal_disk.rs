@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::support::folder::Folder;
-use crate::support::new_clients::{agent_with, assert_becomes, assert_stays, can_commit, timely};
+use crate::support::new_clients::{SOON, agent_with, assert_becomes, assert_stays, can_commit, timely};
 use crate::support::postgresql::run;
 use crate::support::prometheus::Page;
 use crate::support::{Cluster, Stream, eventually, secs};
@@ -105,7 +105,7 @@ fn on_a_frozen_disk_commits_stall_until_it_thaws() {
         assert_eq!(Page::of(&agent).get("pgsqlchk_writable"), Some(0.0));
         drop(frozen);
         eventually(secs(20), "the judge commits again", || can_commit(&dsn));
-        eventually(secs(1), "so does the agent", || agent.get("/primary").line() == "200 Primary");
+        eventually(SOON, "so does the agent", || agent.get("/primary").line() == "200 Primary");
         assert_stays(&agent, "200 Primary");
     }
 }
