@@ -196,11 +196,10 @@ fn lag_bytes(replication: &Replication) -> Result<LagBytes, LagUnknown> {
 /// One that would bring news.
 fn living_receiver(replication: &Replication) -> Result<&Receiver, LagUnknown> {
     let receiver = replication.receiver.as_ref().ok_or(LagUnknown::NoReceiver)?;
-    match receiver.details.as_ref().is_none_or(ReceiverDetails::streams) {
-        true if is_silent(receiver) => Err(LagUnknown::ReceiverSilent),
-        true => Ok(receiver),
-        false => Err(LagUnknown::NotStreaming),
+    if !receiver.details.as_ref().is_none_or(ReceiverDetails::streams) {
+        return Err(LagUnknown::NotStreaming);
     }
+    if is_silent(receiver) { Err(LagUnknown::ReceiverSilent) } else { Ok(receiver) }
 }
 
 fn latest_end(receiver: &Receiver) -> Option<Lsn> {

@@ -96,7 +96,8 @@ pub(super) fn sync_state<'a>(
     }
 }
 
-fn only<'a>(mut some: impl Iterator<Item = &'a Statement>) -> Option<&'a Statement> {
+/// The one that there is; `None` for several, too.
+pub(super) fn only<T>(mut some: impl Iterator<Item = T>) -> Option<T> {
     let first = some.next()?;
     some.next().is_none().then_some(first)
 }

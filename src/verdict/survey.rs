@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::attached::Names;
+use super::attached::{Names, only};
 use super::weigh::{foreign, is_same_instance};
 use super::{Path, Target, Verdict, judge};
 use crate::instance::{AttachedStandby, Drain, Lsn, Observation, Role};
@@ -205,9 +205,7 @@ fn has_namesake(nodes: &[Node], node: &Node) -> bool {
 
 /// Where one row alone has these names.
 fn sync_state(attached: &[AttachedStandby], names: &Names) -> Option<String> {
-    let mut own = names.rows(attached);
-    let state = own.next()?.sync_state.clone();
-    state.filter(|_| own.next().is_none())
+    only(names.rows(attached))?.sync_state.clone()
 }
 
 fn condition(observation: &Observation, news: &News, nodes: &[Node]) -> Condition {

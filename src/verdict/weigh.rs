@@ -108,9 +108,8 @@ fn is_of_another(own: Identity, claim: &Claim) -> bool {
 
 /// An old primary that is still up writes on a lower timeline, and of two on the same one that is to be given up drains.
 fn furthest_primary<'a>(own: Identity, peers: impl Iterator<Item = &'a PeerNews>) -> Option<PrimaryPosition> {
-    let primaries = peers.filter_map(PeerNews::fresh).filter(|said| {
-        said.role == Some(Role::Primary) && !is_foreign(own, said) && !is_same_instance(own, said)
-    });
+    let others = peers.filter_map(PeerNews::fresh).filter(|said| counts(own, said));
+    let primaries = others.filter(|said| said.role == Some(Role::Primary));
     let positions = primaries.filter_map(|said| {
         let position = PrimaryPosition { timeline: said.timeline?, lsn: said.lsn? };
         Some((position, said.draining == Some(true)))
