@@ -213,6 +213,6 @@ fn assert_lost_for_a_moment(checks: &[Check]) {
     let (began, ended) =
         (lost.iter().map(|check| check.began).min(), lost.iter().map(|check| check.ended).max());
     if let (Some(began), Some(ended)) = (began, ended) {
-        assert!(ended - began < secs(2), "{} checks lost in {:?}", lost.len(), ended - began);
+        assert!(ended - began < secs(1), "{} checks lost in {:?}", lost.len(), ended - began);
     }
 }
