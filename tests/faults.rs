@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use support::folder::Folder;
 use support::patience::{assert_down, assert_heals_soon};
-use support::{Agent, Cluster, Signal, StopMode, Stream, eventually, free_port, millis, secs, signal};
+use support::{
+    Agent, Cluster, Signal, StopMode, Stream, eventually, free_port, millis, secs, signal, throughout,
+};
 
 /// Ends the agent's session and waits until PostgreSQL has forgotten it.
 fn terminate(cluster: &Cluster) {
@@ -94,10 +96,7 @@ fn a_server_that_speaks_tls_is_knocked_at_without_filling_its_log() {
     primary.make_certificate();
     primary.start();
     let agent = Agent::start(&["--dsn", &primary.tcp_dsn(), "--knock-interval", "10ms"]);
-    let began = Instant::now();
-    while began.elapsed() < millis(500) {
-        assert_eq!(agent.get("/").line(), "200 Primary");
-    }
+    throughout(millis(500), || assert_eq!(agent.get("/").line(), "200 Primary"));
     let log = primary.log();
     let complaints = log.matches("could not accept SSL connection").count();
     assert!(complaints <= 1, "only the first knock may leave a line: {complaints}");

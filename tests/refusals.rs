@@ -5,11 +5,10 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Instant;
 
 use support::folder::Folder;
 use support::patience::{assert_down, assert_heals_soon};
-use support::{Agent, Cluster, eventually, millis, secs};
+use support::{Agent, Cluster, eventually, millis, secs, throughout};
 
 /// The server's pg_hba.conf: one role for every way to be refused.
 const HBA: &str = "\
@@ -140,10 +139,7 @@ fn with_a_session_of_its_own_an_exhausted_max_connections_changes_nothing() {
     assert_eq!(agent.get("/").line(), "200 Primary");
     let mut sessions = fill(&primary);
     assert_eq!(sessions.len(), 4, "the agent has the fifth");
-    let began = Instant::now();
-    while began.elapsed() < millis(300) {
-        assert_eq!(agent.get("/").line(), "200 Primary");
-    }
+    throughout(millis(300), || assert_eq!(agent.get("/").line(), "200 Primary"));
     // Its session ends and another client takes the place: now it is out, and says so.
     let terminate =
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgsqlchk'";

@@ -3,12 +3,10 @@
 
 mod support;
 
-use std::time::Instant;
-
 use support::agent_check::ask;
 use support::one_check::OneCheck;
 use support::peers::{Ring, document, line, said};
-use support::{Agent, Cluster, Front, StopMode, eventually, http, secs};
+use support::{Agent, Cluster, Front, StopMode, eventually, http, secs, throughout};
 
 const ROLE_PATHS: [&str; 4] = ["/", "/primary", "/read-write", "/read-only"];
 
@@ -155,10 +153,7 @@ fn a_follower_that_crashes_takes_nothing_back() {
         (&1.into(), &false.into()),
         "it has forgotten: {node}"
     );
-    let begun = Instant::now();
-    while begun.elapsed() < secs(3) {
-        assert_eq!(line(&beside_old, "/read-write"), "503 superseded");
-    }
+    throughout(secs(3), || assert_eq!(line(&beside_old, "/read-write"), "503 superseded"));
     // It is given up, and follows the old one.
     follower.stop(StopMode::Fast);
     follower.rebuild_as_standby_of(&old);

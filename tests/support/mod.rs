@@ -95,7 +95,15 @@ pub fn eventually(limit: Duration, what: &str, mut condition: impl FnMut() -> bo
     }
 }
 
-/// The same with a pause between two looks that leaves the processors to those who are waited for.
+/// Asks again and again for this long; `check` panics when something is wrong.
+pub fn throughout(span: Duration, mut check: impl FnMut()) {
+    let began = Instant::now();
+    while began.elapsed() < span {
+        check();
+    }
+}
+
+/// Like `eventually`, with a pause between two looks that leaves the processors to those who are waited for.
 #[track_caller]
 pub fn patiently(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     eventually(limit, what, || {

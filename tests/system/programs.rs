@@ -61,16 +61,16 @@ impl Program {
     /// Resident memory of the program itself, in KiB. Counted page by page: VmRSS may be wrong by a hundred of them, as each
     /// processor keeps an account of its own (Linux 6.2, percpu_counter).
     fn resident(&self, agent: &Agent) -> u64 {
-        let mut is_guest = false;
+        let mut is_own = false;
         let mut resident = 0;
         for line in fs::read_to_string(format!("/proc/{}/smaps", agent.pid())).expect("smaps").lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
             match words[..] {
-                ["Rss:", size, "kB"] if is_guest => resident += size.parse::<u64>().expect("a size"),
+                ["Rss:", size, "kB"] if is_own => resident += size.parse::<u64>().expect("a size"),
                 [range, _, _, _, _, ..] if range.contains('-') => {
                     let begin = range.split('-').next().expect("a range");
                     let begin = u64::from_str_radix(begin, 16).expect("an address");
-                    is_guest = self.emulator.is_none() || GUEST.contains(&begin);
+                    is_own = self.emulator.is_none() || GUEST.contains(&begin);
                 }
                 _ => {}
             }
