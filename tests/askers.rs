@@ -147,13 +147,13 @@ fn blackbox_exporter_has_the_primary() {
 fn nginx_that_keeps_connections_open_has_the_primary() {
     let site = Site::new();
     let folder = Folder::new("nginx");
-    let port = free_port();
+    let ports = [free_port(), free_port()];
     let mut servers = String::new();
-    for (node, address) in site.addresses().iter().enumerate() {
+    for ((node, address), port) in (1..).zip(site.addresses()).zip(ports) {
         servers += &block("nginx")
             .replace("192.0.2.11:23267", &address.to_string())
-            .replace("127.0.0.1:8080", &format!("127.0.0.1:{}", port + u16::try_from(node).expect("a port")))
-            .replace("node1", &format!("node{}", node + 1));
+            .replace("127.0.0.1:8080", &format!("127.0.0.1:{port}"))
+            .replace("node1", &format!("node{node}"));
     }
     let path = folder.path().display();
     let config = format!(
@@ -165,11 +165,13 @@ fn nginx_that_keeps_connections_open_has_the_primary() {
     let mut command = Command::new(unpacked("nginx/usr/sbin/nginx"));
     command.arg("-c").arg(config).arg("-e").arg(folder.path().join("log"));
     let mut nginx = Daemon::start(folder, command);
-    nginx.wait_listening(port);
+    for port in ports {
+        nginx.wait_listening(port);
+    }
     site.walk(|node| {
-        let port = port + u16::try_from(node).expect("a port");
         let path = format!("/node{}/primary", node + 1);
-        http::get(SocketAddr::from(([127, 0, 0, 1], port)), &path).is_ok_and(|reply| reply.status == 200)
+        http::get(SocketAddr::from(([127, 0, 0, 1], ports[node])), &path)
+            .is_ok_and(|reply| reply.status == 200)
     });
     let complaints: Vec<String> =
         nginx.log().lines().map(str::to_owned).filter(|line| line.contains("[error]")).collect();
@@ -182,12 +184,15 @@ fn envoy_has_the_primary_and_its_clients_reach_no_other_one() {
     let site = Site::new();
     let servers = [site.old.0.port(), site.new.0.port()];
     let port = free_port();
-    let mut lines =
-        block("envoy").replace("0.0.0.0, port_value: 5000", &format!("127.0.0.1, port_value: {port}"));
-    for ((agent, server), place) in site.addresses().iter().zip(servers).zip(["192.0.2.11", "192.0.2.12"]) {
-        lines = lines
-            .replace(&format!("{place}, port_value: 5432"), &format!("127.0.0.1, port_value: {server}"))
-            .replacen("port_value: 23267", &format!("port_value: {}", agent.port()), 1);
+    let mut lines = block("envoy");
+    // First, while no port that was given out by chance can be that one.
+    for agent in site.addresses() {
+        lines = lines.replacen("port_value: 23267", &format!("port_value: {}", agent.port()), 1);
+    }
+    lines = lines.replace("0.0.0.0, port_value: 5000", &format!("127.0.0.1, port_value: {port}"));
+    for (server, place) in servers.iter().zip(["192.0.2.11", "192.0.2.12"]) {
+        lines =
+            lines.replace(&format!("{place}, port_value: 5432"), &format!("127.0.0.1, port_value: {server}"));
     }
     let folder = Folder::new("envoy");
     let config = folder.write("envoy.yaml", &lines);
