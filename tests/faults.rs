@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use support::folder::Folder;
 use support::patience::{assert_down, assert_heals_soon};
+use support::postgresql::copy_program;
 use support::{
     Agent, Cluster, Signal, StopMode, Stream, eventually, free_port, millis, secs, signal, throughout,
 };
@@ -46,7 +47,7 @@ fn a_session_terminated_during_a_stream_of_checks_costs_no_check() {
     let agent = Agent::start(&["--dsn", &primary.dsn(), "--login-interval", "1h"]);
     let stream = Stream::start(agent.addr(), &["/", "/primary", "/read-write"]);
     let mut witness = primary.connect();
-    let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+    let terminate = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity \
                      WHERE application_name = 'pgsqlchk'";
     for _ in 0..30 {
         // Every check meets one termination at most: those under way end before the next one.
@@ -122,7 +123,7 @@ fn a_socket_that_may_not_be_opened_is_permission_denied() {
     // Root may open everything, so as root the agent runs as nobody here: a copy of it that nobody can read.
     let folder = Folder::new("binary");
     let copy = folder.path().join("pgsqlchk");
-    fs::copy(env!("CARGO_BIN_EXE_pgsqlchk"), &copy).expect("copy the agent");
+    copy_program(env!("CARGO_BIN_EXE_pgsqlchk"), &copy);
     let exec = format!("exec {} \"$@\"", copy.display());
     let mut wrapper = vec!["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", &exec];
     if !rustix::process::geteuid().is_root() {

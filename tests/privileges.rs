@@ -6,6 +6,7 @@ mod support;
 use std::fs;
 
 use support::folder::Folder;
+use support::postgresql::copy_program;
 use support::{Agent, Cluster, eventually, secs, wire};
 
 /// `nobody`, as whom root tries it.
@@ -62,7 +63,7 @@ fn no_capability_no_environment_and_nothing_open_for_writing() {
     make_role(&primary);
     let folder = Folder::new("privileges");
     let copy = folder.path().join("pgsqlchk");
-    fs::copy(env!("CARGO_BIN_EXE_pgsqlchk"), &copy).expect("copy the agent");
+    copy_program(env!("CARGO_BIN_EXE_pgsqlchk"), &copy);
     let exec = format!("exec {} \"$@\"", copy.display());
     let drop_user = ["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--bounding-set=-all"];
     let mut wrapper = vec!["setpriv", "--no-new-privs", "--inh-caps=-all"];

@@ -128,6 +128,12 @@ pub fn copy_folder(from: &Path, to: &Path) {
     run(Command::new("cp").arg("-a").arg(from).arg(to));
 }
 
+/// Copies a program that is to run from there. By another process: a child that a test beside this one has just forked would
+/// hold the copy open for writing as this one does, and what is open for writing can't be executed (ETXTBSY, execve(2)).
+pub fn copy_program(from: impl AsRef<Path>, to: &Path) {
+    run(Command::new("cp").arg(from.as_ref()).arg(to));
+}
+
 /// Runs a program to its end and returns what it wrote to stdout; panics with its stderr when it fails.
 pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));

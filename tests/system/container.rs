@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::support::folder::Folder;
-use crate::support::postgresql::run;
+use crate::support::postgresql::{copy_program, run};
 use crate::support::process::{Signal, children_of, signal, wait_for_exit};
 use crate::support::{Cluster, eventually, patiently, secs, show_log};
 
@@ -86,7 +86,7 @@ impl Container {
     /// Installs the agent and its units, for this server behind /run/postgresql.
     pub fn install(&self, cluster: &Cluster) {
         self.run(&["useradd", "--system", "--create-home", "--home-dir", "/var/lib/pgsqlchk", "pgsqlchk"]);
-        fs::copy(BINARY, self.path("/usr/local/bin/pgsqlchk")).expect("install the agent");
+        copy_program(BINARY, &self.path("/usr/local/bin/pgsqlchk"));
         for entry in fs::read_dir(format!("{SOURCE}/systemd")).expect("the units") {
             let unit = entry.expect("a unit").path();
             let name = unit.file_name().and_then(|name| name.to_str()).expect("UTF-8");

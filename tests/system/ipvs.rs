@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use crate::container::root_named;
 use crate::support::folder::Folder;
 use crate::support::pages::{fenced, page};
+use crate::support::postgresql::copy_program;
 use crate::support::process::wait_for_exit;
 use crate::support::{secs, show_log};
 
@@ -46,7 +47,7 @@ fn assert_right_node(tool: &str) {
     let block = fenced(&page("docs/askers.md"), tool).into_iter().next().expect("a block on the page");
     folder.write(&format!("{tool}.conf"), &block.replace("192.0.2.", "10.0.0."));
     for (from, name) in [(INIT, "init"), (env!("CARGO_BIN_EXE_pgsqlchk"), "pgsqlchk")] {
-        fs::copy(from, folder.path().join(name)).expect("copy a file");
+        copy_program(from, &folder.path().join(name));
     }
     let script = r#"mount --bind "$1" "$2/mnt" && mount -t proc proc "$2/proc" && mount -t tmpfs -o mode=1777 tmpfs "$2/dev/shm"
         exec chroot "$2" linux.uml mem=768M rootfstype=hostfs rootflags=/ ro quiet init=/mnt/init TOOL="$3" con=null con0=fd:0,fd:1"#;

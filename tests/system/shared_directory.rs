@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::packages::target;
 use crate::support::Cluster;
+use crate::support::postgresql::copy_program;
 
 /// No user of this machine.
 const STRANGER: u32 = 23_270;
@@ -15,7 +16,7 @@ const STRANGER: u32 = 23_270;
 fn in_tmp_a_socket_is_found_only_if_somebody_who_runs_servers_has_made_it() {
     let primary = Cluster::primary();
     let folder = primary.socket_dir();
-    fs::copy(target().join("static/x86_64/pgsqlchk"), folder.join("pgsqlchk")).expect("copy the program");
+    copy_program(target().join("static/x86_64/pgsqlchk"), &folder.join("pgsqlchk"));
     let socket = primary.socket_path();
     let script = format!(
         "mount --bind '{}' /tmp && mount -t tmpfs tmpfs /run
