@@ -143,7 +143,8 @@ fn a_demoted_primary_loses_its_sessions() {
     // Demoting for real is a restart, which would end the session by itself.
     primary.replace_pg_is_in_recovery("role := true");
     site.expect("DOWN (agent)", Some("in-recovery"));
-    assert!(session.simple_query("SELECT 1").is_err(), "on-marked-down shutdown-sessions");
+    // A moment after it says so.
+    eventually(secs(5), "on-marked-down shutdown-sessions", || session.simple_query("SELECT 1").is_err());
 }
 
 #[test]
@@ -155,7 +156,8 @@ fn a_demoted_primary_loses_its_sessions_where_that_is_maintenance_as_well() {
     session.simple_query("SELECT 1").expect("it works");
     primary.replace_pg_is_in_recovery("role := true");
     eventually(secs(8), "it is in maintenance", || site.haproxy.server("Pool", "a").status == "MAINT");
-    assert!(session.simple_query("SELECT 1").is_err(), "on-marked-down shutdown-sessions");
+    // A moment after it says so.
+    eventually(secs(5), "on-marked-down shutdown-sessions", || session.simple_query("SELECT 1").is_err());
     assert!(site.connect().is_err(), "no new session");
 }
 
@@ -167,7 +169,8 @@ fn a_frozen_primary_loses_its_sessions_and_comes_back() {
     let mut session = site.connect().expect("a session through HAProxy");
     let frozen = Frozen::new(primary.postmaster_pid());
     site.expect("DOWN (agent)", Some("postmaster-not-answering"));
-    assert!(session.simple_query("SELECT 1").is_err(), "on-marked-down shutdown-sessions");
+    // A moment after it says so.
+    eventually(secs(5), "on-marked-down shutdown-sessions", || session.simple_query("SELECT 1").is_err());
     frozen.thaw();
     site.expect("UP", None);
 }

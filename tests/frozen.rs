@@ -136,7 +136,7 @@ fn at_most_four_sessions_are_abandoned_and_the_agent_heals_from_them() {
         let pids = backends(&mut witness);
         assert!(pids.len() <= 5, "four abandoned and one in use at most: {pids:?}");
         most = most.max(pids.len());
-        frozen.extend(pids.into_iter().filter(|pid| !known.contains(pid)).map(Frozen::new));
+        frozen.extend(Frozen::all(pids.into_iter().filter(|pid| !known.contains(pid))));
         let reply = agent.get("/");
         assert!(reply.elapsed < millis(300) + SLACK, "within the deadline: {reply:?}");
         assert!(reply.line() == "200 Primary" || reply.status == 503, "{reply:?}");
@@ -171,7 +171,7 @@ fn liveness_answers_at_once_while_sixteen_checks_wait_for_a_frozen_postgresql() 
     while began.elapsed() < secs(2) {
         let reply = agent.get("/liveness");
         assert_eq!(reply.line(), "200 Alive");
-        assert!(reply.elapsed < millis(500), "at once: {reply:?}");
+        assert!(reply.elapsed < secs(2), "long before the deadline: {reply:?}");
         asked += 1;
     }
     assert!(asked >= 4, "/liveness was asked {asked} times");
@@ -221,7 +221,16 @@ fn an_agent_that_is_paused_while_it_knocks_goes_on_knocking() {
 #[test]
 fn with_knock_interval_0_a_frozen_postmaster_goes_unseen() {
     let primary = Cluster::primary();
-    let agent = Agent::start(&["--dsn", &primary.dsn(), "--timeout", "1s", "--knock-interval", "0"]);
+    let agent = Agent::start(&[
+        "--dsn",
+        &primary.dsn(),
+        "--timeout",
+        "1s",
+        "--knock-interval",
+        "0",
+        "--login-interval",
+        "0",
+    ]);
     assert_eq!(ask(&agent).line(), "200 Primary");
     let _frozen = Frozen::new(primary.postmaster_pid());
     for _ in 0..20 {

@@ -131,7 +131,7 @@ fn an_agent_that_can_have_no_more_threads_answers_everybody_and_returns() {
         let line = [user, &["prlimit", "--pid", &pid, limit]].concat();
         run(Command::new(line[0]).args(&line[1..]));
     };
-    let frozen: Vec<Frozen> = primary.backend_pids("pgsqlchk").into_iter().map(Frozen::new).collect();
+    let frozen = Frozen::all(primary.backend_pids("pgsqlchk"));
     limit_threads("--nproc=0:");
 
     let mut first = waiting_check(agent.addr());

@@ -116,7 +116,7 @@ fn fault(primary: &Cluster, number: usize) {
         7 => primary.restart(StopMode::Immediate),
         5 => {
             // Longer than the deadline: the session is abandoned.
-            let frozen: Vec<Frozen> = primary.backend_pids("pgsqlchk").into_iter().map(Frozen::new).collect();
+            let frozen = Frozen::all(primary.backend_pids("pgsqlchk"));
             thread::sleep(millis(700));
             drop(frozen);
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::folder::Folder;
 use super::network::Network;
 use super::postgresql::{ServerUser, copy_folder, init, program_path, run, template, without_pg_variables};
-use super::process::{Signal, children_of, signal, state, wait_for_exit};
+use super::process::{Frozen, Signal, children_of, signal, state, wait_for_exit};
 use super::{eventually, free_port, secs, show_log};
 
 /// How PostgreSQL is told to stop; the words and signals are pg_ctl's.
@@ -223,8 +223,11 @@ impl Cluster {
     #[track_caller]
     pub fn kill(&self) {
         let mut child = self.postmaster().take().expect("the server runs");
+        // Standing still, it makes no more of them.
+        let frozen = Frozen::new(child.id());
         let children = children_of(child.id());
         signal(child.id(), Signal::KILL);
+        frozen.thaw();
         child.wait().expect("wait for the postmaster");
         // Whoever adopts them may be slow to reap them: a zombie has ended.
         let gone = |pid: &u32| matches!(state(*pid), None | Some('Z'));

@@ -103,6 +103,12 @@ impl Frozen {
         (!is_gone(last)).then_some(frozen)
     }
 
+    /// All of these but those that end meanwhile, as a session does in whose place there is a new one.
+    #[track_caller]
+    pub fn all(pids: impl IntoIterator<Item = u32>) -> Vec<Frozen> {
+        pids.into_iter().filter_map(Frozen::unless_gone).collect()
+    }
+
     /// Which process it is.
     pub fn pid(&self) -> u32 {
         self.pid

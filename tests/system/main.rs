@@ -350,7 +350,7 @@ fn exercise(primary: &Cluster, container: &Container, agent_check: SocketAddr, r
         1 => primary.restart(StopMode::Immediate),
         2 => {
             // A login that hangs: a thread takes over, and more log lines are written.
-            let backends = primary.backend_pids("pgsqlchk").into_iter().map(Frozen::new).collect::<Vec<_>>();
+            let backends = Frozen::all(primary.backend_pids("pgsqlchk"));
             let postmaster = Frozen::new(primary.postmaster_pid());
             assert_eq!(get("/").status, 503);
             drop((postmaster, backends));
