@@ -84,10 +84,12 @@ fn it_says_what_was_observed_and_nothing_else() {
         ("pgsqlchk_replay_delay_seconds", 0.0),
     ];
     for agent in [&beside_standby, &without_privilege] {
+        let mut page = Page::of(agent);
         eventually(secs(20), "the standby has caught up", || {
-            Page::of(agent).get("pgsqlchk_replication_lag_bytes") == Some(0.0)
+            page = Page::of(agent);
+            page.get("pgsqlchk_replication_lag_bytes") == Some(0.0)
         });
-        assert_observed(&Page::of(agent), &of_standby);
+        assert_observed(&page, &of_standby);
     }
 
     fs::write(&drain_file, "").expect("create the drain file");

@@ -77,7 +77,9 @@ fn a_primary_says_who_receives_from_it_and_each_standby_by_which_name() {
     primary.psql("SELECT pg_reload_conf()");
     eventually(secs(20), "one is waited for", || standbys()[0]["sync_state"] == "sync");
     assert_eq!(standbys()[0]["application_name"], "walreceiver", "it comes first");
-    assert_eq!(standbys()[0]["replayed"], position(&second, "pg_last_wal_replay_lsn"));
+    eventually(secs(20), "it says how far that has come", || {
+        standbys()[0]["replayed"] == position(&second, "pg_last_wal_replay_lsn")
+    });
 
     second.stop(StopMode::Fast);
     eventually(secs(20), "it is gone", || standbys().len() == 1);

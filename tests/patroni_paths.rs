@@ -97,8 +97,11 @@ fn a_standby_says_how_the_primary_counts_it() {
     assert_eq!(ask(&site.agents[1], "/sync"), "down #other-sync-state\n");
     let peers = site.ring.peers();
     let peers: Vec<&str> = peers.iter().map(String::as_str).collect();
-    let check = OneCheck::run(&site.standbys[1].dsn(), &[&["--target", "/sync"], &peers[..]].concat());
-    assert_eq!(check.code, 0, "{check:?}");
+    // A peer may be late on a busy machine.
+    assert!((0..5).any(|_| {
+        let arguments = [&["--target", "/sync"], &peers[..]].concat();
+        OneCheck::run(&site.standbys[1].dsn(), &arguments).code == 0
+    }));
 
     // It lags: the limit of /async is that of /replica.
     site.standbys[0].psql("SELECT pg_wal_replay_pause()");
@@ -234,7 +237,7 @@ fn a_standby_leader_is_fed_from_outside_the_cluster() {
     let both = [ring.start(0, &leader, &[]), ring.start(1, &follower, &[])];
     for name in ["/standby-leader", "/standby_leader", "/standby-leader?tag_a=b"] {
         eventually(secs(20), name, || line(&both[0], name) == "200 Standby");
-        assert_eq!(line(&both[1], name), "503 not-standby-leader", "{name}");
+        eventually(secs(20), name, || line(&both[1], name) == "503 not-standby-leader");
     }
     outside.stop(StopMode::Fast);
     eventually(secs(20), "it receives nothing", || line(&both[0], path) == "503 no-wal-receiver");
@@ -281,7 +284,7 @@ fn readiness_has_a_limit_on_what_is_received_or_replayed() {
     }
     let write = "/readiness?lag=1MB&mode=write";
     eventually(secs(20), "all of it is received", || line(standby, write) == "200 Standby");
-    assert_eq!(ask(standby, write), "up ready 100%\n");
+    eventually(secs(20), "nothing is missing", || ask(standby, write) == "up ready 100%\n");
     assert_eq!(line(primary, write), "200 Primary");
     assert_eq!(line(standby, "/readiness"), "200 Standby", "without a limit");
     // The stream has died, and nobody has told the WAL receiver.

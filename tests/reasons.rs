@@ -22,6 +22,10 @@ fn count(cluster: &Cluster, word: &str) -> usize {
 fn a_standby_whose_transactions_are_serializable_by_default_is_a_standby() {
     let primary = primary();
     let standby = Cluster::standby_of(&primary);
+    // So that there is an age of what it has replayed.
+    primary.psql("CREATE TABLE something ()");
+    let has_replayed = "SELECT pg_last_xact_replay_timestamp() IS NOT NULL";
+    eventually(secs(20), "the standby has replayed a commit", || standby.psql(has_replayed) == "t");
     let dsn = standby.dsn_of("pgsqlchk");
     let agent = agent_with(&dsn, &[]);
     for level in ["serializable", "repeatable read", "read uncommitted"] {

@@ -3,10 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::folder::Folder;
-use super::{Cluster, eventually, secs};
+use super::{Cluster, Frozen, eventually, secs};
 
 /// The servers, shared by the tests that run at the same time; a test keeps its `Arc` to the end.
 pub struct Servers {
+    /// Whoever writes to the primary of its own accord.
+    _idle: Frozen,
     /// A standby of `primary`.
     pub standby: Cluster,
     /// A primary.
@@ -44,7 +46,14 @@ pub fn servers() -> Arc<Servers> {
                      WHERE latest_end_lsn IS NOT NULL";
         standby.psql(known) == "1"
     });
-    let servers = Arc::new(Servers { standby, primary, nowhere: Folder::new("nowhere") });
+    // Fifteen seconds after the last write this process writes a record about running transactions, and a standby is a
+    // moment behind.
+    let idle = Frozen::new(primary.process_of_type("background writer").expect("a background writer"));
+    let written = primary.psql("SELECT pg_current_wal_flush_lsn()");
+    eventually(secs(20), "the standby is level", || {
+        standby.psql(&format!("SELECT pg_last_wal_replay_lsn() >= '{written}'")) == "t"
+    });
+    let servers = Arc::new(Servers { _idle: idle, standby, primary, nowhere: Folder::new("nowhere") });
     *shared = Arc::downgrade(&servers);
     servers
 }

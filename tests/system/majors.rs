@@ -190,6 +190,7 @@ fn check(dsn: &str) -> (Option<i32>, String) {
 /// Its receiver asks for the last segment from the beginning: until the primary writes again, it has received less than
 /// it has replayed.
 fn limits_hold_at_the_start(pair: &Pair) {
+    let _idle = pair.primary.keep_idle();
     pair.catch_up();
     eventually(secs(20), "a standby has just started and the primary writes nothing", || {
         pair.standby.stop();
@@ -221,6 +222,8 @@ fn checks_say_role_and_timeline(pair: &Pair) {
 }
 
 fn documents_name_what_was_seen(pair: &Pair) {
+    let _idle = pair.primary.keep_idle();
+    pair.catch_up();
     for (agent, role) in
         [(&pair.at_primary, "primary"), (&pair.at_standby, "standby"), (&pair.monitor, "standby")]
     {

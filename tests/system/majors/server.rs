@@ -11,7 +11,7 @@ use crate::support::cluster::psql_command;
 use crate::support::folder::Folder;
 use crate::support::postgresql::{copy_folder, run};
 use crate::support::settings::make_certificate;
-use crate::support::{free_port, show_log};
+use crate::support::{Frozen, eventually, free_port, secs, show_log};
 
 /// Over the socket the server believes everybody; over TCP only who has a password, of either kind.
 const HBA: &str = "local all all trust\n\
@@ -93,6 +93,10 @@ impl Server {
         } else {
             self.psql(&format!("ALTER SYSTEM SET recovery_min_apply_delay = '{delay}'"));
             self.psql("SELECT pg_reload_conf()");
+            // Whoever replays is told before sessions are that begin later.
+            eventually(secs(10), "the delay is known", || {
+                self.psql("SHOW recovery_min_apply_delay") == delay
+            });
         }
     }
 
@@ -146,6 +150,14 @@ impl Server {
         let mut psql = psql_command();
         psql.args(["-d", &self.dsn("postgres"), "-v", "ON_ERROR_STOP=1", "-c", sql]);
         run(&mut psql).trim_end().to_owned()
+    }
+
+    /// Until this is dropped nothing is written that nobody asked for: fifteen seconds after the last write this process
+    /// writes a record about running transactions.
+    #[track_caller]
+    pub fn keep_idle(&self) -> Frozen {
+        let pid = self.psql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'");
+        Frozen::new(pid.parse().expect("a background writer"))
     }
 
     /// Connection string over the socket.
