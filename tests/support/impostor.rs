@@ -1,6 +1,6 @@
 //! Listeners that are no PostgreSQL: silent ones, ones that talk nonsense, ones whose queue is full.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -25,14 +25,26 @@ pub fn answering(answer: &'static [u8]) -> SocketAddr {
                 let mut buffer = [0; 1024];
                 let asked = stream.read(&mut buffer).unwrap_or(0) > 0;
                 if asked && stream.write_all(answer).is_ok() {
-                    // Until the other side gives up; bounded by far more than its deadline.
+                    // Bounded by far more than the other side's deadline.
                     let _ = stream.set_read_timeout(Some(secs(30)));
-                    while matches!(stream.read(&mut buffer), Ok(count) if count > 0) {}
+                    hold(stream);
                 }
             });
         }
     });
     addr
+}
+
+/// Says nothing more until the other side gives up, or has said nothing for the time that the stream has for reading.
+pub fn hold(mut stream: impl Read) {
+    loop {
+        match stream.read(&mut [0; 1024]) {
+            // After a pause of the whole program (signal(7), SO_RCVTIMEO).
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return,
+        }
+    }
 }
 
 /// Offers TLS to whoever asks for it, and closes whatever else it is asked, as stunnel does with `protocol = pgsql`.

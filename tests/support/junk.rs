@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::folder::Folder;
+use super::impostor::hold;
 use super::{millis, secs};
 
 /// What the fake does next on a connection.
@@ -150,7 +151,7 @@ fn follow(stream: &mut UnixStream, script: &Script, is_over: &AtomicBool) -> io:
             }
             Act::Silence => {
                 let _ = stream.set_read_timeout(Some(secs(60)));
-                while stream.read(&mut [0; 256])? > 0 {}
+                hold(&mut *stream);
             }
             Act::Close => return Ok(()),
         }

@@ -1,5 +1,6 @@
 //! A syslog of the test's own: /dev/log of a mount namespace in which the programs under test run.
 
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -88,7 +89,8 @@ fn receive(socket: &UnixDatagram, sink: &Mutex<Vec<String>>) {
                 let line = String::from_utf8_lossy(&datagram[..length]).into_owned();
                 sink.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            // Also after a pause of the whole program (signal(7), SO_RCVTIMEO).
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(_) => return,
         }
     }
