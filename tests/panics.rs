@@ -151,6 +151,8 @@ fn a_panic_anywhere_else_ends_the_agent_with_exit_code_1() {
     for (place, thread) in [("gate", "main"), ("run", "worker"), ("watch", "watch"), ("log", "log")] {
         let agent = start(&primary, &tripwire, &[]);
         assert_eq!(agent.get("/").line(), "200 Primary");
+        // What that answer has woken sleeps again.
+        agent.wait_for_log("unknown -> primary");
         tripwire.set(place);
         let mut wire = Wire::connect(agent.addr());
         wire.send("GET / HTTP/1.1\r\n\r\n");
@@ -174,7 +176,7 @@ fn a_panic_over_a_peer_costs_its_answer_and_one_of_who_keeps_the_limits_ends_the
     let peer = witness.addr().to_string();
     let options = ["--peer", &peer, "--min-peers", "1", "--peer-interval", "10ms"];
     let agent = start(&primary, &tripwire, &options);
-    assert_eq!(agent.get("/primary").line(), "200 Primary");
+    eventually(secs(5), "it is heard", || agent.get("/primary").line() == "200 Primary");
     for _ in 0..5 {
         eventually(secs(5), "what was heard is too old", || {
             tripwire.set("asking a peer");

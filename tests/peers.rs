@@ -207,7 +207,7 @@ fn a_primary_that_too_few_hear_cannot_be_verified() {
     // Any answer counts, also that PostgreSQL is down.
     standby.stop(StopMode::Fast);
     eventually(secs(10), "the standby is down", || line(&beside_standby, "/health").starts_with("503"));
-    assert_eq!(line(&beside_primary, "/primary"), "200 Primary");
+    eventually(secs(10), "it is heard", || line(&beside_primary, "/primary") == "200 Primary");
     // A frozen agent is heard no more, and when it goes on, it is.
     let frozen = Frozen::new(beside_standby.pid());
     eventually(secs(10), "it is silent", || said(&beside_primary, "/primary") == isolated);
@@ -252,8 +252,10 @@ fn an_agent_knows_itself_among_its_peers() {
     let port = free_port();
     let own = format!("127.0.0.1:{port}");
     let agent = with_peers(&servers.primary, std::slice::from_ref(&own), &["--listen", &own]);
-    assert_eq!(line(&agent, "/primary"), "200 Primary");
-    agent.wait_for_log("each --peer is this agent itself");
+    eventually(secs(10), "it says so", || {
+        assert_eq!(line(&agent, "/primary"), "200 Primary");
+        agent.log().contains("each --peer is this agent itself")
+    });
     let cluster = document(&agent, "/cluster");
     assert_eq!(cluster["nodes"].as_array().map(Vec::len), Some(1));
     assert_eq!(cluster["nodes"][0]["address"], own);
