@@ -5,7 +5,7 @@ mod support;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use support::agent_check::{AGENT_LISTEN, ask, beside, lag, percent};
 use support::siege::Siege;
@@ -49,41 +49,68 @@ fn silence_and_a_line_without_its_end_are_answered_after_a_tenth_of_a_second() {
 #[test]
 fn a_line_in_pieces_is_put_together_as_long_as_they_keep_coming() {
     let agent = Agent::start(&AGENT_LISTEN);
-    let mut wire = Wire::connect(agent.agent_check_addr());
     // Longer than the pause as a whole.
-    for byte in b"/liveness\n".chunks(1) {
-        assert!(!wire.wait_readable(PAUSE / 4), "answered too early");
-        wire.send(byte);
-    }
-    assert_says(&wire.receive(PATIENCE), "up ready 100%");
+    let received = dripping(agent.agent_check_addr(), b"/liveness\n", PAUSE / 4);
+    assert_says(&received, "up ready 100%");
     // The same with a PROXY header, whose first bytes could be an empty line, ahead of it.
-    let mut wire = Wire::connect(agent.agent_check_addr());
-    for byte in b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0/liveness\n".chunks(1) {
-        assert!(!wire.wait_readable(PAUSE / 10), "answered too early");
-        wire.send(byte);
+    let line = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0/liveness\n";
+    assert_says(&dripping(agent.agent_check_addr(), line, PAUSE / 10), "up ready 100%");
+}
+
+/// What comes back for a line that is sent byte by byte. A busy machine may make a pause of its own, so the attempt that
+/// counts is one without.
+#[track_caller]
+fn dripping(address: SocketAddr, line: &[u8], pause: Duration) -> Received {
+    for _ in 0..5 {
+        let (mut wire, mut last) = (Wire::connect(address), Instant::now());
+        let (mut is_early, mut longest) = (false, Duration::ZERO);
+        for byte in line.chunks(1) {
+            is_early |= wire.wait_readable(pause);
+            let _ = wire.try_send(byte);
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
+        }
+        if longest < PAUSE / 2 {
+            assert!(!is_early, "answered too early");
+            return wire.receive(PATIENCE);
+        }
     }
-    assert_says(&wire.receive(PATIENCE), "up ready 100%");
+    panic!("this machine cannot send a byte every {pause:?}");
 }
 
 #[test]
 fn a_line_that_comes_byte_by_byte_and_has_no_end_is_refused_after_five_seconds() {
     let agent = Agent::start(&AGENT_LISTEN);
-    // The pause of this one begins at once.
-    let (mut one_shot, wire) = OneShot::with_client(&[], "protocol = agent\n");
-    thread::scope(|scope| {
-        for mut wire in [Wire::connect(agent.agent_check_addr()), wire] {
-            scope.spawn(move || {
-                let begun = Instant::now();
-                while !wire.wait_readable(PAUSE / 4) && begun.elapsed() < PATIENCE {
-                    wire.send("/");
-                }
-                let answered = begun.elapsed();
-                assert_says(&wire.receive(PATIENCE), "down #bad-request");
-                assert!((millis(4500)..secs(7)).contains(&answered), "{answered:?}");
-            });
+    let is_refused = |mut wire: Wire| {
+        let begun = Instant::now();
+        let (mut last, mut longest) = (begun, Duration::ZERO);
+        while !wire.wait_readable(PAUSE / 4) && begun.elapsed() < PATIENCE {
+            wire.send("/");
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
         }
+        let answered = begun.elapsed();
+        if longest >= PAUSE / 2 {
+            return false;
+        }
+        assert_says(&wire.receive(PATIENCE), "down #bad-request");
+        assert!((millis(4500)..secs(7)).contains(&answered), "{answered:?}");
+        true
+    };
+    // As above, the attempt that counts is one without a pause.
+    let is_any = (0..5).any(|_| {
+        // The pause of this one begins at once.
+        let (mut one_shot, wire) = OneShot::with_client(&[], "protocol = agent\n");
+        let are_refused = thread::scope(|scope| {
+            let wires = [Wire::connect(agent.agent_check_addr()), wire];
+            wires
+                .map(|wire| scope.spawn(|| is_refused(wire)))
+                .map(|thread| thread.join().expect("refused as it should be"))
+        });
+        assert_eq!(one_shot.wait().code(), Some(0));
+        are_refused == [true; 2]
     });
-    assert_eq!(one_shot.wait().code(), Some(0));
+    assert!(is_any, "this machine cannot send a byte every {:?}", PAUSE / 4);
 }
 
 #[test]
