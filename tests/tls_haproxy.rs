@@ -138,7 +138,7 @@ fn certificates_are_renewed_under_load_and_no_check_is_lost() {
     };
     install(&trust.server);
     trust.server = Issued { certificate: certificate.clone(), key: key.clone() };
-    let agent = Trust::agent(&trust.options(), &["--dsn", &primary.dsn()]);
+    let agent = Trust::agent(&trust.options(), &["--dsn", &primary.dsn(), "--timeout", "8s"]);
     let (address, config) = (tls_addr(&agent), trust.client_config());
     let ca = trust.servers.certificate().display().to_string();
     let haproxy =

@@ -185,7 +185,7 @@ fn a_peer_that_never_ends_its_handshake_costs_what_a_silent_one_costs() {
     places.push(dripping());
     for place in places {
         let agent = Agent::start_with(|command| {
-            command.args(["--dsn", &servers.primary.dsn(), "--timeout", "1s", "--peer-interval", "50ms"]);
+            command.args(["--dsn", &servers.primary.dsn(), "--timeout", "4s", "--peer-interval", "50ms"]);
             command.arg(format!("--peer=https://{place}")).arg("--peer-ca").arg(authority.certificate());
         });
         assert_eq!(line(&agent, "/health"), "200 Primary", "it has logged in");

@@ -105,16 +105,15 @@ fn two_thousand_handshakes_that_never_end() {
 fn a_handshake_that_never_ends_is_closed_after_the_time_for_a_head() {
     let field = Field::open(&["--max-connections", "1000"]);
     let hello = hello(&field.config);
-    let begin = Instant::now();
-    let mut crowd: Vec<Wire> = (0..500)
+    let mut crowd: Vec<(Wire, Instant)> = (0..500)
         .map(|_| {
-            let mut wire = field.connect();
+            let (mut wire, begin) = (field.connect(), Instant::now());
             wire.send(&hello);
-            wire
+            (wire, begin)
         })
         .collect();
     field.siege.wait_for_checks(10);
-    for wire in &mut crowd {
+    for (wire, begin) in &mut crowd {
         let received = wire.receive(PATIENCE);
         assert!(received.bytes.first() == Some(&22) && received.end == End::Fin, "{received:?}");
         assert!((secs(4)..secs(8)).contains(&begin.elapsed()), "closed after {:?}", begin.elapsed());

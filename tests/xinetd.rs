@@ -49,7 +49,7 @@ fn agent_of(xinetd: &Xinetd) -> u32 {
 #[track_caller]
 fn assert_all_answered(service: Service) {
     let primary = primary();
-    let xinetd = Xinetd::start(service, &settings(&primary, ""));
+    let xinetd = Xinetd::start(service, &settings(&primary, "timeout = 8s\n"));
     for round in 0..1000 {
         assert_primary(&talk(xinetd.addr(), CHECK), &format!("check {round} of a sequence"));
     }
@@ -157,7 +157,7 @@ fn a_check_that_comes_as_the_idle_agent_leaves_is_answered() {
 #[test]
 fn the_wait_agent_killed_in_the_middle_of_a_request_is_started_again() {
     let primary = primary();
-    let xinetd = Xinetd::start(Service::Wait, &settings(&primary, ""));
+    let xinetd = Xinetd::start(Service::Wait, &settings(&primary, "timeout = 30s\n"));
     let frozen = Frozen::new(primary.postmaster_pid());
     let mut wire = Wire::connect(xinetd.addr());
     wire.send(CHECK);
@@ -176,7 +176,7 @@ fn the_wait_agent_killed_in_the_middle_of_a_request_is_started_again() {
 fn a_reload_of_xinetd_loses_no_check() {
     let primary = primary();
     for service in [Service::NoWait, Service::Wait] {
-        let xinetd = Xinetd::start(service, &settings(&primary, ""));
+        let xinetd = Xinetd::start(service, &settings(&primary, "timeout = 8s\n"));
         let stream = support::Stream::start(xinetd.addr(), &["/", "/primary"]);
         for _ in 0..5 {
             stream.advance(5);
@@ -220,7 +220,8 @@ fn a_wait_agent_that_cannot_start_is_tried_again_after_a_pause() {
     eventually(secs(5), "xinetd pauses", || xinetd.daemon().log().contains("Deactivating service"));
     xinetd.configure_agent(&settings(&primary, ""));
     let lines = xinetd.syslog().lines();
-    assert!((2..10).contains(&lines.len()), "one line for each start and nothing else: {lines:#?}");
+    // More than five a second, counted over whole seconds.
+    assert!((2..30).contains(&lines.len()), "one line for each start and nothing else: {lines:#?}");
     assert!(lines.iter().all(|line| line.contains("a duration needs a unit")), "{lines:#?}");
     eventually(secs(15), "the port is open again", || Wire::try_connect(xinetd.addr()).is_ok());
     assert_primary(&talk(xinetd.addr(), CHECK), "with a better configuration");

@@ -20,7 +20,7 @@ fn an_address_where_packets_vanish_leaves_time_for_the_next() {
     for more in ["", "--write-probe 1s"] {
         let script = format!(
             "mount --bind '{}' /etc/hosts
-             exec '{}' --mode check --config /dev/null --dsn 'host=twofold port={port} user=postgres' {more}",
+             exec '{}' --mode check --timeout 6s --config /dev/null --dsn 'host=twofold port={port} user=postgres' {more}",
             hosts.display(),
             program.display()
         );
