@@ -387,6 +387,9 @@ mod tests {
         circle.call(call);
         attend(Call { limit: arrived, ..call });
         let _at_once = told.try_recv().expect("there is no time to wait");
+        while circle.look(|seats| seats[0].count) == 0 {
+            std::thread::yield_now();
+        }
         attend(Call { limit: arrived + Duration::from_millis(20), ..call });
         assert_eq!(told.recv().unwrap(), [1, 0], "its limit is over");
         attend(call);

@@ -367,7 +367,8 @@ fn a_missing_database_is_created_by_what_the_line_says() {
 #[test]
 fn a_full_server_is_told_how_to_keep_a_place() {
     let admin = Admin::new();
-    let settings = [("max_connections", "5"), ("superuser_reserved_connections", "1")];
+    // Two, for whoever was refused has a place until its process has ended.
+    let settings = [("max_connections", "6"), ("superuser_reserved_connections", "2")];
     let primary = Cluster::primary_with(&settings);
     primary.psql("CREATE ROLE pgsqlchk LOGIN");
     let open = || postgres::Client::connect(&dsn(&primary, "user=pgsqlchk"), postgres::NoTls).ok();

@@ -14,7 +14,7 @@ fn comes_to_say(agent: &Agent, line: &str) {
 fn read_write_asks_what_a_new_plain_session_would_see() {
     let primary = Cluster::primary();
     primary.psql("CREATE ROLE plain LOGIN");
-    let agent = Agent::start(&["--dsn", &primary.dsn_of("plain")]);
+    let agent = Agent::start(&["--dsn", &primary.dsn_of("plain"), "--login-interval", "1h"]);
     assert_eq!(agent.get("/read-write").line(), "200 Primary");
     let reload = || {
         primary.psql("SELECT pg_reload_conf()");

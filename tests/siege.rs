@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::secs;
-use support::siege::{BYSTANDER, Siege};
+use support::siege::{BALANCER, BYSTANDER, Siege};
 use support::wire::{End, PATIENCE, Wire};
 
 /// The attacker's number of connections.
@@ -85,7 +85,8 @@ fn a_flood_of_connections_that_say_nothing() {
 /// Each is refused without a byte, and counted.
 #[test]
 fn a_flood_of_connections_from_addresses_that_are_not_allowed() {
-    let siege = Siege::begin(&["--allow", "127.0.0.1", "--allow", &BYSTANDER.to_string()]);
+    let [balancer, bystander] = [BALANCER, BYSTANDER].map(|address| address.to_string());
+    let siege = Siege::begin(&["--allow", "127.0.0.1", "--allow", &balancer, "--allow", &bystander]);
     let agent = siege.agent.addr();
     let before = siege.metric("pgsqlchk_refused_connections_total{reason=\"not-allowed\"}");
     thread::scope(|scope| {

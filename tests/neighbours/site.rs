@@ -42,7 +42,7 @@ pub struct Servers {
 impl Servers {
     /// Which database, as whom and where.
     pub fn dsn(self, node: usize) -> String {
-        format!("host={} port={} user=postgres dbname=postgres connect_timeout=2", host(node), self.port)
+        format!("host={} port={} user=postgres dbname=postgres connect_timeout=5", host(node), self.port)
     }
 
     /// A statement in a new session.

@@ -87,7 +87,7 @@ fn looks(stop: &AtomicBool, mut look: impl FnMut() -> String) -> Vec<Look> {
 impl Outage {
     /// From when on nobody could write, at the latest: the first attempt that failed has ended.
     pub fn first_refusal(&self) -> Instant {
-        self.failed().next().expect("a write failed").ended
+        self.failed().first().expect("a write failed").ended
     }
 
     /// Until when nobody could write, at least: the last attempt that failed began.
@@ -95,8 +95,13 @@ impl Outage {
         self.failed().last().expect("a write failed").began
     }
 
-    fn failed(&self) -> impl Iterator<Item = &Look> {
-        self.writes.iter().filter(|look| look.saw != WRITTEN)
+    /// The attempts that failed one after the other, for the longest time: one alone that took too long is no outage.
+    fn failed(&self) -> &[Look] {
+        let lasted = |looks: &&[Look]| match looks {
+            [] => Duration::ZERO,
+            [first, ..] => looks[looks.len() - 1].ended - first.began,
+        };
+        self.writes.split(|look| look.saw == WRITTEN).max_by_key(lasted).unwrap_or_default()
     }
 
     /// The agent must not call the node a primary later than a deadline after `since`, as long as nobody can write.

@@ -44,6 +44,9 @@ const PACE: Duration = millis(10);
 /// connecting and asking.
 pub const BYSTANDER: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
 
+/// Where HAProxy asks from, for the same reason.
+pub const BALANCER: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 2);
+
 /// An agent beside a primary, and a well-behaved client.
 pub struct Siege {
     // Declared in the order they go: the server last.
@@ -204,7 +207,7 @@ fn haproxy_beside(agent: &Agent, primary: &Cluster) -> Haproxy {
     timeout check 2s
     option httpchk
     http-check expect status 200
-    server node 127.0.0.1:{} check port {} inter 100ms fall 2 rise 1 \
+    server node 127.0.0.1:{} check port {} source {BALANCER} inter 100ms fall 2 rise 1 \
          agent-check agent-port {} agent-inter 100ms agent-send \"/primary\\n\"
 ",
         primary.port(),

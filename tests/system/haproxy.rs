@@ -107,11 +107,15 @@ fn from_the_start_no_write_reaches_a_standby_once_init_state_is_switched_on() {
     };
     // One after the other: its moment is over when the next ones have started.
     for name in EXAMPLES {
-        let as_it_stands = start(example(name));
-        let mut is_reached = reaches(&as_it_stands.1, &b, name);
-        while !is_reached && !is_checked(&as_it_stands) {
-            is_reached = reaches(&as_it_stands.1, &b, name);
-        }
+        // A busy machine may miss it.
+        let is_reached = (0..5).any(|_| {
+            let as_it_stands = start(example(name));
+            let mut is_reached = reaches(&as_it_stands.1, &b, name);
+            while !is_reached && !is_checked(&as_it_stands) {
+                is_reached = reaches(&as_it_stands.1, &b, name);
+            }
+            is_reached
+        });
         assert!(is_reached, "{name}: without the line there is such a moment");
     }
     let switched_on: Vec<_> = EXAMPLES.map(|name| start(with_init_state(name))).into();

@@ -37,6 +37,7 @@ fn each_instance_has_a_file_a_port_a_drain_file_and_a_journal_of_its_own() {
     for (unit, status) in units.iter().zip(["primary", "standby"]) {
         assert_eq!(container.show(unit, "StatusText"), status);
         assert_writes_nowhere(&container, &container.show(unit, "MainPID"));
+        container.run(&["journalctl", "--sync"]);
         let identifier =
             container.shell(&format!("journalctl --no-pager --output=short --identifier={unit}"));
         assert!(

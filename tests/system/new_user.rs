@@ -213,7 +213,7 @@ impl Site {
     fn see_the_old_primary_come_back(&self) {
         self.nodes[0].shell("systemctl start postgresql@$(ls /var/lib/postgresql)-main");
         let mut looks = 0;
-        eventually(secs(30), "it is a primary for itself, and its agent says who superseded it", || {
+        eventually(secs(90), "it is a primary for itself, and its agent says who superseded it", || {
             if let Ok(node) = self.write() {
                 assert_eq!(node, NODES[1], "a write reached the old primary");
             }
