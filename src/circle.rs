@@ -388,6 +388,7 @@ mod tests {
         attend(Call { limit: arrived, ..call });
         let _at_once = told.try_recv().expect("there is no time to wait");
         while circle.look(|seats| seats[0].count) == 0 {
+            assert!(arrived.elapsed() < Duration::from_secs(10), "the first has answered");
             std::thread::yield_now();
         }
         attend(Call { limit: arrived + Duration::from_millis(20), ..call });

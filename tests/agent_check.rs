@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::iter::repeat;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -57,20 +58,30 @@ fn a_line_in_pieces_is_put_together_as_long_as_they_keep_coming() {
     assert_says(&dripping(agent.agent_check_addr(), line, PAUSE / 10), "up ready 100%");
 }
 
-/// What comes back for a line that is sent byte by byte. A busy machine may make a pause of its own, so the attempt that
-/// counts is one without.
+/// Sends a byte after each pause, until something comes back or there are no more of them, and says whether it came before
+/// the last one. Nothing where a busy machine has made a pause of its own: that attempt does not count.
+fn drip(wire: &mut Wire, bytes: impl IntoIterator<Item = u8>, pause: Duration) -> Option<bool> {
+    let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
+    for byte in bytes {
+        let is_answered = wire.wait_readable(pause);
+        if !is_answered {
+            let _ = wire.try_send([byte]);
+        }
+        longest = longest.max(last.elapsed());
+        if is_answered {
+            return (longest < PAUSE / 2).then_some(true);
+        }
+        last = Instant::now();
+    }
+    (longest < PAUSE / 2).then_some(false)
+}
+
+/// What comes back for a line that is sent so.
 #[track_caller]
 fn dripping(address: SocketAddr, line: &[u8], pause: Duration) -> Received {
     for _ in 0..5 {
-        let (mut wire, mut last) = (Wire::connect(address), Instant::now());
-        let (mut is_early, mut longest) = (false, Duration::ZERO);
-        for byte in line.chunks(1) {
-            is_early |= wire.wait_readable(pause);
-            let _ = wire.try_send(byte);
-            longest = longest.max(last.elapsed());
-            last = Instant::now();
-        }
-        if longest < PAUSE / 2 {
+        let mut wire = Wire::connect(address);
+        if let Some(is_early) = drip(&mut wire, line.iter().copied(), pause) {
             assert!(!is_early, "answered too early");
             return wire.receive(PATIENCE);
         }
@@ -83,21 +94,15 @@ fn a_line_that_comes_byte_by_byte_and_has_no_end_is_refused_after_five_seconds()
     let agent = Agent::start(&AGENT_LISTEN);
     let is_refused = |mut wire: Wire| {
         let begun = Instant::now();
-        let (mut last, mut longest) = (begun, Duration::ZERO);
-        while !wire.wait_readable(PAUSE / 4) && begun.elapsed() < PATIENCE {
-            wire.send("/");
-            longest = longest.max(last.elapsed());
-            last = Instant::now();
-        }
-        let answered = begun.elapsed();
-        if longest >= PAUSE / 2 {
+        let slashes = repeat(b'/').take_while(|_| begun.elapsed() < PATIENCE);
+        if drip(&mut wire, slashes, PAUSE / 4).is_none() {
             return false;
         }
+        let answered = begun.elapsed();
         assert_says(&wire.receive(PATIENCE), "down #bad-request");
         assert!((millis(4500)..secs(7)).contains(&answered), "{answered:?}");
         true
     };
-    // As above, the attempt that counts is one without a pause.
     let is_any = (0..5).any(|_| {
         // The pause of this one begins at once.
         let (mut one_shot, wire) = OneShot::with_client(&[], "protocol = agent\n");

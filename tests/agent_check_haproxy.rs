@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use support::agent_check::{ask, beside, lag, percent};
 use support::folder::Folder;
+use support::haproxy::assert_shut;
 use support::{Agent, Cluster, Frozen, Haproxy, ServerState, StopMode, eventually, free_port, millis, secs};
 
 /// HAProxy with one pool of one server. Its other check always passes, so that only the agent-check decides.
@@ -143,8 +144,7 @@ fn a_demoted_primary_loses_its_sessions() {
     // Demoting for real is a restart, which would end the session by itself.
     primary.replace_pg_is_in_recovery("role := true");
     site.expect("DOWN (agent)", Some("in-recovery"));
-    // A moment after it says so.
-    eventually(secs(5), "on-marked-down shutdown-sessions", || session.simple_query("SELECT 1").is_err());
+    assert_shut(&mut session);
 }
 
 #[test]
@@ -156,8 +156,7 @@ fn a_demoted_primary_loses_its_sessions_where_that_is_maintenance_as_well() {
     session.simple_query("SELECT 1").expect("it works");
     primary.replace_pg_is_in_recovery("role := true");
     eventually(secs(8), "it is in maintenance", || site.haproxy.server("Pool", "a").status == "MAINT");
-    // A moment after it says so.
-    eventually(secs(5), "on-marked-down shutdown-sessions", || session.simple_query("SELECT 1").is_err());
+    assert_shut(&mut session);
     assert!(site.connect().is_err(), "no new session");
 }
 
@@ -169,8 +168,7 @@ fn a_frozen_primary_loses_its_sessions_and_comes_back() {
     let mut session = site.connect().expect("a session through HAProxy");
     let frozen = Frozen::new(primary.postmaster_pid());
     site.expect("DOWN (agent)", Some("postmaster-not-answering"));
-    // A moment after it says so.
-    eventually(secs(5), "on-marked-down shutdown-sessions", || session.simple_query("SELECT 1").is_err());
+    assert_shut(&mut session);
     frozen.thaw();
     site.expect("UP", None);
 }

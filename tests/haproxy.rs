@@ -7,6 +7,7 @@ use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
 
 use support::cluster::psql_command;
+use support::haproxy::assert_shut;
 use support::postgresql::run;
 use support::{Agent, Cluster, Frozen, Haproxy, ServerState, StopMode, eventually, free_port, secs};
 
@@ -153,8 +154,7 @@ fn a_frozen_postmaster_takes_its_server_out_with_the_reason_and_ends_its_session
         postgres::Client::connect(&dsn(site.write_port), postgres::NoTls).expect("a session through HAProxy");
     let frozen = Frozen::new(site.a.0.postmaster_pid());
     site.expect("ReadWrite", "a", ["DOWN", "L7STS", "503", "postmaster-not-answering"]);
-    // A moment after it says so.
-    eventually(secs(5), "on-marked-down shutdown-sessions", || client.simple_query("SELECT 1").is_err());
+    assert_shut(&mut client);
     frozen.thaw();
     site.expect("ReadWrite", "a", ["UP", "L7OK", "200", ""]);
     assert_eq!(site.reaches(site.write_port), site.a.0.port().to_string());

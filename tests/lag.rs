@@ -98,13 +98,6 @@ impl Site {
         eventually(secs(5), "replay is paused", || self.standby.psql(paused) == "paused");
     }
 
-    /// Nothing is written any more that nobody asked for: fifteen seconds after the last write this process writes a
-    /// record about running transactions.
-    #[track_caller]
-    fn keep_primary_idle(&self) -> Frozen {
-        Frozen::new(self.primary.process_of_type("background writer").expect("a background writer"))
-    }
-
     #[track_caller]
     fn freeze_receiver(&self) -> Frozen {
         Frozen::new(self.standby.process_of_type("walreceiver").expect("a WAL receiver"))
@@ -140,7 +133,7 @@ fn says_in_full(reply: &Reply, line: &str, body: &str) {
 #[test]
 fn paused_replay_is_lag_in_bytes_and_time_and_resumed_it_is_none() {
     let site = Site::start();
-    let _idle = site.keep_primary_idle();
+    let _idle = site.primary.keep_idle();
     site.both_come_to_say(NONE, "200 Standby");
     site.pause_replay();
     // Caught up: there is nothing that it could replay.
@@ -172,7 +165,7 @@ fn paused_replay_is_lag_in_bytes_and_time_and_resumed_it_is_none() {
 #[test]
 fn a_standby_that_replayed_no_commit_since_its_start_does_not_know_how_old_its_data_is() {
     let site = Site::start();
-    let _idle = site.keep_primary_idle();
+    let _idle = site.primary.keep_idle();
     // From here on it recovers, without the commits before.
     site.primary.psql("CHECKPOINT");
     site.wait_until_replayed();
@@ -194,7 +187,7 @@ fn a_standby_that_replayed_no_commit_since_its_start_does_not_know_how_old_its_d
 #[test]
 fn standing_limits_hold_beside_those_that_are_asked_and_not_on_health() {
     let site = Site::start();
-    let _idle = site.keep_primary_idle();
+    let _idle = site.primary.keep_idle();
     let under = |limit: &str| Agent::start(&["--dsn", &site.standby.dsn_of("plain"), limit]);
     let agents = [under("--max-lag=64kB"), under("--max-lag-time=500ms"), under("--max-lag=1MB")];
     for agent in &agents {
@@ -373,7 +366,7 @@ fn a_standby_that_starts_up_is_none_until_it_answers_and_has_no_lag_until_it_rec
 #[test]
 fn an_idle_primary_does_not_make_its_standby_lag() {
     let site = Site::with(&[("wal_receiver_timeout", "1s")]);
-    let _idle = site.keep_primary_idle();
+    let _idle = site.primary.keep_idle();
     site.both_come_to_say(NONE, "200 Standby");
     // Messages that say nothing but that the sender lives; the receiver asks for one after half of its timeout.
     let mut messages = Vec::new();
@@ -452,7 +445,7 @@ fn check(dsn: &str, target: &str) -> (String, i32) {
 #[test]
 fn a_check_says_the_lag_that_it_saw_and_what_to_grant() {
     let site = Site::start();
-    let _idle = site.keep_primary_idle();
+    let _idle = site.primary.keep_idle();
     let [plain, watcher] = ["plain", "watcher"].map(|role| site.standby.dsn_of(role));
     site.both_come_to_say(NONE, "200 Standby");
     let caught_up = ("standby timeline 1 lag 0 bytes 0.0 s".to_owned(), 0);

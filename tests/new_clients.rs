@@ -55,7 +55,7 @@ fn a_smart_shutdown_is_shutting_down_on_every_path_and_ends_although_checks_go_o
                 "{line}"
             );
         }
-        assert_becomes(&agent, "503 connection-refused");
+        assert_eq!(timely(&agent, "/"), "503 connection-refused");
         cluster.start();
         assert_becomes(&agent, up);
     }

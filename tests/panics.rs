@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use support::folder::Folder;
+use support::peers::{assert_in_time, timed_line};
 use support::pgbouncer::{Pgbouncer, Pool, PoolMode};
 use support::process::wait_for_exit;
 use support::wire::{self, Wire};
@@ -176,7 +177,7 @@ fn a_panic_over_a_peer_costs_its_answer_and_one_of_who_keeps_the_limits_ends_the
     let peer = witness.addr().to_string();
     let options = ["--peer", &peer, "--min-peers", "1", "--peer-interval", "10ms"];
     let agent = start(&primary, &tripwire, &options);
-    eventually(secs(5), "it is heard", || agent.get("/primary").line() == "200 Primary");
+    assert_in_time("200 Primary", || timed_line(&agent, "/primary"));
     for _ in 0..5 {
         eventually(secs(5), "what was heard is too old", || {
             tripwire.set("asking a peer");

@@ -161,14 +161,11 @@ impl Site {
     /// What is found is what the page says.
     #[track_caller]
     fn assert_documented(&self, state: &str, primary: usize) {
-        let (mut found, documented) = (self.differences(primary, &[]), documented(state));
-        // One of so many answers at once may be late.
-        for _ in 0..2 {
-            if found != documented {
-                found = self.differences(primary, &[]);
-            }
-        }
-        assert_eq!(found, documented, "{state}: found (left), docs/moving.md (right)");
+        assert_eq!(
+            self.differences(primary, &[]),
+            documented(state),
+            "{state}: found (left), docs/moving.md (right)"
+        );
     }
 
     /// The same once the agents have seen what `happens`, and before a node's Patroni looks at its cluster again; where that

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use support::impostor::{FullQueue, answering, closing};
 use support::one_check::OneCheck;
-use support::peers::{Ring, document, line, said};
+use support::peers::{Ring, assert_in_time, document, line, said, timed_line};
 use support::servers::servers;
 use support::{
     Agent, Cluster, Front, Frozen, StopMode, agent, eventually, folder::Folder, free_port, http, millis, secs,
@@ -207,7 +207,7 @@ fn a_primary_that_too_few_hear_cannot_be_verified() {
     // Any answer counts, also that PostgreSQL is down.
     standby.stop(StopMode::Fast);
     eventually(secs(10), "the standby is down", || line(&beside_standby, "/health").starts_with("503"));
-    eventually(secs(10), "it is heard", || line(&beside_primary, "/primary") == "200 Primary");
+    assert_in_time("200 Primary", || timed_line(&beside_primary, "/primary"));
     // A frozen agent is heard no more, and when it goes on, it is.
     let frozen = Frozen::new(beside_standby.pid());
     eventually(secs(10), "it is silent", || said(&beside_primary, "/primary") == isolated);

@@ -76,9 +76,8 @@ fn a_dead_pooler_takes_its_node_out_on_every_path_about_the_role() {
             let agent = agent_of(cluster, &[&address]);
             assert_eq!(timely(&agent, "/"), up);
             assert!(errand(&bouncer.dsn("app")).is_ok());
-            eventually(secs(5), "the documents say so", || {
-                is_up(&agent, &address) == Some(1.0) && status(&agent)["poolers"][0]["up"] == true
-            });
+            assert_eq!(is_up(&agent, &address), Some(1.0));
+            assert_eq!(status(&agent)["poolers"][0]["up"], true);
             bouncer.kill();
             assert!(errand(&bouncer.dsn("app")).is_err(), "the judge");
             assert_becomes(&agent, "503 pooler-not-answering");
@@ -227,8 +226,7 @@ fn a_pooler_says_nothing_of_the_server_behind_it() {
     assert_eq!(timely(&agent, "/"), "200 Primary");
     primary.kill();
     assert_becomes(&agent, "503 connection-refused");
-    let address = bouncer.address().to_string();
-    eventually(secs(5), "the pooler is up", || is_up(&agent, &address) == Some(1.0));
+    assert_eq!(is_up(&agent, &bouncer.address().to_string()), Some(1.0));
     // What PostgreSQL lacks comes first.
     bouncer.kill();
     assert_stays(&agent, "503 connection-refused");

@@ -5,7 +5,7 @@ mod support;
 
 use serde_json::Value;
 use support::agent_check::ask;
-use support::peers::{Ring, document, line};
+use support::peers::{Ring, assert_in_time, document, line, timed_line};
 use support::{Agent, Cluster, Frozen, StopMode, eventually, secs, throughout};
 
 struct Site {
@@ -76,9 +76,7 @@ fn a_stream_that_has_silently_died_shows_as_soon_as_the_primary_writes() {
     assert!(lag["bytes"].as_u64().is_some_and(|bytes| bytes > 50_000_000), "{lag}");
     assert_eq!(site.standby.psql("SELECT status FROM pg_stat_wal_receiver"), "streaming", "says PostgreSQL");
     let with_login = site.with_login_alone(&site.standby);
-    eventually(secs(10), "so it is without pg_monitor", || {
-        line(&with_login, "/replica?lag=1MB") == "503 lag-exceeded"
-    });
+    assert_in_time("503 lag-exceeded", || timed_line(&with_login, "/replica?lag=1MB"));
     let lag = document(&with_login, "/status")["lag"].clone();
     assert_eq!(lag["bytes_basis"], "primary", "{lag}");
     // What it would say alone.
@@ -98,8 +96,7 @@ fn without_a_receiver_the_lag_is_known_while_the_primary_answers() {
     eventually(secs(20), "there is no receiver", || {
         site.standby.psql("SELECT count(*) FROM pg_stat_wal_receiver") == "0"
     });
-    // Nothing is written that nobody asked for.
-    let idle = Frozen::new(site.primary.process_of_type("background writer").expect("a background writer"));
+    let idle = site.primary.keep_idle();
     eventually(secs(10), "the standby has all there is", || site.lag()["bytes"] == 0);
     let lag = site.lag();
     assert_eq!((&lag["bytes_basis"], &lag["seconds"]), (&"primary".into(), &0.0.into()));
@@ -130,7 +127,7 @@ fn on_the_old_timeline_a_standby_has_no_lag_that_is_known() {
     assert_eq!(site.lag()["unknown"], "other-timeline");
     assert_eq!(line(&site.agents[1], "/replica?lag_time=1d"), "503 lag-unknown");
     assert_eq!(line(&site.agents[1], "/replica"), "200 Standby");
-    eventually(secs(10), "the old primary knows", || line(&site.agents[0], "/primary") == "503 superseded");
+    assert_in_time("503 superseded", || timed_line(&site.agents[0], "/primary"));
     // Nobody has followed because the promoted node is silent.
     promoted.stop(StopMode::Immediate);
     drop(beside);

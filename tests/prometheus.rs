@@ -79,12 +79,12 @@ fn a_real_prometheus_scrapes_the_agent_as_documented() {
             && answer.contains(&format!(",\"{value}\"]"))
     };
     eventually(secs(30), "Prometheus has the agent's metrics", || has("pgsqlchk_primary", "1"));
-    eventually(secs(30), "the agent is up", || has("up", "1"));
+    assert!(has("up", "1"), "{}", prometheus.query("up"));
     assert!(has("pgsqlchk_probe_duration_seconds_bucket", "0") || has("pgsqlchk_standby", "0"));
 
     primary.stop(StopMode::Fast);
     eventually(secs(30), "Prometheus knows that PostgreSQL is down", || has("pgsqlchk_up", "0"));
-    eventually(secs(30), "the agent is not", || has("up", "1"));
+    assert!(has("up", "1"), "the agent is not");
     let gone = prometheus.query("pgsqlchk_primary");
     assert!(gone.contains("\"result\":[]"), "a role that was not observed is gone at once: {gone}");
 }

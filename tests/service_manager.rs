@@ -181,7 +181,6 @@ fn every_change_is_a_status() {
 fn the_watchdog_is_fed_only_while_the_public_listener_answers() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let manager = Manager::new(false);
-    let began = Instant::now();
     // Nobody is allowed to ask but one who does not exist: the agent's own check is let in all the same.
     let mut agent = Agent::start_under(&PASS_STDIN, |command| {
         command.stdin(Stdio::from(OwnedFd::from(listener)));
@@ -190,6 +189,7 @@ fn the_watchdog_is_fed_only_while_the_public_listener_answers() {
     });
     manager.expect("STATUS=unavailable (connection-refused)");
     manager.expect("READY=1");
+    let began = Instant::now();
     for _ in 0..6 {
         manager.expect("WATCHDOG=1");
     }

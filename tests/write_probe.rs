@@ -10,10 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::new_clients::{
-    SOON, agent_with, assert_becomes, assert_stays, can_commit, primary, refused_login, status, timely,
+    agent_with, assert_becomes, assert_stays, can_commit, primary, refused_login, status, timely,
 };
 use support::one_check::OneCheck;
-use support::patience::SLACK;
+use support::patience::{SLACK, TIMEOUT};
 use support::pgbouncer::{Pgbouncer, Pool, PoolMode};
 use support::postgresql::{self, ServerUser};
 use support::prometheus::Page;
@@ -145,7 +145,7 @@ fn where_the_synchronous_standby_is_gone_no_commit_comes_back_until_it_is_there_
 
     standby.start();
     eventually(secs(20), "the judge commits again", || can_commit(&dsn));
-    eventually(SOON, "so does the agent", || agent.get("/primary").line() == "200 Primary");
+    eventually(secs(1), "so does the agent", || agent.get("/primary").line() == "200 Primary");
     agent.wait_for_log("a commit came back");
     assert_eq!(value(&agent, "pgsqlchk_writable"), Some(1.0));
 }
@@ -218,7 +218,7 @@ fn a_commit_with_another_warning_is_a_commit() {
 fn one_check_after_the_other_leaves_one_session_behind() {
     let (primary, standby) = synchronous();
     let dsn = primary.dsn_of("pgsqlchk");
-    let check = || OneCheck::run(&dsn, &[&["--timeout", "5s"], &PROBING[..]].concat());
+    let check = || OneCheck::run(&dsn, &[&["--timeout", "1s"], &PROBING[..]].concat());
     let healthy = check();
     assert_eq!((healthy.code, healthy.line.as_str()), (0, "primary timeline 1"));
     standby.stop(StopMode::Fast);
@@ -227,7 +227,7 @@ fn one_check_after_the_other_leaves_one_session_behind() {
         let stalled = check();
         assert_eq!(stalled.code, 2, "{stalled:?}");
         assert!(stalled.line.starts_with("primary timeline 1: write-stalled"), "{stalled:?}");
-        assert!(number == 0 || begun.elapsed() < secs(5), "the one that hangs is known");
+        assert!(number == 0 || begun.elapsed() < TIMEOUT, "the one that hangs is known");
         assert_eq!(probes(&primary).1, 1);
     }
     // A standing agent that is started now begins none beside it either.

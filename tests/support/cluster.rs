@@ -321,6 +321,13 @@ impl Cluster {
         (!pid.is_empty()).then(|| pid.parse().expect("a process id"))
     }
 
+    /// Until this is dropped nothing is written that nobody asked for: fifteen seconds after the last write this process
+    /// writes a record about running transactions, and a standby is a moment behind.
+    #[track_caller]
+    pub fn keep_idle(&self) -> Frozen {
+        Frozen::new(self.process_of_type("background writer").expect("a background writer"))
+    }
+
     /// The server's log.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.log_path()).unwrap_or_default()).into_owned()

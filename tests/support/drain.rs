@@ -42,7 +42,7 @@ impl Switch {
 
     /// An agent that looks for it.
     pub fn agent(&self, dsn: &str) -> Agent {
-        Agent::start(&["--dsn", dsn, "--drain-file", &self.text(), "--timeout=3s", "--knock-interval=100ms"])
+        Agent::start(&["--dsn", dsn, "--drain-file", &self.text(), "--timeout=1s", "--knock-interval=100ms"])
     }
 }
 

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::{env, fs};
 
+use postgres::Client;
+
 use super::folder::Folder;
 use super::process::wait_for_exit;
 use super::{eventually, secs, show_log};
@@ -180,6 +182,12 @@ impl Drop for Haproxy {
         let _ = wait_for_exit(&mut self.child, secs(5));
         show_log("log of HAProxy", &self.log());
     }
+}
+
+/// Its session ends where `on-marked-down shutdown-sessions` stands: a moment after HAProxy says that the server is down.
+#[track_caller]
+pub fn assert_shut(session: &mut Client) {
+    eventually(secs(5), "on-marked-down shutdown-sessions", || session.simple_query("SELECT 1").is_err());
 }
 
 /// The haproxy program: that of `PGSQLCHK_TEST_HAPROXY`, which `make test-system` sets to other ones; else on PATH, or

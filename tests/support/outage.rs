@@ -85,23 +85,17 @@ fn looks(stop: &AtomicBool, mut look: impl FnMut() -> String) -> Vec<Look> {
 }
 
 impl Outage {
-    /// From when on nobody could write, at the latest: the first attempt that failed has ended.
+    /// From when on nobody could write, at the latest: the first attempt that failed has ended. The first of those that
+    /// failed one after the other for the longest time, for one alone that took too long is no outage.
     pub fn first_refusal(&self) -> Instant {
-        self.failed().first().expect("a write failed").ended
+        let lasted = |looks: &&[Look]| looks.last().map(|last| last.ended - looks[0].began);
+        let longest = self.writes.split(|look| look.saw == WRITTEN).max_by_key(lasted);
+        longest.and_then(<[Look]>::first).expect("a write failed").ended
     }
 
     /// Until when nobody could write, at least: the last attempt that failed began.
     fn last_refusal(&self) -> Instant {
-        self.failed().last().expect("a write failed").began
-    }
-
-    /// The attempts that failed one after the other, for the longest time: one alone that took too long is no outage.
-    fn failed(&self) -> &[Look] {
-        let lasted = |looks: &&[Look]| match looks {
-            [] => Duration::ZERO,
-            [first, ..] => looks[looks.len() - 1].ended - first.began,
-        };
-        self.writes.split(|look| look.saw == WRITTEN).max_by_key(lasted).unwrap_or_default()
+        self.writes.iter().rfind(|look| look.saw != WRITTEN).expect("a write failed").began
     }
 
     /// The agent must not call the node a primary later than a deadline after `since`, as long as nobody can write.

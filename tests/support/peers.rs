@@ -1,8 +1,11 @@
 //! Agents that know each other: each node's agent has all of them as peers, itself among them.
 
+use std::fmt::Debug;
+use std::time::Duration;
+
 use serde_json::Value;
 
-use super::{Agent, Cluster, free_port};
+use super::{Agent, Cluster, free_port, millis};
 
 /// The agents of a cluster that may not have been started yet.
 pub struct Ring {
@@ -49,6 +52,32 @@ pub fn said(agent: &Agent, path: &str) -> (String, String) {
 /// The status line alone.
 pub fn line(agent: &Agent, path: &str) -> String {
     agent.get(path).line()
+}
+
+/// So long a check may have waited for peers in vain: they are told 200 ms, and answer then without what they have not
+/// seen yet (src/peers.rs).
+const LATE: Duration = millis(200);
+
+/// What is said is this, unless a peer may have been late, as one may be on a busy machine: then it is asked for again,
+/// four times at most.
+#[track_caller]
+pub fn assert_in_time<T: Debug + PartialEq<E>, E: Debug>(
+    expected: E,
+    mut ask: impl FnMut() -> (T, Duration),
+) {
+    for attempt in 1.. {
+        let (said, elapsed) = ask();
+        if said == expected {
+            return;
+        }
+        assert!(elapsed >= LATE && attempt < 5, "{expected:?} is expected: {said:?} after {elapsed:?}");
+    }
+}
+
+/// The status line of an answer, and how long it took.
+pub fn timed_line(agent: &Agent, path: &str) -> (String, Duration) {
+    let reply = agent.get(path);
+    (reply.line(), reply.elapsed)
 }
 
 /// A document.

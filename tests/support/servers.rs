@@ -46,9 +46,7 @@ pub fn servers() -> Arc<Servers> {
                      WHERE latest_end_lsn IS NOT NULL";
         standby.psql(known) == "1"
     });
-    // Fifteen seconds after the last write this process writes a record about running transactions, and a standby is a
-    // moment behind.
-    let idle = Frozen::new(primary.process_of_type("background writer").expect("a background writer"));
+    let idle = primary.keep_idle();
     let written = primary.psql("SELECT pg_current_wal_flush_lsn()");
     eventually(secs(20), "the standby is level", || {
         standby.psql(&format!("SELECT pg_last_wal_replay_lsn() >= '{written}'")) == "t"

@@ -152,8 +152,7 @@ impl Server {
         run(&mut psql).trim_end().to_owned()
     }
 
-    /// Until this is dropped nothing is written that nobody asked for: fifteen seconds after the last write this process
-    /// writes a record about running transactions.
+    /// As `Cluster::keep_idle`.
     #[track_caller]
     pub fn keep_idle(&self) -> Frozen {
         let pid = self.psql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'");
